@@ -1,0 +1,1 @@
+"""Tie points, tracks and bundle adjustment."""

@@ -1,0 +1,1 @@
+"""Change between two epochs: co-registration, significance, regions."""

@@ -1,0 +1,1 @@
+"""What others consume: STAC item, report, figures."""

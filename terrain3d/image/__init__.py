@@ -1,0 +1,1 @@
+"""Image windows: masks and radiometry before matching."""

@@ -1,0 +1,1 @@
+"""Spaceborne lidar: granules to ground returns with quality rules."""

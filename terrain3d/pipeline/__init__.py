@@ -1,0 +1,1 @@
+"""Stages of a run, memory plan, tiles, and the order in which they go."""

@@ -1,0 +1,89 @@
+"""Points as values: a stereo cloud, and lidar ground returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.crs import Reference
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Points of stereo matching in one reference (projected, heights of its vertical reference).
+
+    xyz: (N, 3) easting, northing, height, metres.
+    sigma: (N,) 1-sigma of the height, metres.
+    confidence: (N,) 0 to 1, from the matcher.
+    pair: (N,) index of the stereo pair that saw the point.
+    intensity: (N,) image value of the point in the pair's first image.
+    """
+
+    reference: Reference
+    xyz: Floats
+    sigma: Singles
+    confidence: Singles
+    pair: NDArray[np.uint8]
+    intensity: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> PointCloud:
+        """Points by a boolean mask or by indices."""
+        return PointCloud(
+            self.reference, self.xyz[which], self.sigma[which], self.confidence[which], self.pair[which], self.intensity[which]
+        )
+
+
+@dataclass(frozen=True)
+class LidarReturns:
+    """Ground returns of a height-measuring lidar, WGS 84 ellipsoidal heights, one row a return.
+
+    lon_deg, lat_deg, height: position of the ground under the footprint.
+    sigma: 1-sigma of the height as the product states it (floor applied by the reader), metres.
+    length, width: footprint along and across the track, metres (equal for a round one).
+    canopy: canopy height over the ground, metres; NaN where the product has none.
+    time_s: seconds of the product's own epoch; orders returns along a track.
+    track: index into ``track_names``: one granule and beam, the unit that is held out in validation.
+    track_names: names such as 'ATL08_20240501.h5/gt1r'.
+    product: 'ATL08', 'GEDI_L2A', ... one a track.
+    """
+
+    lon_deg: Floats
+    lat_deg: Floats
+    height: Floats
+    sigma: Floats
+    length: Floats
+    width: Floats
+    canopy: Floats
+    time_s: Floats
+    track: NDArray[np.int32]
+    track_names: tuple[str, ...]
+    product: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.height)
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> LidarReturns:
+        """Returns by a boolean mask or by indices; the list of tracks stays whole."""
+        arrays = {f.name: getattr(self, f.name)[which] for f in fields(self) if f.name not in ("track_names", "product")}
+        return LidarReturns(**arrays, track_names=self.track_names, product=self.product)
+
+
+def join_returns(parts: list[LidarReturns]) -> LidarReturns:
+    """Returns of several granules as one, tracks renumbered."""
+    offsets = np.cumsum([0, *(len(p.track_names) for p in parts)])[:-1]
+    names = [f.name for f in fields(LidarReturns) if f.name not in ("track", "track_names", "product")]
+    arrays = {n: np.concatenate([np.asarray(getattr(p, n)) for p in parts]) for n in names}
+    return LidarReturns(
+        **arrays,
+        track=np.concatenate([p.track + o for p, o in zip(parts, offsets, strict=True)]).astype(np.int32),
+        track_names=tuple(n for p in parts for n in p.track_names),
+        product=tuple(n for p in parts for n in p.product),
+    )

@@ -1,0 +1,1 @@
+"""Registration of the stereo model to lidar ground returns, with hold-out validation."""

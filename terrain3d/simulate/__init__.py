@@ -1,0 +1,1 @@
+"""Worlds, sensors, renderer and lidar of the embedded demo and of the tests."""

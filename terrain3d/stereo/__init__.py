@@ -1,0 +1,1 @@
+"""Pair choice, epipolar resampling, matching and triangulation."""

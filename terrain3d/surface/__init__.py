@@ -1,0 +1,1 @@
+"""Surfaces: DSM, voids, DTM, canopy height, ortho, water."""
