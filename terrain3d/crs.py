@@ -109,7 +109,9 @@ def parse_crs(text: str) -> CRS:
         crs = crs.sub_crs_list[0]
     crs = crs.to_2d()
     if not (crs.is_projected or crs.is_geographic):
-        raise FrameError(f"CRS '{crs.name}' is neither projected nor geographic", fix="give an EPSG code such as EPSG:32654")
+        raise FrameError(
+            f"CRS '{crs.name}' is neither projected nor geographic", fix="give an EPSG code such as EPSG:32654"
+        )
     return crs
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.adjust.keypoints import Keypoints, find_keypoints
+from terrain3d.adjust.keypoints import Keypoints
 from terrain3d.image.view import View, lean
 
 Floats = NDArray[np.float64]
@@ -34,21 +34,34 @@ class Ties:
         return int(self.track.max()) + 1 if len(self.track) else 0
 
 
-def find_ties(views: list[View], crs: str, heights: tuple[float, float]) -> Ties:
+def tie_views(
+    views: list[View],
+    keypoints: list[Keypoints],
+    crs: str,
+    heights: tuple[float, float],
+    *,
+    pointing_px: float = POINTING_PX,
+) -> Ties:
     """Ties of all pairs of views whose ground overlaps, as tracks over as many views as see the point.
 
-    heights: lowest and highest ellipsoidal height that the scene can have.
+    heights: lowest and highest ellipsoidal height that the scene can have. pointing_px: how far the cameras may
+    disagree across the epipolar line.
     """
-    keypoints = [find_keypoints(v) for v in views]
     matches = {
-        (i, j): match_pair(views[i], views[j], keypoints[i], keypoints[j], crs, heights)
+        (i, j): match_pair(views[i], views[j], keypoints[i], keypoints[j], crs, heights, pointing_px)
         for i, j in combinations(range(len(views)), 2)
     }
     return _join(keypoints, matches)
 
 
 def match_pair(
-    first: View, second: View, a: Keypoints, b: Keypoints, crs: str, heights: tuple[float, float]
+    first: View,
+    second: View,
+    a: Keypoints,
+    b: Keypoints,
+    crs: str,
+    heights: tuple[float, float],
+    pointing_px: float,
 ) -> Integers:
     """Mutual best matches (M, 2) of key points that agree with the relative geometry of the two cameras.
 
@@ -66,8 +79,8 @@ def match_pair(
     along = relative / max(base, 1e-9)
     across = np.array([-along[1], along[0]])
     gsd = _pixel_size(first, crs, middle)
-    gate_along = base * (high - low) / 2 + POINTING_PX * gsd
-    best = _mutual_best(a, b, (pa @ along, pa @ across), (pb @ along, pb @ across), gate_along, POINTING_PX * gsd)
+    gate_along = base * (high - low) / 2 + pointing_px * gsd
+    best = _mutual_best(a, b, (pa @ along, pa @ across), (pb @ along, pb @ across), gate_along, pointing_px * gsd)
     if len(best) < 3:
         return best
     offset = ((pa[best[:, 0]] - pb[best[:, 1]]) @ across) / gsd

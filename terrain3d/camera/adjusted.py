@@ -54,16 +54,16 @@ class Camera:
     def locate(self, line: Any, sample: Any, height: Any) -> tuple[Floats, Floats]:
         """Longitude and latitude where image rays meet the heights."""
         line, sample = np.asarray(line, float), np.asarray(sample, float)
-        li, sa = line, sample
-        for _ in range(4):  # the drift is some 1e-3 of the position, so each turn gains three digits
-            dl, ds = self._offset(li, sa)
-            li, sa = line - dl, sample - ds
-        return locate(self.rpc, li, sa, height)
+        r, a, b = self.rpc, self.correction.line, self.correction.sample
+        # the correction is affine in (u, v), so it is inverted exactly
+        p, q = line - r.line_off - a[0], sample - r.samp_off - b[0]
+        det = (r.line_scale + a[1]) * (r.samp_scale + b[2]) - a[2] * b[1]
+        u, v = (p * (r.samp_scale + b[2]) - q * a[2]) / det, (q * (r.line_scale + a[1]) - p * b[1]) / det
+        return locate(r, r.line_off + u * r.line_scale, r.samp_off + v * r.samp_scale, height)
 
     def jacobian(self, lon_deg: Any, lat_deg: Any, height: Any) -> Floats:
         """d(line, sample) / d(lon_deg, lat_deg, height) at the corrected position, (..., 2, 3)."""
         j = jacobian(self.rpc, lon_deg, lat_deg, height)
         a, b = self.correction.line, self.correction.sample
-        r = self.rpc
-        scale = np.array([[1 + a[1] / r.line_scale, a[2] / r.samp_scale], [b[1] / r.line_scale, 1 + b[2] / r.samp_scale]])
-        return np.asarray(scale @ j)
+        drift = np.array([[a[1], a[2]], [b[1], b[2]]]) / [self.rpc.line_scale, self.rpc.samp_scale]
+        return np.asarray((np.eye(2) + drift) @ j)

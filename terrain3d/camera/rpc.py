@@ -6,7 +6,7 @@ count from the centre of the first pixel, (0, 0).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,38 @@ class RpcModel:
     @property
     def height_range(self) -> tuple[float, float]:
         """Ellipsoidal heights that the RPC is valid for."""
-        return self.height_off - self.height_scale, self.height_off + self.height_scale
+        return self.height_off - abs(self.height_scale), self.height_off + abs(self.height_scale)
 
-    def shifted(self, line: float, sample: float) -> RpcModel:
-        """The same camera for a crop whose first pixel is pixel (line, sample) of this image."""
-        values = {k: getattr(self, k) for k in self.__dataclass_fields__ if k != "packed"}
-        return RpcModel(**{**values, "line_off": self.line_off - line, "samp_off": self.samp_off - sample})
+    def resampled(self, line: float, sample: float, line_step: float = 1.0, sample_step: float = 1.0) -> RpcModel:
+        """The same camera for an image whose pixel (i, j) is centred at (line + i * line_step, sample + j *
+        sample_step) of this one: a crop, or one with another pixel size."""
+        return replace(
+            self,
+            line_off=(self.line_off - line) / line_step,
+            line_scale=self.line_scale / line_step,
+            samp_off=(self.samp_off - sample) / sample_step,
+            samp_scale=self.samp_scale / sample_step,
+        )
+
+    def normalized(self, height: int, width: int) -> RpcModel:
+        """The same camera with line and sample normalized to -1 .. 1 over an image of this size.
+
+        Exact: N / D * scale + off = N' / D * scale' + off' with N' = (N * scale + D * (off - off')) / scale'.
+        Corrections are polynomials of the normalized position, which a crop of a large image would else span
+        only in a corner.
+        """
+        line_off, line_scale, samp_off, samp_scale = (height - 1) / 2, height / 2, (width - 1) / 2, width / 2
+        line = np.array(self.line_num) * self.line_scale + np.array(self.line_den) * (self.line_off - line_off)
+        samp = np.array(self.samp_num) * self.samp_scale + np.array(self.samp_den) * (self.samp_off - samp_off)
+        return replace(
+            self,
+            line_num=tuple((line / line_scale).tolist()),
+            samp_num=tuple((samp / samp_scale).tolist()),
+            line_off=line_off,
+            line_scale=line_scale,
+            samp_off=samp_off,
+            samp_scale=samp_scale,
+        )
 
 
 @njit(inline="always", **_JIT)
@@ -131,13 +157,15 @@ def locate_one(c: Floats, line: float, samp: float, h: float) -> tuple[float, fl
     for _ in range(20):
         l0, s0, lx, ly, _lz, sx, sy, _sz = jacobian_one(c, lon, lat, h)
         dl, ds = line - l0, samp - s0
+        if not np.isfinite(dl + ds):
+            break
         det = lx * sy - ly * sx
         dlon, dlat = (dl * sy - ly * ds) / det, (lx * ds - dl * sx) / det
         # a step beyond the footprint means that the start is far: damp it rather than leave the valid range
-        limit = max(abs(dlon) / (2 * c[85]), abs(dlat) / (2 * c[87]), 1.0)
+        limit = max(abs(dlon / (2 * c[85])), abs(dlat / (2 * c[87])), 1.0)
         lon += dlon / limit
         lat += dlat / limit
-        if abs(dl) + abs(ds) < 1e-9 * (c[81] + c[83]) or abs(dlon) + abs(dlat) < 1e-14:
+        if abs(dl) + abs(ds) < 1e-9 * (abs(c[81]) + abs(c[83])) or abs(dlon) + abs(dlat) < 1e-14:
             return lon, lat
     if abs(dl) + abs(ds) < 1e-5:
         return lon, lat

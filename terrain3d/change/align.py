@@ -1,0 +1,234 @@
+"""Co-registration of one surface to another: a robust three-dimensional shift and a tilt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from terrain3d.change.filters import box_mean, coarsen, gradient, odd_cells, roughness
+from terrain3d.change.resample import resample
+from terrain3d.errors import OverlapError
+from terrain3d.raster import Grid, Raster, bilinear
+from terrain3d.stats import nmad, tukey_weights
+
+Array = NDArray[np.float32]
+Floats = NDArray[np.float64]
+LEVELS = (8, 4, 2, 1)
+MAX_CELLS = 250_000  # used at a level; more only cost time
+STEPS = 8
+LEAST_CELLS = 30
+MAX_SLOPE = 1.0  # walls and cliffs say where an edge is, not how high the ground is
+ROUGHNESS_WINDOW = 2.5  # metres
+WIDE_WINDOW = 10.0  # metres
+TILT_Z = 3.0  # a tilt below this many of its own sigma is not applied
+TILT_LEAST = 0.02  # metres across the scene, below which a tilt is of no account
+BLOCK = 50.0  # metres; errors of blocks this far apart are taken as independent
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How far AFTER lay from BEFORE on stable ground; all of it is removed before the two are compared.
+
+    east, north, up: shift of AFTER relative to BEFORE, metres; ``up`` at (x0, y0).
+    tilt_east, tilt_north: rise of AFTER relative to BEFORE towards east and north, metres per metre; 0 if not
+        significant (``tilted`` False).
+    converged: the last step was below a fiftieth of a cell.
+    n_cells: cells used in the last solution. nmad: of the stable ground's differences, metres.
+    """
+
+    east: float
+    north: float
+    up: float
+    tilt_east: float
+    tilt_north: float
+    x0: float
+    y0: float
+    tilted: bool
+    converged: bool
+    n_cells: int
+    nmad: float
+
+    def height_at(self, x: Floats, y: Floats) -> Floats:
+        """Height to take from AFTER at positions of BEFORE."""
+        return self.up + self.tilt_east * (x - self.x0) + self.tilt_north * (y - self.y0)
+
+
+def align(before: Raster, after: Raster, sigma: Array | float = 0.2) -> Alignment:
+    """Shift and tilt of ``after`` (any grid, near the resolution of ``before``) relative to ``before``.
+
+    Gauss-Newton on height differences and slopes of both surfaces (the linear form of Nuth & Kaab 2011), from
+    coarse cells to fine ones. Weights: the inverse of variance plus squared local roughness, so crowns and voids'
+    edges count little, and Tukey's biweight, so that change counts not at all.
+
+    before: metres, projected, NaN for voids and for cells that are not measured. after: likewise.
+    sigma: of the difference, metres, (height, width) of ``before`` or one figure.
+    Raises OverlapError if too few cells are common.
+    """
+    grid = before.grid
+    x0, y0 = grid.west + grid.width * grid.resolution / 2, grid.north - grid.height * grid.resolution / 2
+    state = np.zeros(5)  # east, north, up, tilt east, tilt north
+    start = resample(after, grid)
+    common = np.isfinite(before.values) & np.isfinite(start.values)
+    if np.count_nonzero(common) < LEAST_CELLS:
+        raise OverlapError(
+            f"the two surfaces have {np.count_nonzero(common)} measured cells in common",
+            fix="give epochs that cover common ground",
+        )
+    state[2] = float(np.median(start.values[common] - before.values[common]))
+    free = np.ones(5, bool)
+    levels = [f for f in LEVELS if f == 1 or min(grid.shape) // f >= 24]
+    result = None
+    for factor in levels:
+        level = _Level.of(before, start, sigma, factor)
+        result = _solve(level, state, free, x0, y0)
+        state = result.state
+    assert result is not None
+    size = np.hypot(grid.width, grid.height) * grid.resolution
+    tilt, tilt_sigma = state[3:], result.tilt_sigma
+    tilted = bool(np.any(np.abs(tilt) > TILT_Z * tilt_sigma) and np.abs(tilt).max() * size > TILT_LEAST)
+    if not tilted:
+        free[3:] = False
+        state = np.r_[state[:3], 0.0, 0.0]
+        result = _solve(_Level.of(before, start, sigma, 1), state, free, x0, y0)
+        state = result.state
+    east, north, up, tilt_east, tilt_north = (float(v) for v in state)
+    return Alignment(
+        east=east,
+        north=north,
+        up=up,
+        tilt_east=tilt_east,
+        tilt_north=tilt_north,
+        x0=x0,
+        y0=y0,
+        tilted=tilted,
+        converged=result.converged,
+        n_cells=result.n_cells,
+        nmad=result.nmad,
+    )
+
+
+def moved(after: Raster, grid: Grid, alignment: Alignment, heights: bool = True) -> Raster:
+    """``after`` on ``grid`` with shift and tilt removed; ``heights`` False for sigmas and codes."""
+    raster = resample(after, grid, alignment.east, alignment.north)
+    if not heights:
+        return raster
+    x, y = grid.centres()
+    plane = alignment.height_at(x[None, :], y[:, None])
+    return Raster((raster.values - plane).astype(np.float32), grid)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Cells of one resolution: ``first`` heights at (x, y) with slopes, ``second`` a raster to be sampled."""
+
+    x: Floats
+    y: Floats
+    height: Floats
+    slope_east: Floats
+    slope_north: Floats
+    variance: Floats
+    second: Raster
+    second_east: Array
+    second_north: Array
+    resolution: float
+
+    @classmethod
+    def of(cls, before: Raster, after: Raster, sigma: Array | float, factor: int) -> _Level:
+        grid = before.grid
+        a, b = coarsen(before.values, factor), coarsen(after.values, factor)
+        r = grid.resolution * factor
+        level = Grid(grid.reference, grid.west, grid.north, r, *a.shape)
+        size = odd_cells(ROUGHNESS_WINDOW, r)
+        rough2 = roughness(a, size) ** 2 + roughness(b, size) ** 2
+        # A smooth patch amid crowns is no ground: it counts as its surroundings do.
+        rough2 = np.maximum(rough2, box_mean(np.sqrt(rough2), odd_cells(WIDE_WINDOW, r)) ** 2)
+        a, b = box_mean(a, 3, 0.99), box_mean(b, 3, 0.99)
+        east, north = gradient(a, r)
+        b_east, b_north = gradient(b, r)
+        s = sigma if isinstance(sigma, float) else coarsen(sigma, factor, 0.1)
+        variance = np.broadcast_to(np.square(s), a.shape) + rough2
+        usable = np.isfinite(a + east + north + variance) & (np.hypot(east, north) < MAX_SLOPE)
+        rows, columns = np.nonzero(usable)
+        step = max(1, rows.size // MAX_CELLS)
+        rows, columns = rows[::step], columns[::step]
+        x, y = level.centres()
+        return cls(
+            x=x[columns],
+            y=y[rows],
+            height=a[rows, columns].astype(float),
+            slope_east=east[rows, columns].astype(float),
+            slope_north=north[rows, columns].astype(float),
+            variance=variance[rows, columns].astype(float),
+            second=Raster(b, level),
+            second_east=b_east,
+            second_north=b_north,
+            resolution=r,
+        )
+
+
+@dataclass(frozen=True)
+class _Solution:
+    state: Floats
+    tilt_sigma: Floats
+    converged: bool
+    n_cells: int
+    nmad: float
+
+
+def _solve(level: _Level, state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
+    """Gauss-Newton steps at one level. Raises OverlapError if too few cells are common."""
+    converged, used = False, 0
+    u, v = level.x - x0, level.y - y0
+    half = max(np.ptp(u), np.ptp(v), 1.0) / 2  # tilts are solved in metres at the edge, to keep the system balanced
+    unit = np.array([1.0, 1.0, 1.0, half, half])
+    for _ in range(STEPS):
+        column, row = level.second.grid.column_row(level.x + state[0], level.y + state[1])
+        d = bilinear(level.second.values, column, row) - level.height
+        d -= state[2] + state[3] * u + state[4] * v
+        # Slopes are read where the height is: at a rounded place their noise would follow the noise of d.
+        east = 0.5 * (level.slope_east + bilinear(level.second_east, column, row))
+        north = 0.5 * (level.slope_north + bilinear(level.second_north, column, row))
+        good = np.isfinite(d + east + north)
+        used = int(np.count_nonzero(good))
+        if used < LEAST_CELLS:
+            raise OverlapError(
+                f"the two surfaces have {used} measured cells in common", fix="give epochs that cover common ground"
+            )
+        d, s = d[good], np.sqrt(level.variance[good])
+        # d = h_after(x + s) - up - h_before(x) falls to zero at the true state: its derivatives are the slope and -1.
+        jacobian = np.stack([-east[good], -north[good], np.ones(used), u[good] / half, v[good] / half], axis=1)
+        normalized = d / s
+        scale = max(nmad(normalized), 1e-3)
+        w = tukey_weights(normalized, scale) / s**2
+        columns = jacobian[:, free]
+        normal = (columns * w[:, None]).T @ columns
+        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal)
+        step = np.zeros(5)
+        step[free] = np.linalg.solve(normal, (columns * w[:, None]).T @ d)
+        step[:2] = np.clip(step[:2], -4 * level.resolution, 4 * level.resolution)
+        state = state + step / unit
+        if np.hypot(step[0], step[1]) < 0.02 * level.resolution and abs(step[2]) < 0.005:
+            converged = True
+            break
+    strong = w > 0.25 * np.median(w[w > 0]) if np.any(w > 0) else w >= 0
+    tilt_sigma = _tilt_sigma(d[strong], u[good][strong], v[good][strong])
+    return _Solution(state, tilt_sigma, converged, used, nmad(d[strong]))
+
+
+def _tilt_sigma(d: Floats, u: Floats, v: Floats) -> Floats:
+    """Sigma of tilts east and north from medians of blocks, whose errors hardly depend on each other any more."""
+    key = np.rint(u / BLOCK).astype(np.int64) * 100_003 + np.rint(v / BLOCK).astype(np.int64)
+    _, block = np.unique(key, return_inverse=True)
+    n = int(block.max()) + 1
+    count = np.bincount(block, minlength=n)
+    keep = count >= 0.2 * np.median(count)
+    if np.count_nonzero(keep) < 6:
+        return np.array([np.inf, np.inf])
+    medians = ndimage.median(d, block, np.arange(n))[keep]
+    columns = [np.bincount(block, c, n)[keep] / count[keep] for c in (u, v)]
+    design = np.stack([np.ones(len(medians)), *columns], axis=1)
+    cofactor = np.linalg.pinv(design.T @ design)
+    return np.sqrt(np.diag(cofactor)[1:]) * max(nmad(medians), 1e-4)

@@ -1,0 +1,166 @@
+"""STAC 1.1.0 Item of a folder of results: projection 2.0, raster 2.0, file 2.1 and processing 1.2 extensions."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from terrain3d import __version__
+from terrain3d.crs import to_lonlat
+from terrain3d.errors import InputFileError
+from terrain3d.io.rasters import open_raster, read_grid
+from terrain3d.raster import Grid
+
+EXTENSIONS = tuple(
+    f"https://stac-extensions.github.io/{name}/schema.json"
+    for name in ("projection/v2.0.0", "raster/v2.0.0", "file/v2.1.0", "processing/v1.2.0")
+)
+MEDIA_TYPES = {
+    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".laz": "application/vnd.laszip",
+    ".las": "application/vnd.las",
+    ".gpkg": "application/geopackage+sqlite3",
+    ".json": "application/json",
+    ".html": "text/html",
+    ".yaml": "application/yaml",
+    ".log": "text/plain",
+    ".png": "image/png",
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the item: its key, where it lies, title, roles ('data', 'metadata', 'overview') and pixel unit."""
+
+    key: str
+    path: Path
+    title: str
+    roles: tuple[str, ...] = ("data",)
+    unit: str | None = None
+
+
+def stac_item(
+    name: str,
+    grid: Grid,
+    assets: Sequence[Asset],
+    *,
+    folder: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    lineage: str = "",
+) -> dict[str, Any]:
+    """Item of results on ``grid``; assets with links relative to ``folder``, where the item is to be written.
+
+    start, end: first and last image; one time if they are equal, the time of writing if neither is known.
+    Checksums are SHA-256 multihashes. Raises InputFileError if a file of an asset is missing.
+    """
+    ring = outline(grid)
+    lon, lat = [p[0] for p in ring], [p[1] for p in ring]
+    code = grid.reference.crs.to_epsg()
+    west, south, east, north = grid.bounds
+    properties: dict[str, Any] = {
+        "title": name,
+        **_times(start, end),
+        "processing:software": {"terrain3d": __version__},
+        "proj:code": f"EPSG:{code}" if code else None,
+        "proj:bbox": [west, south, east, north],
+        "proj:shape": [grid.height, grid.width],
+        "proj:transform": list(grid.transform),
+        "vertical_reference": grid.reference.vertical.name,
+    }
+    if not code:
+        properties["proj:wkt2"] = grid.reference.crs.to_wkt()
+    if lineage:
+        properties["processing:lineage"] = lineage
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": list(EXTENSIONS),
+        "id": name,
+        "bbox": [min(lon), min(lat), max(lon), max(lat)],
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": properties,
+        "links": [],
+        "assets": {a.key: _asset(a, folder, grid) for a in assets},
+    }
+
+
+def outline(grid: Grid, points: int = 8) -> list[list[float]]:
+    """Closed counter-clockwise ring of longitude and latitude around the grid, ``points`` a side, from south-west."""
+    west, south, east, north = grid.bounds
+    t = np.arange(points) / points
+    x = np.concatenate(
+        [west + t * (east - west), np.full(points, east), east - t * (east - west), np.full(points, west)]
+    )
+    y = np.concatenate(
+        [np.full(points, south), south + t * (north - south), np.full(points, north), north - t * (north - south)]
+    )
+    lon, lat = to_lonlat(grid.reference.horizontal, np.append(x, west), np.append(y, south))
+    return [[round(float(a), 8), round(float(b), 8)] for a, b in zip(lon, lat, strict=True)]
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file as a multihash: code 12, length 20 (hexadecimal), digest."""
+    try:
+        with path.open("rb") as file:
+            return "1220" + hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputFileError("file of the item cannot be read", where=path) from error
+
+
+def _times(start: datetime | None, end: datetime | None) -> dict[str, Any]:
+    if start is None and end is None:
+        return {"datetime": _iso(datetime.now(UTC))}
+    first, last = start or end, end or start
+    assert first is not None and last is not None
+    if first == last:
+        return {"datetime": _iso(first)}
+    return {"datetime": None, "start_datetime": _iso(first), "end_datetime": _iso(last)}
+
+
+def _iso(time: datetime) -> str:
+    """RFC 3339 in UTC; a time without a zone is taken as UTC."""
+    known = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return known.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _asset(asset: Asset, folder: Path, grid: Grid) -> dict[str, Any]:
+    total = checksum(asset.path)
+    out: dict[str, Any] = {
+        "href": f"./{asset.path.relative_to(folder).as_posix()}"
+        if asset.path.is_relative_to(folder)
+        else str(asset.path),
+        "title": asset.title,
+        "type": MEDIA_TYPES.get(asset.path.suffix.lower(), "application/octet-stream"),
+        "roles": list(asset.roles),
+        "file:size": asset.path.stat().st_size,
+        "file:checksum": total,
+    }
+    if asset.path.suffix.lower() == ".tif":
+        own = read_grid(asset.path)
+        if (own.shape, own.transform) != (grid.shape, grid.transform):
+            out["proj:shape"], out["proj:transform"] = list(own.shape), list(own.transform)
+        out["raster:spatial_resolution"] = own.resolution
+        out["raster:sampling"] = "area"
+        out["bands"] = _bands(asset)
+    return out
+
+
+def _bands(asset: Asset) -> list[dict[str, Any]]:
+    with open_raster(asset.path) as file:
+        bands = []
+        for i in range(file.count):
+            band: dict[str, Any] = {"name": file.descriptions[i] or f"{asset.key}_{i + 1}", "data_type": file.dtypes[i]}
+            if file.nodatavals[i] is not None:
+                nodata = file.nodatavals[i]
+                band["nodata"] = float(nodata) if np.isfinite(nodata) else "nan"
+            if asset.unit:
+                band["unit"] = asset.unit
+            bands.append(band)
+    return bands

@@ -1,0 +1,245 @@
+"""What a file is: images with their cameras, rasters, lidar granules, clouds, vector layers, scenes, run folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pyproj import Geod
+
+from terrain3d.crs import Vertical, parse_crs
+from terrain3d.errors import CameraError, FrameError, InputFileError, LidarError
+from terrain3d.io.clouds import cloud_reference, open_cloud
+from terrain3d.io.images import has_data, open_image
+from terrain3d.io.rasters import open_raster, read_grid
+from terrain3d.io.vectors import read_layer
+
+Fact = tuple[str, str]
+WGS84 = Geod(ellps="WGS84")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Kind of a file and facts about it as (what, value) in text."""
+
+    path: Path
+    kind: str
+    facts: tuple[Fact, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values for JSON."""
+        return {"path": str(self.path), "kind": self.kind, **dict(self.facts)}
+
+
+def describe(path: str | Path) -> Info:
+    """Describe a file by its content. Raises InputFileError if it is missing or of no kind that is known."""
+    path = Path(path)
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise InputFileError("no such file", where=path, fix="check the path")
+    reader = READERS.get(path.suffix.lower())
+    return reader(path) if reader else _raster_or_image(path)
+
+
+@dataclass(frozen=True)
+class View:
+    """Viewing geometry of an image's centre at its RPC's middle height.
+
+    gsd: metres a pixel along line and sample direction. incidence_deg: between the vertical and the ray to the sensor.
+    azimuth_deg: of the sensor as seen from the ground, clockwise from north.
+    """
+
+    lon_deg: float
+    lat_deg: float
+    gsd: tuple[float, float]
+    incidence_deg: float
+    azimuth_deg: float
+
+
+def view_of(path: Path) -> tuple[View, tuple[float, float]]:
+    """View of an image and the height range of its RPC. Raises CameraError if it has none, InputFileError."""
+    from terrain3d.camera.read import read_rpc
+    from terrain3d.camera.rpc import locate
+
+    image = open_image(path)
+    rpc = read_rpc(path)
+    low, high = rpc.height_range
+    middle = (low + high) / 2
+    line, sample = (image.height - 1) / 2, (image.width - 1) / 2
+    lon, lat = locate(rpc, [line, line + 1, line, line, line], [sample, sample, sample + 1, sample, sample],
+                      [middle, middle, middle, low, high])  # fmt: skip
+    _, _, along = WGS84.inv(lon[0], lat[0], lon[1], lat[1])
+    _, _, across = WGS84.inv(lon[0], lat[0], lon[2], lat[2])
+    azimuth, _, shift = WGS84.inv(lon[3], lat[3], lon[4], lat[4])
+    incidence = float(np.degrees(np.arctan2(shift, high - low)))
+    return View(float(lon[0]), float(lat[0]), (along, across), incidence, azimuth % 360), (low, high)
+
+
+def _raster_or_image(path: Path) -> Info:
+    with open_raster(path) as file:
+        mapped = file.crs is not None
+        has_rpc = file.rpcs is not None or bool(file.tags(ns="RPC"))
+    return _raster(path) if mapped and not has_rpc else _image(path)
+
+
+def _image(path: Path) -> Info:
+    image = open_image(path)
+    facts = [
+        ("size", f"{image.height} x {image.width} px, {image.bands} band(s), {image.dtype}"),
+        ("nodata", "none" if image.nodata is None else f"{image.nodata:g}"),
+        ("pixels", "with data" if has_data(image) else "all nodata"),
+    ]
+    try:
+        view, (low, high) = view_of(path)
+    except CameraError as error:
+        return Info(path, "image", (*facts, ("RPC", error.what)))
+    facts += [
+        ("RPC", f"heights {low:.0f} to {high:.0f} m"),
+        ("centre", f"longitude {view.lon_deg:.6f}, latitude {view.lat_deg:.6f}"),
+        ("ground sampling", f"{view.gsd[0]:.2f} m along lines, {view.gsd[1]:.2f} m along samples"),
+        ("view", f"incidence {view.incidence_deg:.1f} deg, sensor at azimuth {view.azimuth_deg:.0f} deg"),
+    ]
+    return Info(path, "image with RPC", tuple(facts))
+
+
+def _raster(path: Path) -> Info:
+    with open_raster(path) as file:
+        size = f"{file.height} x {file.width} cells, {file.count} band(s), {file.dtypes[0]}"
+        nodata = file.nodata
+        step = max(file.height, file.width) / 1024
+        shape = (file.height, file.width) if step <= 1 else (int(file.height / step) or 1, int(file.width / step) or 1)
+        values = file.read(1, out_shape=shape, masked=True).astype(float)
+    known = np.ma.filled(values, np.nan)
+    known = known[np.isfinite(known)]
+    facts: list[Fact] = [("size", size), ("nodata", "none" if nodata is None else f"{nodata:g}")]
+    try:
+        grid = read_grid(path)
+    except FrameError as error:
+        facts.append(("grid", error.what))
+    else:
+        west, south, east, north = grid.bounds
+        facts += [
+            ("CRS", _crs_text(grid.reference.horizontal)),
+            ("vertical reference", _vertical_text(grid.reference.vertical)),
+            ("resolution", f"{grid.resolution:g} {'m' if grid.reference.crs.is_projected else 'deg'}"),
+            ("bounds", f"{west:.10g} {south:.10g} {east:.10g} {north:.10g}"),
+        ]
+    share = 100 * known.size / values.size
+    facts.append(("values", f"{known.min():g} to {known.max():g}, {share:.1f} % valid" if known.size else "none"))
+    return Info(path, "raster", tuple(facts))
+
+
+def _granule(path: Path) -> Info:
+    from terrain3d.lidar.read import read_granule
+
+    try:
+        granule = read_granule(path)
+    except LidarError as error:
+        return Info(path, "lidar granule", (("returns", error.what),))
+    returns = granule.returns
+    facts: list[Fact] = [
+        ("product", granule.product),
+        ("returns", f"{granule.n_read} in the file, {len(returns)} pass the standard rules"),
+        *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
+        (
+            "tracks",
+            f"{len(np.unique(returns.track))} with returns: "
+            + ", ".join(n.split("/")[-1] for n in returns.track_names),
+        ),
+    ]
+    if len(returns):
+        lon, lat, h = returns.lon_deg, returns.lat_deg, returns.height
+        facts += [
+            ("extent", f"longitude {lon.min():.5f} to {lon.max():.5f}, latitude {lat.min():.5f} to {lat.max():.5f}"),
+            ("heights", f"{h.min():.1f} to {h.max():.1f} m over the ellipsoid"),
+        ]
+    return Info(path, "lidar granule", tuple(facts))
+
+
+def _cloud(path: Path) -> Info:
+    with open_cloud(path) as file:
+        header = file.header
+        low, high = header.mins, header.maxs
+        facts: list[Fact] = [
+            ("points", f"{header.point_count}, LAS {header.version}, format {header.point_format.id}"),
+            ("bounds", " x ".join(f"{a:.2f} to {b:.2f}" for a, b in zip(low, high, strict=True))),
+            ("extra dimensions", ", ".join(header.point_format.extra_dimension_names) or "none"),
+        ]
+        try:
+            reference = cloud_reference(header, path)
+            facts += [
+                ("CRS", _crs_text(reference.horizontal)),
+                ("vertical reference", _vertical_text(reference.vertical)),
+            ]
+        except FrameError as error:
+            facts.append(("CRS", error.what))
+    return Info(path, "point cloud", tuple(facts))
+
+
+def _layer(path: Path) -> Info:
+    layer = read_layer(path)
+    columns = ", ".join(layer.columns) or "none"
+    facts = (("features", str(len(layer.geometries))), ("CRS", _crs_text(layer.crs)), ("columns", columns))
+    return Info(path, "vector layer", facts)
+
+
+def _scene(path: Path) -> Info:
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputFileError("is not YAML", where=path, fix=str(error).splitlines()[0]) from error
+    if not isinstance(value, dict):
+        raise InputFileError("is not a scene (no keys)", where=path)
+    facts = [
+        (str(k), f"{len(v)}: {', '.join(map(str, v))}" if isinstance(v, list) else str(v)) for k, v in value.items()
+    ]
+    return Info(path, "scene", tuple(facts))
+
+
+def _folder(path: Path) -> Info:
+    """Folder of results: the size of each file and what the DSM is."""
+    dsm, change = path / "dsm.tif", path / "change.tif"
+    main = next((p for p in (dsm, change) if p.is_file()), None)
+    if main is None:
+        raise InputFileError(
+            "is a folder without dsm.tif or change.tif", where=path, fix="give a file or a run's folder"
+        )
+    facts = [(f"{main.stem} {what}", value) for what, value in _raster(main).facts]
+    quality = path / "quality.json"
+    if quality.is_file():
+        try:
+            keys = json.loads(quality.read_text(encoding="utf-8"))
+        except ValueError:
+            keys = {}
+        facts += [
+            (k, f"{v:g}" if isinstance(v, float) else str(v))
+            for k, v in keys.items()
+            if isinstance(v, (str, float, int))
+        ]
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    facts += [("file", f"{p.name}, {p.stat().st_size / 1e6:.2f} MB") for p in files]
+    return Info(path, "run folder" if main == dsm else "change folder", tuple(facts))
+
+
+def _crs_text(crs: str) -> str:
+    parsed = parse_crs(crs)
+    return f"{crs} ({parsed.name})" if crs.startswith("EPSG") else parsed.name
+
+
+def _vertical_text(vertical: Vertical) -> str:
+    if not vertical.is_declared:
+        return "not declared"
+    return "WGS 84 ellipsoid" if vertical.is_ellipsoid else vertical.name
+
+
+READERS: dict[str, Callable[[Path], Info]] = {
+    **dict.fromkeys((".h5", ".hdf5", ".he5"), _granule),
+    **dict.fromkeys((".las", ".laz"), _cloud),
+    **dict.fromkeys((".gpkg", ".geojson", ".shp", ".fgb"), _layer),
+    **dict.fromkeys((".yaml", ".yml"), _scene),
+}

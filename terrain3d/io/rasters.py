@@ -1,0 +1,211 @@
+"""Rasters in files: Cloud Optimized GeoTIFF out, any north-up georeferenced raster in.
+
+The vertical reference is in the file's CRS: a three-dimensional CRS for ellipsoidal heights, a compound one for a
+geoid, a horizontal one for values that are no heights. A file that declares none is read as ``UNDECLARED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyproj import CRS
+from pyproj.crs import CompoundCRS
+from pyproj.exceptions import CRSError
+from rasterio.crs import CRS as RasterioCRS
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from terrain3d.crs import (
+    EGM96_HEIGHT_EPSG,
+    ELLIPSOID,
+    UNDECLARED,
+    Reference,
+    Vertical,
+    vertical_from_name,
+    vertical_of_crs,
+)
+from terrain3d.errors import FrameError, InputFileError
+from terrain3d.io.atomic import atomic_path, output_error
+from terrain3d.io.geokeys import replace_vertical_key
+from terrain3d.raster import Grid, Raster
+
+HEIGHT_NODATA = -9999.0
+BLOCK = 512
+Overviews = Literal["average", "nearest"]
+GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError)
+
+
+def write_raster(
+    path: str | Path,
+    raster: Raster,
+    *,
+    nodata: float | None,
+    band_names: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    heights: bool = True,
+    overviews: Overviews | None = None,
+) -> None:
+    """Write a Cloud Optimized GeoTIFF: 512 px tiles, DEFLATE with predictor, overviews, AREA_OR_POINT=Area; atomic.
+
+    raster: (height, width) or (bands, height, width); NaN becomes ``nodata`` (HEIGHT_NODATA for heights).
+    heights: the values are heights in the grid's vertical reference, which the file's CRS then declares; pass False
+        for differences, sigmas, images and masks, whose CRS is horizontal only.
+    overviews: 'average' for continuous values (default of floats), 'nearest' for classes (default of integers).
+    Raises OutputError if it cannot be written.
+    """
+    path = Path(path)
+    values = raster.values if raster.values.ndim == 3 else raster.values[None]
+    continuous = np.issubdtype(values.dtype, np.floating)
+    if continuous:
+        values = values.astype(np.float32, copy=False)
+        if nodata is not None:
+            values = np.where(np.isfinite(values), values, np.float32(nodata))
+    crs, ellipsoid_code = _file_crs(raster.grid.reference, heights)
+    profile = {
+        "driver": "COG", "dtype": values.dtype.name, "count": values.shape[0], "nodata": nodata,
+        "height": raster.grid.height, "width": raster.grid.width,
+        "crs": RasterioCRS.from_wkt(crs.to_wkt()), "transform": Affine(*raster.grid.transform),
+        "blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer",
+        "overview_resampling": overviews or ("average" if continuous else "nearest"),
+    }  # fmt: skip
+    with atomic_path(path) as part:
+        try:
+            with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(part, "w", **profile) as file:
+                file.write(values)
+                for band, name in enumerate(band_names, 1):
+                    file.set_band_description(band, name)
+                file.update_tags(AREA_OR_POINT="Area", **(tags or {}))
+        except GDAL_ERRORS as error:
+            raise output_error(path, error) from error
+        if ellipsoid_code is not None:
+            replace_vertical_key(part, EGM96_HEIGHT_EPSG, ellipsoid_code)
+
+
+def _file_crs(reference: Reference, heights: bool) -> tuple[CRS, int | None]:
+    """CRS to hand to GDAL, and the code of the geographic 3D CRS to put in place of its vertical part, if any."""
+    horizontal = reference.crs
+    if not heights or not reference.vertical.is_declared:
+        return horizontal, None
+    if not reference.vertical.is_ellipsoid or horizontal.is_geographic:
+        return reference.compound(), None
+    base = horizontal.to_3d().geodetic_crs
+    code = None if base is None else base.to_epsg()
+    if base is None or code is None:
+        return ellipsoid_compound(horizontal), None
+    stand_in = CRS.from_epsg(EGM96_HEIGHT_EPSG)
+    return CompoundCRS(f"{horizontal.name} + {base.name} ellipsoidal height", [horizontal, stand_in]), code
+
+
+def ellipsoid_compound(horizontal: CRS) -> CRS:
+    """Ellipsoidal heights as the vertical part of a compound CRS, for formats that know no three-dimensional one."""
+    height = CRS.from_wkt(
+        'VERTCRS["Ellipsoid (metre)",VDATUM["Ellipsoid"],CS[vertical,1],'
+        'AXIS["ellipsoidal height (h)",up],LENGTHUNIT["metre",1]]'
+    )
+    return CompoundCRS(f"{horizontal.name} + {height.name}", [horizontal, height])
+
+
+@contextmanager
+def open_raster(path: str | Path) -> Any:
+    """Dataset of rasterio, with InputFileError for whatever is wrong with the file, also while it is read."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputFileError("no such file" if not path.exists() else "is not a file", where=path)
+    try:
+        with rasterio.open(path) as file:
+            yield file
+    except GDAL_ERRORS as error:
+        reason = "is truncated or damaged" if path.suffix.lower() in (".tif", ".tiff") else "is not a readable raster"
+        detail = str(error.__cause__ or error).splitlines()[0]
+        raise InputFileError(f"{reason} ({detail[:120]})", where=path, fix="copy or download the file again") from error
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Grid of a raster file with its horizontal and declared vertical reference.
+
+    Raises InputFileError, or FrameError if the file has no CRS or is not a north-up grid of square cells.
+    """
+    with open_raster(path) as file:
+        return _grid(file, Path(path))
+
+
+def read_raster(path: str | Path, band: int = 1, *, window: tuple[int, int, int, int] | None = None) -> Raster:
+    """One band as float32, NaN where the file has no value; scale and offset of the band applied.
+
+    window: (row, column, height, width), inside the raster; all of it by default.
+    The reference's vertical part is ELLIPSOID, egm96, a Vertical with only a name, or UNDECLARED.
+    Raises InputFileError (missing, truncated, no raster, no such band) and FrameError (no CRS, not north-up).
+    """
+    with open_raster(path) as file:
+        grid = _grid(file, Path(path))
+        values = _read(file, Path(path), band, window, masked=True)
+        scale, offset = file.scales[band - 1], file.offsets[band - 1]
+    out = np.ma.filled(values.astype(np.float32), np.nan)
+    out[~np.isfinite(out)] = np.nan
+    if (scale, offset) != (1.0, 0.0):
+        out = (out * scale + offset).astype(np.float32)
+    return Raster(out, grid if window is None else grid.window(*window))
+
+
+def read_classes(path: str | Path, band: int = 1, *, window: tuple[int, int, int, int] | None = None) -> Raster:
+    """One band in the file's own integer type (classes, masks). Raises as ``read_raster`` does, and for floats."""
+    with open_raster(path) as file:
+        grid = _grid(file, Path(path))
+        values = _read(file, Path(path), band, window, masked=False)
+    if not np.issubdtype(values.dtype, np.integer):
+        raise InputFileError(f"holds {values.dtype} values, not classes", where=path, fix="give a raster of integers")
+    return Raster(values, grid if window is None else grid.window(*window))
+
+
+def _read(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None, masked: bool) -> NDArray[Any]:
+    if not 1 <= band <= file.count:
+        raise InputFileError(f"has {file.count} band(s), not a band {band}", where=path)
+    part = None
+    if window is not None:
+        row, column, height, width = window
+        if min(row, column) < 0 or min(height, width) < 1 or row + height > file.height or column + width > file.width:
+            raise ValueError(f"window {window} is not inside {file.height} x {file.width}")
+        part = Window(column, row, width, height)
+    values: NDArray[Any] = file.read(band, window=part, masked=masked)
+    return values
+
+
+def _grid(file: Any, path: Path) -> Grid:
+    if file.crs is None:
+        raise FrameError("raster has no CRS", where=path, fix="declare one, e.g. gdal_edit.py -a_srs EPSG:32654")
+    t = file.transform
+    if t.b or t.d or t.a <= 0 or abs(t.a + t.e) > 1e-6 * t.a:
+        raise FrameError("raster is not a north-up grid of square cells", where=path, fix="warp it first (gdalwarp)")
+    return Grid(reference_of(file.crs, path), t.c, t.f, t.a, file.height, file.width)
+
+
+def reference_of(crs: RasterioCRS, path: Path) -> Reference:
+    """Reference of a file's CRS: an EPSG code where it has one, else WKT, and the vertical part it declares."""
+    try:
+        whole = CRS.from_wkt(crs.to_wkt(version="WKT2_2019"))
+    except (CRSError, RasterioError) as error:
+        raise FrameError("CRS cannot be read", where=path, fix="declare an EPSG code") from error
+    return reference_from_crs(whole)
+
+
+def reference_from_crs(crs: CRS) -> Reference:
+    """Reference with horizontal part as 'EPSG:n' where possible and the vertical part that ``crs`` declares."""
+    flat = crs.sub_crs_list[0] if crs.is_compound else crs
+    flat = flat.to_2d()
+    epsg = flat.to_epsg()
+    return Reference(f"EPSG:{epsg}" if epsg else flat.to_wkt(), _vertical(vertical_of_crs(crs)))
+
+
+def _vertical(name: str | None) -> Vertical:
+    if name is None:
+        return UNDECLARED
+    if name == "ellipsoid":
+        return ELLIPSOID
+    return vertical_from_name("egm96") if name == "egm96" else Vertical(name)

@@ -1,0 +1,96 @@
+"""Vector layers in GeoPackage files, and layers of any vector format that GDAL reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyogrio
+import shapely
+from numpy.typing import NDArray
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj import CRS
+from shapely.geometry.base import BaseGeometry
+
+from terrain3d.crs import parse_crs
+from terrain3d.errors import FrameError, InputFileError
+from terrain3d.io.atomic import atomic_path, output_error
+from terrain3d.io.rasters import reference_from_crs
+
+PYOGRIO_ERRORS = (DataSourceError, DataLayerError, pyogrio.errors.FeatureError, pyogrio.errors.GeometryError)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Geometries (N,) of shapely, columns by name (N,) each, and the horizontal CRS."""
+
+    geometries: NDArray[Any]
+    columns: dict[str, NDArray[Any]]
+    crs: str
+
+
+def write_layer(
+    path: str | Path,
+    layer: str,
+    geometries: Sequence[BaseGeometry] | NDArray[Any],
+    columns: Mapping[str, Any],
+    crs: str,
+    *,
+    geometry_type: str = "Polygon",
+) -> None:
+    """Write one layer to a new GeoPackage, atomically. NaN becomes NULL; no geometries make a valid empty layer.
+
+    columns: name to (N,) array of numbers, strings or booleans; an empty layer keeps their types.
+    geometry_type: of an empty layer; otherwise it is taken from the geometries, 'Multi...' if some are.
+    Raises OutputError, FrameError (unknown CRS), ValueError (columns of unequal length).
+    """
+    path = Path(path)
+    shapes = np.asarray(geometries, dtype=object)
+    fields = {name: np.asarray(values) for name, values in columns.items()}
+    if any(len(values) != len(shapes) for values in fields.values()):
+        raise ValueError(f"columns { ({k: len(v) for k, v in fields.items()}) } do not fit {len(shapes)} geometries")
+    fields = {k: v.astype(object) if v.dtype.kind in "US" else v for k, v in fields.items()}
+    kinds = sorted({g.geom_type for g in shapes}) or [geometry_type]
+    multi = len(kinds) > 1 and len({k.removeprefix("Multi") for k in kinds}) == 1
+    kind = f"Multi{kinds[0].removeprefix('Multi')}" if multi else kinds[0] if len(kinds) == 1 else "Unknown"
+    code = parse_crs(crs).to_epsg()
+    with atomic_path(path) as part:
+        try:
+            pyogrio.raw.write(
+                part,
+                shapely.to_wkb(shapes) if len(shapes) else np.empty(0, dtype=object),
+                list(fields.values()),
+                list(fields),
+                layer=layer,
+                driver="GPKG",
+                geometry_type=kind,
+                crs=f"EPSG:{code}" if code else parse_crs(crs).to_wkt(),
+                promote_to_multi=multi,
+            )
+        except PYOGRIO_ERRORS as error:
+            raise output_error(path, error) from error
+
+
+def read_layer(path: str | Path, layer: str | None = None) -> Layer:
+    """A layer (the first by default) with its CRS as 'EPSG:n' where possible.
+
+    Raises InputFileError (missing, not a vector file, no such layer) and FrameError (no CRS).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputFileError("no such file", where=path)
+    try:
+        meta, _, geometry, data = pyogrio.raw.read(path, layer=layer)
+    except PYOGRIO_ERRORS as error:
+        detail = str(error).splitlines()[0][:120]
+        raise InputFileError(f"layer cannot be read ({detail})", where=path, fix="check the file and layer") from error
+    if not meta["crs"]:
+        raise FrameError("layer has no CRS", where=path, fix="declare one, e.g. ogr2ogr -a_srs EPSG:32654")
+    shapes = shapely.from_wkb(geometry) if geometry is not None else np.empty(0, dtype=object)
+    columns = {str(name): values for name, values in zip(meta["fields"], data, strict=True)}
+    return Layer(
+        np.asarray(shapes, dtype=object), columns, reference_from_crs(CRS.from_user_input(meta["crs"])).horizontal
+    )

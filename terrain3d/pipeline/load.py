@@ -1,0 +1,99 @@
+"""Inputs of a scene, opened and checked before any work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pyproj import CRS
+
+from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.read import read_rpc
+from terrain3d.config import OutputConfig, Scene
+from terrain3d.crs import Reference, parse_crs, utm_crs, vertical_from_name
+from terrain3d.errors import FrameError, ImageError, OverlapError
+from terrain3d.image.view import View, footprint
+from terrain3d.io.images import has_data, open_image
+from terrain3d.lidar.read import LidarSet, read_lidar
+from terrain3d.lidar.rules import rule_set
+
+LONLAT = "EPSG:4326"
+SEARCH_MARGIN_DEG = 0.002  # lidar beside the images still serves their margins
+
+
+def load_views(scene: Scene) -> list[View]:
+    """Images with their cameras, in the order of the configuration. Raises what a user can mend, image by image."""
+    views = []
+    for entry in scene.images:
+        path = Path(entry.path)
+        image = open_image(path, mask=None if entry.mask is None else Path(entry.mask))
+        rpc = read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
+        if not has_data(image):
+            raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
+        views.append(View(path.stem, image, Camera(rpc)))
+    return _with_unique_names(views)
+
+
+def _with_unique_names(views: list[View]) -> list[View]:
+    names = [v.name for v in views]
+    if len(set(names)) == len(names):
+        return views
+    return [View(f"{v.image.path.parent.name}/{v.name}", v.image, v.camera, v.acquired) for v in views]
+
+
+def height_limits(views: list[View]) -> tuple[float, float]:
+    """Heights that all RPCs are valid for. Raises OverlapError if there are none."""
+    low = max(v.camera.rpc.height_range[0] for v in views)
+    high = min(v.camera.rpc.height_range[1] for v in views)
+    if low >= high:
+        raise OverlapError("the RPCs of the images are valid for different heights", fix="check that they show one place")
+    return low, high
+
+
+def check_overlap(views: list[View], height: float) -> None:
+    """Raises OverlapError, naming the image, if one shares no ground with any other."""
+    prints = [footprint(v, LONLAT, height) for v in views]
+    for i, view in enumerate(views):
+        if not any(prints[i].intersects(p) for j, p in enumerate(prints) if j != i):
+            raise OverlapError(
+                "image shares no ground with any other image of the scene",
+                where=view.image.path,
+                fix="check that all images show the same place",
+            )
+
+
+def output_reference(output: OutputConfig, views: list[View], height: float, folder: Path) -> Reference:
+    """Reference of the results; the UTM zone of the images' centre unless a CRS is named."""
+    vertical = vertical_from_name(output.vertical, folder)
+    if output.crs != "auto":
+        crs = parse_crs(output.crs)
+        if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
+            raise FrameError(f"output crs '{output.crs}' is not projected in metres", fix="use 'auto' or a UTM zone")
+        return Reference(_authority(crs), vertical)
+    centres = np.array([v.camera.locate(*v.centre(), height) for v in views])
+    return Reference(utm_crs(float(centres[:, 0].mean()), float(centres[:, 1].mean())), vertical)
+
+
+def _authority(crs: CRS) -> str:
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(crs.to_wkt())
+
+
+def load_lidar(scene: Scene, views: list[View], height: float) -> LidarSet | None:
+    """Usable ground returns over the images; None if the scene names no lidar. Raises LidarError, InputFileError."""
+    if not scene.lidar:
+        return None
+    bounds = np.array([footprint(v, LONLAT, height).bounds for v in views])
+    west, south = bounds[:, :2].min(axis=0) - SEARCH_MARGIN_DEG
+    east, north = bounds[:, 2:].max(axis=0) + SEARCH_MARGIN_DEG
+    return read_lidar(scene.lidar, (west, south, east, north), rule_set(scene.config.lidar_rules))
+
+
+def mean_height(views: list[View], lidar: LidarSet | None = None) -> float:
+    """A first guess of the scene's height: the lidar's median, else the middle of what the RPCs are valid for."""
+    if lidar is not None and len(lidar.returns):
+        return float(np.median(lidar.returns.height))
+    low, high = height_limits(views)
+    return (low + high) / 2
+
+

@@ -1,0 +1,143 @@
+"""Matching of a whole scene: a coarse pass that finds the surface, then every pair tile by tile, on several threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.crs import Reference
+from terrain3d.errors import OverlapError
+from terrain3d.image.view import View
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.spool import Part, Spool, save_part
+from terrain3d.points import PointCloud
+from terrain3d.raster import Grid, Raster
+from terrain3d.stereo.dense import DensePoints, match_tile
+from terrain3d.stereo.pairs import Pair
+from terrain3d.stereo.plan import MatchTask, plan_matching, rectified_pixel
+from terrain3d.stereo.sgm import SgmBuffers
+from terrain3d.stereo.trend import CoarseSurface, coarse_surface, flat_surface
+
+T, R = TypeVar("T"), TypeVar("R")
+COARSE_REDUCTION = 4
+COARSE_CELL_PX = 8  # image pixels per cell of the coarse surface
+BELOW_TIES_M, ABOVE_TIES_M = 30.0, 60.0  # ties lie on textured ground; roofs and gorges reach further
+
+
+class _Threads(threading.local):
+    """Buffers of the matcher, one set a thread."""
+
+    def __init__(self) -> None:
+        self.buffers = SgmBuffers()
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Results in the order of the items; the first error stops the rest."""
+    if workers <= 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:
+    """West, south, east, north of the ground that the pairs have in common."""
+    b = np.array([p.area.bounds for p in pairs])
+    return float(b[:, 0].min()), float(b[:, 1].min()), float(b[:, 2].max()), float(b[:, 3].max())
+
+
+def coarse_pass(
+    views: list[View], pairs: list[Pair], reference: Reference, heights: tuple[float, float], workers: int, reporter: Reporter
+) -> CoarseSurface:
+    """Surface of the scene at an eighth of the image resolution, from matching at a quarter.
+
+    heights: of the tie points. Raises OverlapError if nothing matches.
+    """
+    low, high = heights[0] - BELOW_TIES_M, heights[1] + ABOVE_TIES_M
+    pixel = rectified_pixel(views, pairs[0], reference.horizontal, (low + high) / 2)
+    bounds = pair_bounds(pairs)
+    start = flat_surface(reference, bounds, low, high)
+    tasks = [
+        t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)
+    ]
+    threads = _Threads()
+
+    def work(task: MatchTask) -> NDArray[np.float64]:
+        points = match_tile(
+            views[task.pair.left], views[task.pair.right], task.tile, start, threads.buffers,
+            reduction=COARSE_REDUCTION, margin_m=0.0, polish=False,
+        )  # fmt: skip
+        reporter.step()
+        return points.xyz[_in_core(points, task)]
+
+    reporter.stage("coarse surface", len(tasks))
+    grid = Grid.from_bounds(reference, *bounds, COARSE_CELL_PX * pixel)
+    surface = _median_heights(list(in_threads(work, tasks, workers)), grid)
+    if not np.isfinite(surface.values).any():
+        raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
+    return coarse_surface(surface)
+
+
+def _median_heights(parts: list[NDArray[np.float64]], grid: Grid) -> Raster:
+    """Median height of the points of every cell, NaN where there are fewer than three."""
+    xyz = np.concatenate(parts)
+    column, row = (np.rint(a).astype(np.int64) for a in grid.column_row(xyz[:, 0], xyz[:, 1]))
+    inside = (column >= 0) & (row >= 0) & (column < grid.width) & (row < grid.height)
+    cell, z = (row * grid.width + column)[inside], xyz[inside, 2]
+    order = np.lexsort((z, cell))
+    cells, first, count = np.unique(cell[order], return_index=True, return_counts=True)
+    out = np.full(grid.height * grid.width, np.nan, np.float32)
+    enough = count >= 3
+    out[cells[enough]] = z[order][first[enough] + count[enough] // 2]
+    return Raster(out.reshape(grid.shape), grid)
+
+
+def _in_core(points: DensePoints, task: MatchTask) -> NDArray[np.bool_]:
+    column, row, width, height = task.core
+    x, y = points.pixel[:, 0], points.pixel[:, 1]
+    return (x >= column) & (x < column + width) & (y >= row) & (y < row + height)
+
+
+def match_scene(
+    views: list[View], pairs: list[Pair], reference: Reference, surface: CoarseSurface, folder: Path, workers: int, reporter: Reporter
+) -> Spool:
+    """Match all pairs at full resolution; the points lie in files of ``folder``. Raises OverlapError if there are none."""
+    height = float(np.median(surface.trend.values))
+    tasks = [
+        (k, n, t)
+        for k, p in enumerate(pairs)
+        for n, t in enumerate(
+            plan_matching(views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height))
+        )
+    ]
+    threads = _Threads()
+
+    def work(item: tuple[int, int, MatchTask]) -> Part | None:
+        k, n, task = item
+        points = match_tile(views[task.pair.left], views[task.pair.right], task.tile, surface, threads.buffers)
+        inside = _in_core(points, task)
+        cloud = PointCloud(
+            reference, points.xyz[inside], points.sigma[inside], points.confidence[inside],
+            np.full(int(inside.sum()), min(k, 255), np.uint8),
+            np.clip(np.rint(points.intensity[inside]), 0, 65535).astype(np.uint16),
+        )  # fmt: skip
+        reporter.step()
+        return save_part(folder / f"points_{k:03d}_{n:05d}.npy", cloud)
+
+    reporter.stage("matching", len(tasks))
+    parts = [p for p in in_threads(work, tasks, workers) if p is not None]
+    if not parts:
+        raise OverlapError("no point could be matched", fix="check the images for cloud, snow or water")
+    return Spool(reference, tuple(parts))

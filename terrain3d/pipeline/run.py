@@ -1,0 +1,139 @@
+"""One scene from images and lidar to finished products."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from terrain3d.adjust.network import build_network
+from terrain3d.config import Scene
+from terrain3d.crs import Reference
+from terrain3d.image.view import View, ground_sample_distance
+from terrain3d.io.atomic import output_error
+from terrain3d.lidar.read import LidarSet
+from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
+from terrain3d.pipeline.matching import coarse_pass, match_scene, pair_bounds
+from terrain3d.pipeline.products import write_products
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.surfaces import make_surfaces, register
+from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.spool import Spool
+from terrain3d.raster import Grid
+from terrain3d.register.cameras import move_camera
+from terrain3d.stereo.pairs import choose_pairs
+
+RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
+
+
+class _Timed:
+    """Reporter that passes everything on and keeps the seconds of each stage and the warnings."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+        self._open: tuple[str, float, float] | None = None
+        self.seconds: dict[str, tuple[float, float]] = {}
+        self.warnings: list[str] = []
+
+    def stage(self, name: str, steps: int = 1) -> None:
+        self.close()
+        self._open = (name, time.perf_counter(), time.process_time())
+        self._inner.stage(name, steps)
+
+    def close(self) -> None:
+        """End the last stage."""
+        if self._open is not None:
+            name, wall, cpu = self._open
+            before = self.seconds.get(name, (0.0, 0.0))
+            self.seconds[name] = (before[0] + time.perf_counter() - wall, before[1] + time.process_time() - cpu)
+        self._open = None
+
+    def step(self) -> None:
+        self._inner.step()
+
+    def note(self, text: str) -> None:
+        self._inner.note(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._inner.warn(text)
+
+
+def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | None = None) -> RunResult:
+    """Run a scene and write all products to ``out``. Raises Terrain3dError; then ``out`` is as it was before."""
+    workers = workers or os.cpu_count() or 1
+    cv2.setNumThreads(1)  # the program's own threads fill the machine
+    timed = _Timed(reporter)
+    timed.stage("inputs")
+    views = load_views(scene)
+    height_limits(views)
+    lidar = load_lidar(scene, views, mean_height(views))
+    height = mean_height(views, lidar)
+    reference = output_reference(scene.config.output, views, height, scene.folder)
+    check_overlap(views, height)
+    with _work_folder(out) as folder:
+        result, spool = _compute(scene, views, lidar, reference, folder, workers, timed)
+        timed.stage("writing", 12)
+        result = replace(result, seconds=dict(timed.seconds))
+        write_products(result, spool, out, timed)
+        timed.close()
+    return result
+
+
+def _compute(
+    scene: Scene, views: list[View], lidar: LidarSet | None, reference: Reference, folder: Path, workers: int, timed: _Timed
+) -> tuple[RunResult, Spool]:
+    inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
+    crs = inside.horizontal
+    timed.stage("tie points and adjustment")
+    network = build_network(views, crs, height_limits(views))
+    middle = sum(network.heights) / 2
+    decided = choose_pairs(network.views, crs, middle)
+    chosen = [p for p in decided if p.chosen]
+    surface = coarse_pass(network.views, chosen, inside, network.heights, workers, timed)
+    spool = match_scene(network.views, chosen, inside, surface, folder, workers, timed)
+    grid = Grid.from_bounds(inside, *pair_bounds(chosen), _resolution(scene, network.views, crs, middle))
+    registration = None if lidar is None else register(spool, grid, lidar.returns, workers, timed)
+    for note in () if registration is None else registration.notes:
+        timed.warn(note)
+    final = network.views
+    if registration is not None and registration.applied:
+        final = [move_camera(v, registration, crs, network.heights) for v in network.views]
+    returns = None if lidar is None else lidar.returns
+    surfaces = make_surfaces(spool, grid, final, registration, returns, workers, timed)
+    return RunResult(
+        scene, reference, final, network, decided, lidar, registration, surfaces, spool.count, tuple(timed.warnings)
+    ), spool
+
+
+def _resolution(scene: Scene, views: list[View], crs: str, height: float) -> float:
+    """Cell size of the results: as configured, or the next common size not finer than the best image."""
+    wanted = scene.config.output.resolution
+    if wanted != "auto":
+        return float(wanted)
+    finest = min(ground_sample_distance(v, crs, height) for v in views)
+    return next((r for r in RESOLUTIONS if r >= 0.95 * finest), RESOLUTIONS[-1])
+
+
+@contextmanager
+def _work_folder(out: Path) -> Iterator[Path]:
+    """Folder for intermediate files inside ``out``; gone afterwards, and ``out`` with it if nothing was written."""
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".work-", dir=out))
+    except OSError as error:
+        raise output_error(out, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not existed and not any(out.iterdir()):
+            out.rmdir()

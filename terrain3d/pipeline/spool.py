@@ -1,0 +1,88 @@
+"""Points between matching and surfaces, on disk: one file a matched tile, read back by area, so that memory is bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.crs import Reference
+from terrain3d.io.atomic import output_error
+from terrain3d.points import PointCloud
+from terrain3d.raster import Grid
+from terrain3d.register.registration import Registration
+
+_RECORD = np.dtype(
+    [("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")]
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of points with its bounds: west, south, east, north; and lowest and highest point."""
+
+    path: Path
+    count: int
+    bounds: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Spool:
+    """All points of a run, in the reference that they were matched in."""
+
+    reference: Reference
+    parts: tuple[Part, ...]
+
+    @property
+    def count(self) -> int:
+        return sum(p.count for p in self.parts)
+
+    def within(self, grid: Grid, margin: float, registration: Registration | None = None) -> PointCloud:
+        """Points over a grid and a margin around it, moved by the registration."""
+        west, south, east, north = grid.bounds
+        reach = margin if registration is None else margin + float(np.hypot(registration.dx, registration.dy))
+        chunks = [np.empty(0, _RECORD)]
+        for part in self.parts:
+            w, s, e, n = part.bounds
+            if w > east + reach or e < west - reach or s > north + reach or n < south - reach:
+                continue
+            records = np.load(part.path, mmap_mode="r")
+            x, y = records["xyz"][:, 0], records["xyz"][:, 1]
+            inside = (x > west - reach) & (x < east + reach) & (y > south - reach) & (y < north + reach)
+            chunks.append(records[inside])
+        return _cloud(self.reference, np.concatenate(chunks), registration)
+
+    def clouds(self, registration: Registration | None = None) -> Iterator[PointCloud]:
+        """All points, part by part, moved by the registration."""
+        for part in self.parts:
+            yield _cloud(self.reference, np.load(part.path), registration)
+
+
+def _cloud(reference: Reference, records: NDArray[np.void], registration: Registration | None) -> PointCloud:
+    xyz = np.ascontiguousarray(records["xyz"])
+    return PointCloud(
+        reference,
+        xyz if registration is None else registration.apply(xyz),
+        np.ascontiguousarray(records["sigma"]),
+        np.ascontiguousarray(records["confidence"]),
+        np.ascontiguousarray(records["pair"]),
+        np.ascontiguousarray(records["intensity"]),
+    )
+
+
+def save_part(path: Path, cloud: PointCloud) -> Part | None:
+    """Write points to a file; None if there are none. Raises OutputError (full disk)."""
+    if len(cloud) == 0:
+        return None
+    records = np.empty(len(cloud), _RECORD)
+    records["xyz"], records["sigma"], records["confidence"] = cloud.xyz, cloud.sigma, cloud.confidence
+    records["pair"], records["intensity"] = cloud.pair, cloud.intensity
+    try:
+        np.save(path, records)
+    except OSError as error:
+        raise output_error(path, error) from error
+    low, high = cloud.xyz.min(axis=0), cloud.xyz.max(axis=0)
+    return Part(path, len(cloud), (float(low[0]), float(low[1]), float(high[0]), float(high[1])))

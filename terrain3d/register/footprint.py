@@ -1,0 +1,227 @@
+"""The surface as a lidar footprint sees it: height, slope and spread over a box along the track or a round spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from terrain3d.crs import from_lonlat
+from terrain3d.points import LidarReturns
+from terrain3d.raster import Raster
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SAMPLES_ACROSS = 11  # sample points over the narrower side of a footprint
+ROUND_RATIO = 1.2  # length / width below this: a round spot with a Gaussian beam
+GAUSSIAN_REACH = 2.0  # a beam's diameter is given at 1/e^2, so it reaches two sigma
+PLANE_FITS = 4
+CLEAR_OFFSET = 1.5  # metres over the footprint's plane that make a sample an obstacle
+
+
+@dataclass(frozen=True)
+class Footprints:
+    """Where the returns lie in the frame of the surface, one row a return.
+
+    x, y: centre, metres in the surface's CRS. along_x, along_y: unit vector along the track in that CRS.
+    length, width: metres.
+    """
+
+    x: Floats
+    y: Floats
+    along_x: Floats
+    along_y: Floats
+    length: Floats
+    width: Floats
+
+
+@dataclass(frozen=True)
+class FootprintSample:
+    """What the surface shows within each footprint, one row a return; NaN where too little of it has values.
+
+    height: weighted median of the surface, metres. The median of a tilted plane is the height of its centre, and a
+        parked car or a bush does not move it.
+    slope_x, slope_y: derivative of the height toward east and north, of a robust plane.
+    spread: robust 1-sigma of the surface around that plane, metres.
+    raised: share of the samples that stand 1.5 m and more above the plane.
+    valid: share of the samples that have a value.
+    objects: share of the samples on cells marked as objects.
+    """
+
+    height: Floats
+    slope_x: Floats
+    slope_y: Floats
+    spread: Floats
+    raised: Floats
+    valid: Floats
+    objects: Floats
+
+    @property
+    def slope(self) -> Floats:
+        """Tangent of the slope."""
+        return np.asarray(np.hypot(self.slope_x, self.slope_y))
+
+
+def place_footprints(returns: LidarReturns, crs: str) -> Footprints:
+    """Centres and orientation of footprints in a projected CRS.
+
+    The direction of a track is that of the chord between its returns before and after in time; a lone return gets
+    north, which for the near-polar tracks of ICESat-2 is right within some degrees.
+    """
+    x, y = from_lonlat(crs, returns.lon_deg, returns.lat_deg)
+    along_x, along_y = np.zeros(len(x)), np.ones(len(x))
+    for track in np.unique(returns.track):
+        rows = np.flatnonzero(returns.track == track)
+        rows = rows[np.argsort(returns.time_s[rows], kind="stable")]
+        if len(rows) < 2:
+            continue
+        reach = min(5, len(rows) - 1)
+        first = np.clip(np.arange(len(rows)) - reach, 0, None)
+        last = np.clip(np.arange(len(rows)) + reach, None, len(rows) - 1)
+        u, v = x[rows[last]] - x[rows[first]], y[rows[last]] - y[rows[first]]
+        norm = np.hypot(u, v)
+        moving = norm > 1.0
+        along_x[rows[moving]] = u[moving] / norm[moving]
+        along_y[rows[moving]] = v[moving] / norm[moving]
+    return Footprints(x, y, along_x, along_y, np.asarray(returns.length, float), np.asarray(returns.width, float))
+
+
+def sample_footprints(
+    dsm: Raster,
+    objects: Raster,
+    footprints: Footprints,
+    shift: tuple[float, float] = (0.0, 0.0),
+    min_valid: float = 0.5,
+) -> FootprintSample:
+    """Surface statistics over each footprint, the surface moved by ``shift`` (east, north, metres) beforehand.
+
+    Moving the surface by (dx, dy) brings its value at (x - dx, y - dy) to (x, y).
+    """
+    columns, rows = dsm.grid.column_row(footprints.x - shift[0], footprints.y - shift[1])
+    ratio = dsm.grid.resolution / objects.grid.resolution
+    out = np.full((7, len(columns)), np.nan)
+    _sample(
+        dsm.values, objects.values, dsm.grid.resolution, ratio, columns, rows, footprints.along_x, footprints.along_y,
+        footprints.length, footprints.width, min_valid, out,
+    )  # fmt: skip
+    return FootprintSample(*out)
+
+
+@njit(cache=True, nogil=True)
+def _weighted_median(values: Floats, weights: Floats, n: int) -> float:
+    order = np.argsort(values[:n])
+    half = weights[:n].sum() / 2
+    total = 0.0
+    for k in range(n):
+        i = order[k]
+        if total + weights[i] >= half:
+            # between the two middle values where the half falls on their border
+            if k + 1 < n and abs(total + weights[i] - half) < 1e-9 * half:
+                return 0.5 * (values[i] + values[order[k + 1]])
+            return values[i]
+        total += weights[i]
+    return values[order[n - 1]]
+
+
+@njit(cache=True, nogil=True)
+def _plane(u: Floats, v: Floats, z: Floats, w: Floats, n: int) -> tuple[float, float, float]:
+    """Weighted least squares z = a + b u + c v; flat where the samples do not span a plane."""
+    sw = su = sv = sz = 0.0
+    for i in range(n):
+        sw += w[i]
+        su += w[i] * u[i]
+        sv += w[i] * v[i]
+        sz += w[i] * z[i]
+    if sw <= 0.0:
+        return np.nan, 0.0, 0.0
+    mu, mv, mz = su / sw, sv / sw, sz / sw
+    uu = vv = uv = uz = vz = 0.0
+    for i in range(n):
+        a, b, c = u[i] - mu, v[i] - mv, z[i] - mz
+        uu += w[i] * a * a
+        vv += w[i] * b * b
+        uv += w[i] * a * b
+        uz += w[i] * a * c
+        vz += w[i] * b * c
+    det = uu * vv - uv * uv
+    if det <= 1e-6 * (uu + vv) ** 2:
+        return mz, 0.0, 0.0
+    p, q = (vv * uz - uv * vz) / det, (uu * vz - uv * uz) / det
+    return mz - p * mu - q * mv, p, q
+
+
+@njit(cache=True, nogil=True)
+def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, out):  # type: ignore[no-untyped-def]
+    height, wide = dsm.shape
+    object_rows, object_columns = objects.shape
+    for k in range(len(columns)):
+        if not (-2.0 - wide < columns[k] < 2.0 * wide and -2.0 - height < rows[k] < 2.0 * height):
+            out[5, k] = 0.0
+            continue
+        is_round = length[k] < ROUND_RATIO * width[k]
+        step = width[k] / SAMPLES_ACROSS
+        n_along = max(round(length[k] / step), 1)
+        n_across = SAMPLES_ACROSS
+        most = n_along * n_across
+        u, v = np.empty(most), np.empty(most)
+        z, w = np.empty(most), np.empty(most)
+        asked, got, n, on_object = 0.0, 0.0, 0, 0.0
+        for i in range(n_along):
+            a = (i + 0.5) / n_along - 0.5
+            for j in range(n_across):
+                b = (j + 0.5) / n_across - 0.5
+                weight = 1.0
+                if is_round:
+                    q = 4.0 * (a * a + b * b)
+                    if q > 1.0:
+                        continue
+                    weight = np.exp(-0.5 * q * GAUSSIAN_REACH**2)
+                asked += weight
+                east = a * length[k] * along_x[k] + b * width[k] * along_y[k]
+                north = a * length[k] * along_y[k] - b * width[k] * along_x[k]
+                c, r = columns[k] + east / resolution, rows[k] - north / resolution
+                if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
+                    continue
+                c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
+                c1, r1 = min(c0 + 1, wide - 1), min(r0 + 1, height - 1)
+                fc, fr = c - c0, r - r0
+                value = (dsm[r0, c0] * (1 - fc) + dsm[r0, c1] * fc) * (1 - fr) + (
+                    dsm[r1, c0] * (1 - fc) + dsm[r1, c1] * fc
+                ) * fr
+                if not np.isfinite(value):
+                    continue
+                got += weight
+                u[n], v[n], z[n], w[n] = east, north, value, weight
+                n += 1
+                orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
+                if objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0:
+                    on_object += weight
+        out[5, k] = got / asked
+        if n < 3 or got < min_valid * asked:
+            continue
+        out[0, k] = _weighted_median(z, w, n)
+        wr = w[:n].copy()
+        residual = np.empty(n)
+        a0, p, q = _plane(u, v, z, wr, n)
+        scale = 0.0
+        for iteration in range(PLANE_FITS):
+            for i in range(n):
+                residual[i] = z[i] - a0 - p * u[i] - q * v[i]
+            residual -= np.median(residual)
+            scale = 1.4826 * np.median(np.abs(residual))
+            if iteration == PLANE_FITS - 1:
+                break
+            bound = max(2.0 * scale, 0.05)
+            for i in range(n):
+                excess = abs(residual[i]) / bound
+                wr[i] = w[i] if excess < 1.0 else w[i] / (excess * excess)
+            a0, p, q = _plane(u, v, z, wr, n)
+        raised = 0.0
+        for i in range(n):
+            if residual[i] > CLEAR_OFFSET:
+                raised += w[i]
+        out[1, k], out[2, k], out[3, k] = p, q, scale
+        out[4, k], out[6, k] = raised / got, on_object / got

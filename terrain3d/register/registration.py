@@ -1,0 +1,316 @@
+"""Registration of a stereo surface to lidar ground returns: what is accepted, and how a model is moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.errors import FrameError, LidarError, OverlapError
+from terrain3d.points import LidarReturns
+from terrain3d.raster import Raster
+from terrain3d.register.coverage import extent_share, uncontrolled_parts
+from terrain3d.register.footprint import Footprints, place_footprints
+from terrain3d.register.ground import horizontal_sigma
+from terrain3d.register.objects import object_map
+from terrain3d.register.shift import (
+    DX,
+    DZ,
+    SHIFT,
+    SHIFT_TILT,
+    TILT_E,
+    VERTICAL,
+    VERTICAL_TILT,
+    Fit,
+    Linearization,
+    fit_linear,
+    fit_shift,
+    linearize,
+    search_start,
+)
+from terrain3d.register.validate import (
+    MIN_RETURNS,
+    MIN_TRACKS,
+    RegistrationReport,
+    fold_results,
+    gross,
+    hold_out,
+    product_errors,
+    robust_loss,
+)
+from terrain3d.stats import ErrorSummary, summarize
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+MIN_USED = 4
+MIN_USED_HORIZONTAL = 20
+MAX_HORIZONTAL_SIGMA = 1.0
+MAX_HORIZONTAL = 30.0
+CHI2_2_99 = 9.21
+CHI2_2_999 = 13.82
+MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
+MIN_TILT_GAIN = 0.02  # relative gain of held-out loss
+SCALE_FOR_TILT = 0.25
+PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
+CLEAR_OF_CANOPY = 5.0
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Correction that moves a model onto the frame of the lidar.
+
+    A model point (x, y, z) belongs at X = x + dx, Y = y + dy and at the height
+    Z = z + dz + tilt_e (X - origin_e) + tilt_n (Y - origin_n).
+    Metres, tilt in m/m, in the CRS of the surface.
+
+    covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
+        of a satellite pass is not in it); zero rows for what was not estimated.
+    used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
+        has no value.
+    horizontal_constrained: whether relief and returns determine dx and dy to better than 1 m;
+        ``horizontal_reason`` says what was done and why.
+    applied: False where no correction could be estimated, then all parameters are zero.
+    notes: what a user must know.
+    """
+
+    dx: float
+    dy: float
+    dz: float
+    tilt_e: float
+    tilt_n: float
+    origin: tuple[float, float]
+    covariance: Floats
+    used: Bools
+    residual: Floats
+    horizontal_constrained: bool
+    horizontal_reason: str
+    applied: bool
+    report: RegistrationReport
+    notes: tuple[str, ...]
+
+    @property
+    def before(self) -> ErrorSummary | None:
+        """Errors (surface minus return) on held-out returns without the correction."""
+        return self.report.before
+
+    @property
+    def after(self) -> ErrorSummary | None:
+        """Errors (surface minus return) on held-out returns with the correction of the other tracks."""
+        return self.report.after
+
+    def apply(self, xyz: Floats) -> Floats:
+        """Points (N, 3) of the model moved onto the frame of the lidar."""
+        moved = np.array(xyz, float)
+        moved[:, 0] += self.dx
+        moved[:, 1] += self.dy
+        moved[:, 2] += self.vertical_at(moved[:, 0], moved[:, 1])
+        return moved
+
+    def vertical_at(self, x: Floats, y: Floats) -> Floats:
+        """Vertical correction at places of the corrected model, metres."""
+        east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
+        return np.asarray(self.dz + self.tilt_e * east + self.tilt_n * north)
+
+    def sigma_at(self, x: Floats, y: Floats) -> Floats:
+        """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied."""
+        east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
+        if not self.applied:
+            return np.full(np.broadcast(east, north).shape, np.nan)
+        lever = np.stack(np.broadcast_arrays(np.ones_like(east), east, north), axis=-1)
+        part = self.covariance[DZ:, DZ:]
+        return np.asarray(np.sqrt(np.einsum("...i,ij,...j->...", lever, part, lever)))
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Everything that stays the same while models are compared."""
+
+    dsm: Raster
+    objects: Raster
+    returns: LidarReturns
+    footprints: Footprints
+    origin: tuple[float, float]
+    dsm_sigma: Raster | None
+
+    def fit(self, free: tuple[int, ...], start: tuple[float, float]) -> tuple[Fit, Linearization]:
+        return fit_shift(
+            self.dsm, self.objects, self.returns, self.footprints, free, start, self.origin, self.dsm_sigma
+        )
+
+    def linearize(self, shift: tuple[float, float]) -> Linearization:
+        return linearize(self.dsm, self.objects, self.returns, self.footprints, shift, self.origin, self.dsm_sigma)[0]
+
+
+def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None) -> Registration:
+    """Shift, and tilt where it is proven, of a surface model onto ground returns.
+
+    dsm: heights over the WGS 84 ellipsoid in a projected CRS in metres, NaN for voids.
+    dsm_sigma: 1-sigma of these heights, same CRS.
+
+    The horizontal shift is applied only where relief constrains it to 1 m, it is significant, and held-out tracks fit
+    no worse; the tilt only where it is significant, returns span the surface, and held-out tracks fit better.
+
+    Raises LidarError without returns, OverlapError where none meets the surface, FrameError for heights or coordinates
+    of another kind.
+    """
+    _check_frame(dsm)
+    if not len(returns):
+        raise LidarError("no lidar returns to register to", fix="give granules that cross the images")
+    scene = _prepare(dsm, returns, dsm_sigma)
+    unmoved = scene.linearize((0.0, 0.0))
+    if not np.isfinite(unmoved.difference).any():
+        raise OverlapError(
+            f"none of {len(returns)} lidar returns meets the surface model",
+            fix="give granules that cross the images, or run without lidar",
+        )
+    # returns whose own footprint misjudges the ground under a misplaced model may still help to place it
+    precise = horizontal_sigma(returns) < PRECISE
+    candidates = ~(returns.canopy > CLEAR_OF_CANOPY)
+    if (candidates & precise).sum() >= MIN_USED_HORIZONTAL:
+        candidates &= precise
+    start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
+    fit, problem = scene.fit(SHIFT, start)
+    flat_fit, flat_problem = fit_linear(unmoved, VERTICAL), unmoved
+    constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem)
+    if not accepted:
+        fit, problem = flat_fit, flat_problem
+    n_used = int(fit.used.sum())
+    if n_used < MIN_USED:
+        return _unapplied(scene, problem, n_used, reason)
+    fit, notes = _try_tilt(scene, fit, problem)
+    return _finish(scene, fit, problem, unmoved, constrained, reason, notes)
+
+
+def _check_frame(dsm: Raster) -> None:
+    reference = dsm.grid.reference
+    if not reference.vertical.is_ellipsoid:
+        raise FrameError(
+            f"surface heights refer to {reference.vertical.name}, lidar heights to the ellipsoid",
+            fix="convert the surface to ellipsoidal heights first",
+        )
+    if not reference.crs.is_projected:
+        raise FrameError(f"surface CRS {reference.crs.name} is not projected", fix="use a UTM zone")
+
+
+def _prepare(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None) -> _Scene:
+    footprints = place_footprints(returns, dsm.grid.reference.horizontal)
+    west, south, east, north = dsm.grid.bounds
+    return _Scene(dsm, object_map(dsm), returns, footprints, ((west + east) / 2, (south + north) / 2), dsm_sigma)
+
+
+def _judge_horizontal(
+    fit: Fit, problem: Linearization, flat_fit: Fit, flat_problem: Linearization
+) -> tuple[bool, bool, str]:
+    """Whether dx and dy are constrained, whether they are accepted, and why."""
+    n_used = int(fit.used.sum())
+    if n_used < MIN_USED_HORIZONTAL:
+        return False, False, f"{n_used} usable returns do not determine a horizontal shift"
+    part = fit.covariance[:2, :2]
+    sigma = float(np.sqrt(np.linalg.eigvalsh(part)[-1]))
+    shift = fit.parameters[:2]
+    length = float(np.hypot(*shift))
+    if not sigma < MAX_HORIZONTAL_SIGMA:
+        return False, False, f"the relief under the returns determines a horizontal shift only to {sigma:.1f} m"
+    if length > MAX_HORIZONTAL:
+        return False, False, f"the horizontal shift found, {length:.0f} m, is beyond the search"
+    if shift @ np.linalg.solve(part, shift) < CHI2_2_99:
+        return True, False, f"no significant horizontal shift ({length:.2f} m, sigma {sigma:.2f} m)"
+    moved, _ = hold_out(problem, SHIFT, fit.parameters)
+    kept, _ = hold_out(flat_problem, VERTICAL, flat_fit.parameters)
+    both = np.isfinite(moved) & np.isfinite(kept)
+    if both.any():
+        bound = problem.sigma[both] * max(fit.scale, 1.0)
+        if robust_loss(moved[both], bound) > robust_loss(kept[both], bound):
+            return False, False, "held-out tracks fit worse with a horizontal shift"
+    return True, True, f"horizontal shift of {length:.2f} m, sigma {sigma:.2f} m"
+
+
+def _try_tilt(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, list[str]]:
+    """The fit with a tilt if it is significant, spanned and better on held-out tracks; else the fit as it was."""
+    span = extent_share(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
+    if min(span) < MIN_TILT_EXTENT or fit.used.sum() < MIN_RETURNS * 2:
+        return fit, []
+    free = SHIFT_TILT if DX in fit.free else VERTICAL_TILT
+    tilted = fit_linear(problem, free, fit.parameters)
+    tilt = tilted.parameters[TILT_E:]
+    if tilt @ np.linalg.solve(tilted.covariance[TILT_E:, TILT_E:], tilt) < CHI2_2_999:
+        return fit, []
+    with_tilt, fits = hold_out(problem, free, tilted.parameters)
+    without, _ = hold_out(problem, fit.free, fit.parameters)
+    both = np.isfinite(with_tilt) & np.isfinite(without)
+    if not fits or not both.any():
+        return fit, ["a tilt was found but there are too few tracks to prove it; not applied"]
+    bound = problem.sigma[both] * max(fit.scale, SCALE_FOR_TILT)
+    if robust_loss(with_tilt[both], bound) > (1 - MIN_TILT_GAIN) * robust_loss(without[both], bound):
+        return fit, []
+    return tilted, [f"tilt of {1000 * float(np.hypot(*tilt)):.2f} m per km taken off"]
+
+
+def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) -> Registration:
+    text = f"{n_used} lidar returns on open ground: the surface is not corrected"
+    report = RegistrationReport(
+        len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
+        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, (), text,
+    )  # fmt: skip
+    return Registration(
+        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), np.zeros(len(scene.returns), bool),
+        problem.difference, False, reason, False, report, (text,),
+    )  # fmt: skip
+
+
+def _enough(track: NDArray[np.int32], rows: Bools) -> bool:
+    return bool(rows.sum() >= MIN_RETURNS and len(np.unique(track[rows])) >= MIN_TRACKS)
+
+
+def _finish(
+    scene: _Scene,
+    fit: Fit,
+    problem: Linearization,
+    unmoved: Linearization,
+    constrained: bool,
+    reason: str,
+    notes: list[str],
+) -> Registration:
+    residual = problem.residuals(fit.parameters)
+    usable = problem.ground.usable & np.isfinite(residual)
+    is_gross = usable & gross(residual, fit.scale * problem.sigma)
+    held, fits = hold_out(problem, fit.free, fit.parameters)
+    kept = np.isfinite(held) & np.isfinite(unmoved.difference) & ~is_gross
+    n_tracks = len(np.unique(problem.track[usable]))
+    precise = kept & (horizontal_sigma(scene.returns) < PRECISE)
+    stated = precise if _enough(problem.track, precise) else kept
+    note = ""
+    if not fits or kept.sum() < MIN_RETURNS:
+        note = (
+            f"{int(usable.sum())} usable returns on {n_tracks} tracks are too few to hold tracks out "
+            f"({MIN_RETURNS} on {MIN_TRACKS} are needed): no accuracy is stated"
+        )
+    parts = uncontrolled_parts(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
+    if parts:
+        notes = [*notes, f"no usable return in the {', '.join(parts)} of the surface: its correction is extrapolated"]
+    if note:
+        notes = [*notes, note]
+    dx, dy, dz, tilt_e, tilt_n = (float(v) for v in fit.parameters)
+    sx, sy, sz = (float(s) for s in np.sqrt(np.diag(fit.covariance))[:3])
+    disagree = int((usable & ~fit.used).sum())
+    report = RegistrationReport(
+        n_read=len(scene.returns),
+        n_usable=int(usable.sum()),
+        n_used=int(fit.used.sum()),
+        n_gross=int(is_gross.sum()),
+        rejected=(*problem.ground.rejected, ("disagrees with the other returns", disagree)),
+        shift=(dx, dy, dz),
+        sigma=(sx, sy, sz),
+        tilt=(tilt_e, tilt_n),
+        folds=() if note else fold_results(problem, unmoved.difference, held, fits, kept, scene.returns.track_names),
+        before=None if note else summarize(-unmoved.difference[stated]),
+        after=None if note else summarize(-held[stated]),
+        by_product=() if note else product_errors(scene.returns.product, problem.track, unmoved.difference, held, kept),
+        note=note,
+    )
+    return Registration(
+        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, fit.used, residual, constrained, reason, True,
+        report, tuple(notes),
+    )  # fmt: skip

@@ -1,0 +1,109 @@
+"""Sub-pixel disparity by least-squares matching along the row (Lucas & Kanade 1981), with its own precision.
+
+Every pixel of a window is compared at its own disparity and all share one increment, so slanted surfaces and the far
+side of an edge do not pull. Windows differ in gain and offset between the images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """disparity, sigma_px: (h, w) float32; NaN where the input has none. sigma_px is the precision of the match."""
+
+    disparity: Singles
+    sigma_px: Singles
+
+
+def refine(left: Singles, right: Singles, disparity: Singles, *, window: int = 7, iterations: int = 2) -> Refined:
+    """Refine disparities (h, w; NaN for none) of a rectified pair: left (x) <-> right (x - disparity)."""
+    valid = np.isfinite(disparity)
+    d = smooth_between_edges(disparity)
+    start = d.copy()
+    variance = np.full(d.shape, np.nan, np.float32)
+    for _ in range(iterations):
+        warped, slope = warp_row(right, d)
+        step, variance = _increment(left, warped, slope, window)
+        d = np.clip(d + step, start - 0.7, start + 0.7).astype(np.float32)
+        d = smooth_between_edges(d, radius=1)
+    d[~valid] = np.nan
+    return Refined(d, np.sqrt(variance).astype(np.float32))
+
+
+def _increment(left: Singles, warped: Singles, slope: Singles, window: int) -> tuple[Singles, Singles]:
+    """Common increment of every window's disparities, and its variance, px and px^2.
+
+    The model is left = gain * right(x - d - step) + offset, and d right / d step = -slope.
+    """
+    ok = (np.isfinite(left) & np.isfinite(warped) & np.isfinite(slope)).astype(np.float32)
+    lw = np.where(ok > 0, left, 0).astype(np.float32)
+    rw = np.where(ok > 0, warped, 0).astype(np.float32)
+    gw = np.where(ok > 0, slope, 0).astype(np.float32)
+
+    def mean(a: Singles) -> Singles:
+        return np.asarray(cv2.blur(a, (window, window), borderType=cv2.BORDER_CONSTANT) / weight, np.float32)
+
+    weight = np.maximum(cv2.blur(ok, (window, window), borderType=cv2.BORDER_CONSTANT), 1e-3)
+    ml, mr, mg = mean(lw), mean(rw), mean(gw)
+    vl = np.maximum(mean(lw * lw) - ml * ml, 1e-3)
+    vr = np.maximum(mean(rw * rw) - mr * mr, 1e-3)
+    gain = np.clip(np.sqrt(vl / vr), 0.25, 4.0)
+    gg = np.maximum(mean(gw * gw) - mg * mg, 0)
+    lg = mean(lw * gw) - ml * mg
+    rg = mean(rw * gw) - mr * mg
+    lr = mean(lw * rw) - ml * mr
+    noise = np.maximum(vl - 2 * gain * lr + gain * gain * vr, 0)  # mean squared difference left in the window
+    floor = 0.02 * vr + 1e-3  # windows without texture along the row stay where they are
+    step = -(lg - gain * rg) / (gain * (gg + floor))
+    n = np.maximum(weight * window * window / 4, 1)  # neighbouring pixels share the sensor's blur
+    return np.clip(step, -0.4, 0.4), noise / (gain * gain * (gg + floor) * n)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def warp_row(right: Any, disparity: Any) -> Any:
+    """Right image at x - disparity and its derivative by column there: two (h, w) arrays, NaN outside."""
+    height, width = disparity.shape
+    value, slope = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            value[y, x] = np.nan
+            slope[y, x] = np.nan
+            at = x - disparity[y, x]
+            if not (1 <= at < right.shape[1] - 2):
+                continue
+            i = int(at)
+            t = at - i
+            a, b, c, d = right[y, i - 1], right[y, i], right[y, i + 1], right[y, i + 2]
+            c1, c2, c3 = 0.5 * (c - a), a - 2.5 * b + 2 * c - 0.5 * d, 0.5 * (d - a) + 1.5 * (b - c)
+            value[y, x] = b + t * (c1 + t * (c2 + t * c3))
+            slope[y, x] = c1 + t * (2 * c2 + t * 3 * c3)
+    return value, slope
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def smooth_between_edges(disparity: Any, radius: int = 2, step_px: float = 1.0) -> Any:
+    """Mean over the neighbours within ``step_px`` of the centre; NaN stays NaN."""
+    height, width = disparity.shape
+    out = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            centre = disparity[y, x]
+            total, count = np.float32(0), np.float32(0)
+            for v in range(max(y - radius, 0), min(y + radius + 1, height)):
+                for u in range(max(x - radius, 0), min(x + radius + 1, width)):
+                    d = disparity[v, u]
+                    if abs(d - centre) < step_px:
+                        total += d
+                        count += 1
+            out[y, x] = total / count if count > 0 else np.nan
+    return out

@@ -1,0 +1,86 @@
+"""Resampling of an image through a lattice of positions by cubic convolution (Keys 1981), once, without a map in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from terrain3d.image.view import View
+from terrain3d.io.images import read_window
+from terrain3d.stereo.epipolar import NODE_PX
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+_MARGIN_PX = 4
+
+
+def resample(
+    view: View, image_positions: Floats, height: int, width: int, *, shift: Singles | None = None, reduction: int = 1
+) -> Singles:
+    """Rectified image (height, width) float32, NaN where the view has no value.
+
+    image_positions: (rows, columns, 2) line and sample at lattice nodes. shift: disparity (height, width) by which
+    columns are read further left, so that a smooth surface is flattened before matching. reduction: the rectified
+    pixel is about this many image pixels wide, so the image is averaged in blocks of that size first.
+    """
+    place = image_positions[np.isfinite(image_positions).all(axis=-1)]
+    if not len(place):
+        return np.full((height, width), np.nan, np.float32)
+    low = np.floor(place.min(axis=0)).astype(int) - _MARGIN_PX
+    high = np.ceil(place.max(axis=0)).astype(int) + _MARGIN_PX
+    if shift is not None:  # the shift reads beyond the lattice
+        reach = int(np.abs(shift).max(initial=0)) * reduction + _MARGIN_PX
+        low, high = low - reach, high + reach
+    low = np.clip(low, -_MARGIN_PX, np.array(view.image.shape) + _MARGIN_PX)
+    high = np.clip(high, -_MARGIN_PX, np.array(view.image.shape) + _MARGIN_PX)
+    low, size = low // reduction * reduction, -(-(high - low) // reduction) * reduction
+    if (size <= 2 * _MARGIN_PX).any():
+        return np.full((height, width), np.nan, np.float32)
+    source = read_window(view.image, low[0], low[1], size[0], size[1])
+    if reduction > 1:
+        source = source.reshape(size[0] // reduction, reduction, size[1] // reduction, reduction).mean(axis=(1, 3))
+    positions = (image_positions - low - (reduction - 1) / 2) / reduction
+    out = np.empty((height, width), np.float32)
+    _resample(source, positions, np.zeros((1, 1), np.float32) if shift is None else shift, shift is not None, out)
+    return out
+
+
+@njit(inline="always")
+def keys(t: float) -> tuple[float, float, float, float]:
+    """Weights of four samples at -1, 0, 1, 2 for a position t in [0, 1)."""
+    t2, t3 = t * t, t * t * t
+    return -0.5 * t + t2 - 0.5 * t3, 1 - 2.5 * t2 + 1.5 * t3, 0.5 * t + 2 * t2 - 1.5 * t3, 0.5 * (t3 - t2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _resample(source: Any, lattice: Any, shift: Any, use_shift: bool, out: Any) -> None:
+    rows, columns = source.shape
+    height, width = out.shape
+    nodes_x = lattice.shape[1]
+    for y in range(height):
+        fy = y / NODE_PX
+        j = int(fy)
+        v = fy - j
+        for x in range(width):
+            fx = x / NODE_PX
+            if use_shift:
+                fx -= shift[y, x] / NODE_PX
+            i = min(max(int(np.floor(fx)), 0), nodes_x - 2)
+            u = fx - i  # beyond the lattice the last cell is extrapolated
+            w00, w01, w10, w11 = (1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v
+            line = w00 * lattice[j, i, 0] + w01 * lattice[j, i + 1, 0] + w10 * lattice[j + 1, i, 0] + w11 * lattice[j + 1, i + 1, 0]
+            samp = w00 * lattice[j, i, 1] + w01 * lattice[j, i + 1, 1] + w10 * lattice[j + 1, i, 1] + w11 * lattice[j + 1, i + 1, 1]
+            if not (1 <= line < rows - 2 and 1 <= samp < columns - 2):
+                out[y, x] = np.nan
+                continue
+            r, c = int(line), int(samp)
+            a0, a1, a2, a3 = keys(line - r)
+            b0, b1, b2, b3 = keys(samp - c)
+            total = a0 * (b0 * source[r - 1, c - 1] + b1 * source[r - 1, c] + b2 * source[r - 1, c + 1] + b3 * source[r - 1, c + 2])
+            total += a1 * (b0 * source[r, c - 1] + b1 * source[r, c] + b2 * source[r, c + 1] + b3 * source[r, c + 2])
+            total += a2 * (b0 * source[r + 1, c - 1] + b1 * source[r + 1, c] + b2 * source[r + 1, c + 1] + b3 * source[r + 1, c + 2])
+            total += a3 * (b0 * source[r + 2, c - 1] + b1 * source[r + 2, c] + b2 * source[r + 2, c + 1] + b3 * source[r + 2, c + 2])
+            out[y, x] = total

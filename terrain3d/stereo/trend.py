@@ -1,0 +1,68 @@
+"""What is known of the surface before a tile is matched: a coarse height map, its smooth trend and its relief."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.crs import Reference
+from terrain3d.raster import Grid, Raster, bilinear
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+SMOOTHING_M = 30.0
+
+
+@dataclass(frozen=True)
+class CoarseSurface:
+    """Heights on a coarse grid without gaps: ``trend`` is smooth, ``low`` and ``high`` bound the surface around a cell."""
+
+    trend: Raster
+    low: Raster
+    high: Raster
+
+    def trend_at(self, east: Any, north: Any) -> Floats:
+        """Trend, repeated outwards beyond the grid."""
+        column, row = self.trend.grid.column_row(east, north)
+        height, width = self.trend.grid.shape
+        return bilinear(self.trend.values, np.clip(column, 0, width - 1), np.clip(row, 0, height - 1))
+
+    def relief_around(self, east: Floats, north: Floats) -> tuple[float, float]:
+        """Lowest and highest height of the surface against its trend over the cells that hold the given places."""
+        column, row = self.trend.grid.column_row(east, north)
+        height, width = self.trend.grid.shape
+        c = np.clip(np.rint(column).astype(int), 0, width - 1)
+        r = np.clip(np.rint(row).astype(int), 0, height - 1)
+        trend = self.trend.values[r, c]
+        return float((self.low.values[r, c] - trend).min()), float((self.high.values[r, c] - trend).max())
+
+
+def coarse_surface(heights: Raster) -> CoarseSurface:
+    """Surface from a coarse raster with NaN gaps: gaps take the value of the nearest cell, outliers are clipped."""
+    from scipy.ndimage import distance_transform_edt
+
+    values = heights.values.astype(np.float32)
+    missing = ~np.isfinite(values)
+    if missing.all():
+        raise ValueError("a coarse surface needs at least one height")
+    _, (rows, columns) = distance_transform_edt(missing, return_indices=True)
+    filled = cv2.medianBlur(np.ascontiguousarray(values[rows, columns]), 3)
+    sigma = SMOOTHING_M / heights.grid.resolution
+    trend = cv2.GaussianBlur(filled, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    around = np.ones((5, 5), np.uint8)
+    make = lambda a: Raster(a, heights.grid)  # noqa: E731
+    return CoarseSurface(make(trend), make(cv2.erode(filled, around)), make(cv2.dilate(filled, around)))
+
+
+def flat_surface(
+    reference: Reference, bounds: tuple[float, float, float, float], low: float, high: float
+) -> CoarseSurface:
+    """Surface of which nothing is known but its limits."""
+    size = max(bounds[2] - bounds[0], bounds[3] - bounds[1], 1.0)
+    grid = Grid.from_bounds(reference, *bounds, size / 4)
+    values = [np.full(grid.shape, h, np.float32) for h in ((low + high) / 2, low, high)]
+    return CoarseSurface(*(Raster(v, grid) for v in values))

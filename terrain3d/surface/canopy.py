@@ -1,0 +1,44 @@
+"""Height above ground (``chm.tif``).
+
+The model holds everything that stands on the terrain, buildings too: from height alone a hedge and a shed are the same,
+and a wrong cut is worse for users than a clear definition. Mask buildings with a footprint layer where only trees count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.raster import Raster
+
+Singles = NDArray[np.float32]
+
+_PIT_WIDTH = 1.5  # m: a narrower hole in a crown is a failed match, not a gap
+_PIT_DEPTH = 0.3  # share of the height around it
+
+
+def canopy_height(dsm: Raster, dtm: Raster) -> Raster:
+    """Surface minus terrain, at least 0, metres, on their common grid; NaN where either has none.
+
+    Narrow deep pits in crowns are replaced by the median around them (Khosravipour et al. 2014 describe the artefact).
+    """
+    if dsm.grid != dtm.grid:
+        raise ValueError("surface and terrain are on different grids")
+    height = np.asarray(dsm.values, np.float32) - np.asarray(dtm.values, np.float32)
+    known = np.isfinite(height)
+    height = np.maximum(height, np.float32(0))
+    return replace(dsm, values=_without_pits(height, known, dsm.grid.resolution))
+
+
+def _without_pits(height: Singles, known: NDArray[np.bool_], resolution: float) -> Singles:
+    cells = int(round(_PIT_WIDTH / resolution))
+    if cells < 2 or min(height.shape) < 5:
+        return height
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (cells | 1, cells | 1))
+    filled = np.where(known, height, np.float32(0))
+    closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, kernel)
+    pit = known & (closed > 2.0) & (closed - filled > np.maximum(1.0, _PIT_DEPTH * closed))
+    return np.where(pit, np.minimum(cv2.medianBlur(closed, 5), closed), height).astype(np.float32)

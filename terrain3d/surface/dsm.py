@@ -1,0 +1,117 @@
+"""Points to a digital surface model: the surface as the views see it, robustly, with a sigma for every cell.
+
+A cell takes the points within one cell of its centre, weighted by distance and precision. Their weighted median says
+which surface the cell belongs to; the mean of the points that agree with it is the height. So an edge stays an edge:
+a cell is roof or ground, never between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from terrain3d.points import PointCloud
+from terrain3d.raster import Grid, Raster
+
+REACH_CELLS = 1.0  # farthest point that a cell takes
+SPREAD_CELLS = 0.4  # 1-sigma of the distance weight
+AGREE_M = 0.75  # points this near to the median are the same surface, whatever their sigma
+MAX_POINTS = 64  # of a cell and its neighbours; more tell nothing new
+PAIR_FLOOR = 0.5  # share of a pair's error that more points of the same pair do not reduce
+
+
+@dataclass(frozen=True)
+class SurfaceModel:
+    """height and sigma: float32 rasters, NaN where no point fell. pairs: uint8, stereo pairs that saw the cell's surface.
+    intensity: float32, mean image value."""
+
+    height: Raster
+    sigma: Raster
+    pairs: Raster
+    intensity: Raster
+
+
+def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
+    """Surface model of a cloud on a grid of the same reference."""
+    column, row = grid.column_row(cloud.xyz[:, 0], cloud.xyz[:, 1])
+    margin = 1  # points just outside serve the border cells
+    near = (column > -1.5) & (row > -1.5) & (column < grid.width + 0.5) & (row < grid.height + 0.5)
+    column, row = column[near] + margin, row[near] + margin
+    width, height = grid.width + 2 * margin, grid.height + 2 * margin
+    cell = np.rint(row).astype(np.int64) * width + np.rint(column).astype(np.int64)
+    order = np.argsort(cell, kind="stable")
+    start = np.searchsorted(cell[order], np.arange(width * height + 1))
+    out = np.full((4, *grid.shape), np.nan, np.float32)
+    _rasterize(
+        column[order].astype(np.float32), row[order].astype(np.float32), cloud.xyz[near, 2][order],
+        cloud.sigma[near][order], cloud.confidence[near][order], cloud.pair[near][order],
+        cloud.intensity[near][order], start, width, out,
+    )  # fmt: skip
+    pairs = np.nan_to_num(out[2]).astype(np.uint8)
+    return SurfaceModel(Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), Raster(out[3], grid))
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _rasterize(
+    column: Any, row: Any, z: Any, sigma: Any, confidence: Any, pair: Any, intensity: Any, start: Any, stride: int, out: Any
+) -> None:
+    height, width = out.shape[1:]
+    index, weight = np.empty(MAX_POINTS, np.int64), np.empty(MAX_POINTS)
+    for y in range(height):
+        for x in range(width):
+            n = 0
+            for v in range(y, y + 3):
+                for k in range(start[v * stride + x], start[v * stride + x + 3]):
+                    far = (column[k] - x - 1) ** 2 + (row[k] - y - 1) ** 2
+                    if far <= REACH_CELLS**2 and n < MAX_POINTS:
+                        index[n] = k
+                        near = np.exp(-0.5 * far / SPREAD_CELLS**2)
+                        weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
+                        n += 1
+            if n > 0:
+                _fuse(index[:n], weight[:n], z, sigma, pair, intensity, out[:, y, x])
+
+
+@njit(inline="always")
+def _weighted_median(values: Any, weight: Any) -> float:
+    order = np.argsort(values)
+    half, total = 0.5 * weight.sum(), 0.0
+    for k in order:
+        total += weight[k]
+        if total >= half:
+            return values[k]
+    return values[order[-1]]
+
+
+@njit(nogil=True, error_model="numpy")
+def _fuse(index: Any, weight: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any) -> None:
+    """Height, sigma, number of pairs and intensity of one cell from its points."""
+    centre = _weighted_median(z[index], weight)
+    total, mean, square, formal, light = 0.0, 0.0, 0.0, 0.0, 0.0
+    seen = np.uint64(0)
+    for i in range(index.size):
+        k = index[i]
+        d = z[k] - centre
+        if abs(d) > max(AGREE_M, 3 * sigma[k]):
+            continue
+        w = weight[i]
+        total += w
+        mean += w * d
+        square += w * d * d
+        formal += w * sigma[k] ** 2
+        light += w * intensity[k]
+        seen |= np.uint64(1) << np.uint64(min(pair[k], 63))
+    mean /= total
+    count = 0
+    while seen:
+        seen &= seen - np.uint64(1)
+        count += 1
+    spread = max(square / total - mean * mean, 0.0)
+    out[0] = centre + mean
+    out[1] = np.sqrt(max(formal / total, spread) * max(PAIR_FLOOR, 1.0 / count))
+    out[2] = count
+    out[3] = light / total

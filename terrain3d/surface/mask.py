@@ -1,0 +1,18 @@
+"""Codes of ``mask.tif``: why a cell of the surface model is what it is."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class MaskCode(IntEnum):
+    """One byte a cell. NODATA is also the file's declared nodata value.
+
+    MEASURED: matched in at least one stereo pair. FILLED: interpolated from its surroundings (``voids``).
+    WATER: levelled as water (``water``), whatever was matched there.
+    """
+
+    NODATA = 0
+    MEASURED = 1
+    FILLED = 2
+    WATER = 3

@@ -1,0 +1,179 @@
+"""Voids of a stereo surface model filled by their cause, and flying cells removed.
+
+Beside a wall the void is an occlusion: what hides there is the low side, so only the lower boundary is continued. Other
+voids (texture-poor ground) are closed by a membrane. A void too large to be guessed, or outside the data's footprint,
+stays empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from terrain3d.raster import Raster
+from terrain3d.surface import membrane
+
+Singles = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+MAX_VOID_AREA = 2000.0  # m2
+_WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
+_WALL_STEP = 1.0  # m
+_SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
+_JIT = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@njit(**_JIT)
+def _cones(low: Singles, domain: NDArray[np.uint8], step: float) -> None:
+    """Lower envelope of upward cones from the finite values, in place, along paths inside the domain (chamfer 3 x 3)."""
+    h, w = low.shape
+    diagonal = step * 1.41421356
+    for _ in range(2):
+        for i in range(h):
+            for j in range(w):
+                if domain[i, j]:
+                    v = low[i, j]
+                    if j > 0 and domain[i, j - 1]:
+                        v = min(v, low[i, j - 1] + step)
+                    if i > 0:
+                        if domain[i - 1, j]:
+                            v = min(v, low[i - 1, j] + step)
+                        if j > 0 and domain[i - 1, j - 1]:
+                            v = min(v, low[i - 1, j - 1] + diagonal)
+                        if j + 1 < w and domain[i - 1, j + 1]:
+                            v = min(v, low[i - 1, j + 1] + diagonal)
+                    low[i, j] = v
+        for i in range(h - 1, -1, -1):
+            for j in range(w - 1, -1, -1):
+                if domain[i, j]:
+                    v = low[i, j]
+                    if j + 1 < w and domain[i, j + 1]:
+                        v = min(v, low[i, j + 1] + step)
+                    if i + 1 < h:
+                        if domain[i + 1, j]:
+                            v = min(v, low[i + 1, j] + step)
+                        if j > 0 and domain[i + 1, j - 1]:
+                            v = min(v, low[i + 1, j - 1] + diagonal)
+                        if j + 1 < w and domain[i + 1, j + 1]:
+                            v = min(v, low[i + 1, j + 1] + diagonal)
+                    low[i, j] = v
+
+
+def footprint(measured: Bools) -> Bools:
+    """Convex hull of the measured cells, as a mask."""
+    out = np.zeros(measured.shape, np.uint8)
+    rows, columns = np.nonzero(measured)
+    if rows.size:
+        # the ends of each row are enough for the hull
+        first = np.unique(rows, return_index=True)[1]
+        last = np.append(first[1:], rows.size) - 1
+        ends = np.concatenate([first, last])
+        hull = cv2.convexHull(np.stack([columns[ends], rows[ends]], 1).astype(np.int32))
+        cv2.fillConvexPoly(out, hull, 1)
+    return out.astype(bool)
+
+
+def fill_voids(dsm: Raster, sigma: Raster, max_area: float = MAX_VOID_AREA) -> tuple[Raster, Raster, Bools]:
+    """DSM with small and medium voids filled, its sigma, and which cells were filled.
+
+    dsm, sigma: (h, w) float32 metres, NaN voids. max_area: largest void that is filled, m2; larger ones, and whatever
+    lies outside the convex hull of the measured cells, stay NaN. The sigma of a filled cell starts from that of the
+    nearest measured one and grows with distance and with the relief of the void's boundary.
+    """
+    z = np.asarray(dsm.values, np.float32)
+    known = np.isfinite(z)
+    void = ~known & footprint(known)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(void.astype(np.uint8), connectivity=4)
+    fill = (stats[:, cv2.CC_STAT_AREA] * dsm.grid.resolution**2 <= max_area)[labels] & void
+    if n < 2 or not fill.any():
+        return dsm, sigma, np.zeros(z.shape, bool)
+    ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & known
+    low = np.where(ring, z, np.float32(np.inf))
+    _cones(low, (ring | fill).astype(np.uint8), _WALL_SLOPE * dsm.grid.resolution)
+    floor = ring & (z <= low + _WALL_STEP)
+    state = np.where(fill, membrane.UNKNOWN, np.where(floor, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
+    filled = membrane.solve(np.where(floor, z, np.float32(0)), state)
+    out = np.where(fill, filled, z).astype(np.float32)
+    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, known, fill, ring, dsm.grid.resolution)
+    return replace(dsm, values=out), replace(sigma, values=s), fill
+
+
+def _filled_sigma(sigma: Singles, z: Singles, known: Bools, fill: Bools, ring: Bools, resolution: float) -> Singles:
+    """Sigma of filled cells: a random walk away from the boundary whose step is the boundary's own roughness."""
+    distance, nearest = cv2.distanceTransformWithLabels(
+        (~ring).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    at = np.zeros(int(nearest.max()) + 1, np.int64)
+    at[nearest[ring]] = np.flatnonzero(ring)
+    index = at[nearest[fill]]
+    rough = roughness(z, resolution).ravel()[index]
+    s = np.where(np.isfinite(sigma), sigma, np.float32(np.nanmedian(sigma) if np.isfinite(sigma).any() else 0)).ravel()
+    out = sigma.copy()
+    d = distance[fill] * resolution
+    out[fill] = np.sqrt(s[index] ** 2 + (0.05 + rough) ** 2 * d)
+    return out
+
+
+def roughness(z: Singles, resolution: float) -> Singles:
+    """Standard deviation of the heights about their mean in 5 x 5 cells, slope taken out, at most 2 m; 0 at voids."""
+    ok = np.isfinite(z).astype(np.float32)
+    base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
+    v = np.where(ok > 0, z - base, np.float32(0))
+
+    def mean(a: Singles) -> Singles:
+        return cv2.boxFilter(a, -1, (5, 5), borderType=cv2.BORDER_REFLECT)
+
+    n = np.maximum(mean(ok), 1e-6)
+    m = mean(v) / n
+    variance = np.maximum(mean(v * v) / n - m * m, 0)
+    gx, gy = np.gradient(m, resolution)
+    slope = (gx**2 + gy**2) * (2 * resolution**2)  # variance of a plane over 5 cells a side
+    return np.minimum(np.sqrt(np.maximum(variance - slope, 0)), 2.0).astype(np.float32) * (ok > 0)
+
+
+def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:
+    """DSM without flying cells: small patches that stand off all of their surroundings, above or below.
+
+    step: metres between a patch and every neighbouring cell beyond which they are not connected. max_area: m2 up to
+    which such a patch is taken for an error of matching. The cells become NaN.
+    """
+    z = np.asarray(dsm.values, np.float32)
+    limit = max(int(round(max_area / dsm.grid.resolution**2)), 1)
+    bad = _loose(z, np.float32(step), limit)
+    return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
+
+
+@njit(**_JIT)
+def _loose(z: Singles, step: float, limit: int) -> Bools:
+    """Cells of 4-connected patches (neighbours differ by less than ``step``) of at most ``limit`` cells."""
+    h, w = z.shape
+    seen = np.zeros((h, w), np.bool_)
+    bad = np.zeros((h, w), np.bool_)
+    stack = np.empty(h * w, np.int64)
+    for start in range(h * w):
+        if seen[start // w, start % w] or not np.isfinite(z[start // w, start % w]):
+            continue
+        head, tail = 0, 1
+        stack[0] = start
+        seen[start // w, start % w] = True
+        edge = False
+        while head < tail:
+            i, j = stack[head] // w, stack[head] % w
+            head += 1
+            for k in range(4):
+                a = i + (1 if k == 0 else -1 if k == 1 else 0)
+                b = j + (1 if k == 2 else -1 if k == 3 else 0)
+                if a < 0 or b < 0 or a >= h or b >= w:
+                    edge = True
+                elif not seen[a, b] and abs(z[a, b] - z[i, j]) < step:
+                    seen[a, b] = True
+                    stack[tail] = a * w + b
+                    tail += 1
+        if tail <= limit and not edge:
+            for k in range(tail):
+                bad[stack[k] // w, stack[k] % w] = True
+    return bad

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from terrain3d.errors import InputFileError
+from terrain3d.io.images import has_data, open_image, read_window
+
+
+def write(path: Path, values: np.ndarray, **options: object) -> Path:
+    bands = values if values.ndim == 3 else values[None]
+    profile = {"driver": "GTiff", "height": bands.shape[1], "width": bands.shape[2], "count": bands.shape[0]}
+    with rasterio.open(path, "w", dtype=values.dtype.name, **profile, **options) as file:
+        file.write(bands)
+    return path
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(3).integers(1, 4000, (90, 120)).astype(np.uint16)
+
+
+def test_read_window__sticks_out_on_all_sides(tmp_path: Path, pixels: np.ndarray) -> None:
+    image = open_image(write(tmp_path / "a.tif", pixels))
+    assert (image.shape, image.nodata, image.dtype, image.bands) == ((90, 120), 0.0, "uint16", 1)
+    window = read_window(image, -5, -7, 110, 140)
+    assert window.dtype == np.float32 and window.shape == (110, 140)
+    np.testing.assert_array_equal(window[5:95, 7:127], pixels)
+    assert np.isfinite(window).sum() == pixels.size
+    np.testing.assert_array_equal(read_window(image, 10, 20, 5, 6), pixels[10:15, 20:26])
+    assert np.isnan(read_window(image, 200, 0, 3, 3)).all()
+
+
+def test_read_window__nodata(tmp_path: Path, pixels: np.ndarray) -> None:
+    pixels[2, 3], pixels[4, 5] = 0, 65535
+    undeclared = read_window(open_image(write(tmp_path / "a.tif", pixels)), 0, 0, 90, 120)
+    assert np.isnan(undeclared[2, 3]) and undeclared[4, 5] == 65535
+    declared = read_window(open_image(write(tmp_path / "b.tif", pixels, nodata=65535)), 0, 0, 90, 120)
+    assert declared[2, 3] == 0 and np.isnan(declared[4, 5])
+    real = np.float32([[0, np.inf], [np.nan, -5]])
+    image = open_image(write(tmp_path / "c.tif", real, nodata=-5))
+    np.testing.assert_array_equal(read_window(image, 0, 0, 2, 2), np.float32([[0, np.nan], [np.nan, np.nan]]))
+    assert open_image(write(tmp_path / "d.tif", real)).nodata is None
+
+
+def test_read_window__band(tmp_path: Path, pixels: np.ndarray) -> None:
+    image = open_image(write(tmp_path / "a.tif", np.stack([pixels, pixels + 1])))
+    np.testing.assert_array_equal(read_window(image, 0, 0, 2, 2, band=2), pixels[:2, :2] + 1)
+    with pytest.raises(InputFileError, match="not a band 3"):
+        read_window(image, 0, 0, 2, 2, band=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_open_image__truncated(tmp_path: Path, pixels: np.ndarray, options: dict[str, object], share: float) -> None:
+    path = write(tmp_path / "a.tif", pixels, **options)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputFileError, match=r"a\.tif.*truncated") as caught:
+        open_image(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_open_image__bad_files(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="no such file"):
+        open_image(tmp_path / "a.tif")
+    with pytest.raises(InputFileError, match="not a file"):
+        open_image(tmp_path)
+    (tmp_path / "a.tif").write_bytes(b"")
+    with pytest.raises(InputFileError):
+        open_image(tmp_path / "a.tif")
+    with pytest.raises(InputFileError, match="real numbers"):
+        open_image(write(tmp_path / "c.tif", np.ones((4, 4), np.complex64)))
+
+
+def test_has_data__empty_and_nearly_empty(tmp_path: Path) -> None:
+    values = np.zeros((300, 2000), np.uint16)
+    assert not has_data(open_image(write(tmp_path / "a.tif", values)))
+    values[:, 900:1100] = 7
+    assert has_data(open_image(write(tmp_path / "b.tif", values)))
+
+
+def test_read_window__from_threads(tmp_path: Path, pixels: np.ndarray) -> None:
+    image = open_image(write(tmp_path / "a.tif", pixels, tiled=True, blockxsize=16, blockysize=16, compress="deflate"))
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(lambda r: read_window(image, r, 0, 1, 120), range(90)))
+    np.testing.assert_array_equal(np.concatenate(rows), pixels)

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from pyproj import CRS
+from rasterio.crs import CRS as RasterioCRS
+
+from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference, Vertical, vertical_from_name
+from terrain3d.errors import FrameError, InputFileError, OutputError
+from terrain3d.io.rasters import HEIGHT_NODATA, read_classes, read_grid, read_raster, write_raster
+from terrain3d.io.warp import resample
+from terrain3d.raster import Grid, Raster
+
+EGM96 = vertical_from_name("egm96")
+
+
+def make(vertical: Vertical = ELLIPSOID, horizontal: str = "EPSG:32654", size: int = 40) -> Raster:
+    grid = Grid(Reference(horizontal, vertical), 500000.0, 4000000.0, 0.5, size, size + 4)
+    values = np.random.default_rng(1).normal(100, 20, grid.shape).astype(np.float32)
+    values[3:6, 4:9] = np.nan
+    return Raster(values, grid)
+
+
+@pytest.mark.parametrize("vertical", [ELLIPSOID, EGM96, UNDECLARED, Vertical("my_geoid")])
+def test_write_raster__round_trip_with_vertical_reference(tmp_path: Path, vertical: Vertical) -> None:
+    raster = make(vertical)
+    write_raster(tmp_path / "a.tif", raster, nodata=HEIGHT_NODATA, band_names=["height"], tags={"SOURCE": "test"})
+    back = read_raster(tmp_path / "a.tif")
+    assert back.grid == raster.grid
+    np.testing.assert_array_equal(back.values, raster.values)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]  # the CRS is in the file itself, not in an .aux.xml
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert file.nodata == HEIGHT_NODATA and file.read(1)[3, 4] == HEIGHT_NODATA
+        assert file.tags()["AREA_OR_POINT"] == "Area" and file.tags()["SOURCE"] == "test"
+        assert file.descriptions == ("height",)
+
+
+def test_write_raster__vertical_reference_as_other_readers_see_it(tmp_path: Path) -> None:
+    expected = {ELLIPSOID: (3, None), EGM96: (3, 5773), UNDECLARED: (2, None)}
+    for vertical, (axes, height_code) in expected.items():
+        write_raster(tmp_path / "a.tif", make(vertical), nodata=HEIGHT_NODATA)
+        with rasterio.open(tmp_path / "a.tif") as file:
+            crs = CRS.from_wkt(file.crs.to_wkt(version="WKT2_2019"))
+        assert len(crs.axis_info) == axes
+        assert (crs.sub_crs_list[1].to_epsg() if crs.is_compound else None) == height_code
+    write_raster(tmp_path / "a.tif", make(ELLIPSOID), nodata=HEIGHT_NODATA)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        crs = CRS.from_wkt(file.crs.to_wkt(version="WKT2_2019"))
+    assert crs.geodetic_crs.to_epsg() == 4979 and crs.axis_info[2].name.lower() == "ellipsoidal height"
+
+
+def test_write_raster__bigtiff_keeps_the_ellipsoid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from terrain3d.io import geokeys
+
+    path = tmp_path / "big.tif"
+    crs = CRS.from_user_input("EPSG:32654+5773")
+    profile = {"driver": "GTiff", "height": 4, "width": 4, "count": 1, "dtype": "uint8", "BIGTIFF": "YES"}
+    for extra in ({}, {"ENDIANNESS": "BIG"}):
+        with rasterio.open(
+            path, "w", crs=RasterioCRS.from_wkt(crs.to_wkt()), transform=Affine(1, 0, 0, 0, -1, 0), **profile, **extra
+        ) as file:
+            file.write(np.ones((1, 4, 4), np.uint8))
+        geokeys.replace_vertical_key(path, 5773, 4979)
+        assert read_grid(path).reference.vertical == ELLIPSOID
+
+
+@pytest.mark.parametrize("horizontal", ["EPSG:25832", "EPSG:4326", "EPSG:2154"])
+def test_write_raster__ellipsoid_over_other_frames(tmp_path: Path, horizontal: str) -> None:
+    raster = make(ELLIPSOID, horizontal)
+    if horizontal == "EPSG:4326":
+        raster = Raster(raster.values, replace(raster.grid, west=10.0, north=50.0, resolution=1e-4))
+    write_raster(tmp_path / "a.tif", raster, nodata=HEIGHT_NODATA)
+    assert read_grid(tmp_path / "a.tif").reference == Reference(horizontal, ELLIPSOID)
+
+
+def test_write_raster__no_heights_has_no_vertical_part(tmp_path: Path) -> None:
+    write_raster(tmp_path / "a.tif", make(ELLIPSOID), nodata=HEIGHT_NODATA, heights=False)
+    assert read_grid(tmp_path / "a.tif").reference.vertical == UNDECLARED
+
+
+def test_write_raster__is_cloud_optimized_with_matching_overviews(tmp_path: Path) -> None:
+    heights = make(size=1100)
+    write_raster(tmp_path / "h.tif", heights, nodata=HEIGHT_NODATA)
+    codes = Raster(np.random.default_rng(2).choice([2, 6, 9], heights.grid.shape).astype(np.uint8), heights.grid)
+    write_raster(tmp_path / "c.tif", codes, nodata=0, heights=False)
+    for name in ("h.tif", "c.tif"):
+        with rasterio.open(tmp_path / name) as file:
+            assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+            assert file.block_shapes[0] == (512, 512) and file.overviews(1) == [2, 4]
+    with rasterio.open(tmp_path / "h.tif", overview_level=0) as file:
+        np.testing.assert_allclose(file.read(1)[0, 0], heights.values[:2, :2].mean(), rtol=1e-5)
+    with rasterio.open(tmp_path / "c.tif", overview_level=1) as file:
+        assert set(np.unique(file.read(1))) == {2, 6, 9}
+
+
+def test_read_raster__corner_is_of_the_pixel_not_its_centre(tmp_path: Path) -> None:
+    raster = make()
+    write_raster(tmp_path / "a.tif", raster, nodata=HEIGHT_NODATA)
+    with rasterio.open(tmp_path / "a.tif") as file:
+        assert (file.bounds.left, file.bounds.top) == (500000.0, 4000000.0)
+        assert file.xy(0, 0) == (500000.25, 3999999.75)
+    assert read_raster(tmp_path / "a.tif").sample(500000.25, 3999999.75) == raster.values[0, 0]
+
+
+def test_read_raster__window(tmp_path: Path) -> None:
+    raster = make()
+    write_raster(tmp_path / "a.tif", raster, nodata=HEIGHT_NODATA)
+    part = read_raster(tmp_path / "a.tif", window=(2, 4, 10, 12))
+    np.testing.assert_array_equal(part.values, raster.values[2:12, 4:16])
+    assert part.grid == raster.grid.window(2, 4, 10, 12)
+    with pytest.raises(ValueError, match="window"):
+        read_raster(tmp_path / "a.tif", window=(35, 0, 10, 10))
+
+
+def test_read_raster__integers_scale_and_offset(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", height=1, width=3, count=1, dtype="int16", nodata=-32768,
+        crs="EPSG:32631", transform=Affine(1, 0, 0, 0, -1, 0),
+    ) as file:  # fmt: skip
+        file.write(np.array([[[10, -32768, 30]]], np.int16))
+        file.scales, file.offsets = (0.5,), (100.0,)
+    np.testing.assert_array_equal(read_raster(tmp_path / "a.tif").values, np.float32([[105, np.nan, 115]]))
+    assert read_classes(tmp_path / "a.tif").values.dtype == np.int16
+
+
+def write_plain(path: Path, transform: Affine, crs: str | None = "EPSG:32631") -> None:
+    profile = {"driver": "GTiff", "height": 4, "width": 4, "count": 1, "dtype": "float32"}
+    with rasterio.open(path, "w", crs=crs, transform=transform, **profile) as file:
+        file.write(np.ones((1, 4, 4), np.float32))
+
+
+def test_read_raster__frames_that_do_not_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_plain(path, Affine(1, 0, 0, 0, -1, 0), None)
+    with pytest.raises(FrameError, match="no CRS"):
+        read_raster(path)
+    for transform in (
+        Affine.rotation(10) @ Affine(1, 0, 0, 0, -1, 0),
+        Affine(1, 0, 0, 0, -2, 0),
+        Affine(1, 0, 0, 0, 1, 0),
+    ):
+        write_plain(path, transform)
+        with pytest.raises(FrameError, match="north-up"):
+            read_raster(path)
+
+
+def test_read_raster__bad_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    with pytest.raises(InputFileError, match="no such file"):
+        read_raster(path)
+    path.write_text("not a raster")
+    with pytest.raises(InputFileError, match=r"a\.tif: is truncated or damaged"):
+        read_raster(path)
+    write_raster(path, make(size=600), nodata=HEIGHT_NODATA)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputFileError) as caught:
+        read_raster(path)
+    assert len(str(caught.value).splitlines()) == 1
+    write_raster(path, make(), nodata=HEIGHT_NODATA)
+    with pytest.raises(InputFileError, match="not a band 2"):
+        read_raster(path, 2)
+    with pytest.raises(InputFileError, match="not classes"):
+        read_classes(path)
+
+
+def test_write_raster__unwritable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_raster(tmp_path / "file" / "a.tif", make(), nodata=HEIGHT_NODATA)
+
+
+def test_resample__shifts_by_position_and_never_in_height() -> None:
+    x, y = np.meshgrid(np.arange(60.0), np.arange(50.0))
+    grid = Grid(Reference("EPSG:32654", EGM96), 500000, 4000000, 0.5, 50, 60)
+    plane = Raster((0.1 * x + 0.2 * y).astype(np.float32), grid)
+    target = Grid(Reference("EPSG:32654", ELLIPSOID), 500005.25, 3999995.0, 1.0, 10, 12)
+    out = resample(plane, target)
+    xs, ys = target.centres()
+    expected = plane.sample(*np.meshgrid(xs, ys))
+    np.testing.assert_allclose(out.values, expected, atol=2e-2)
+    assert out.grid.reference.vertical == EGM96
+
+
+def test_score_tool__sees_no_vertical_shift(tmp_path: Path, shared_data: Path) -> None:
+    """GDAL's own warp between the three-dimensional, the compound and the flat CRS leaves heights alone."""
+    from rasterio.warp import reproject
+
+    truth = shared_data / "scenes" / "town" / "truth1" / "dsm.tif"
+    raster = read_raster(truth, window=(0, 0, 200, 200))
+    for vertical in (ELLIPSOID, EGM96):
+        path = tmp_path / "a.tif"
+        grid = replace(raster.grid, reference=Reference(raster.grid.reference.horizontal, vertical))
+        write_raster(path, Raster(raster.values, grid), nodata=HEIGHT_NODATA)
+        with rasterio.open(path) as a, rasterio.open(truth) as b:
+            for source, target in ((a, b), (b, a)):
+                out = np.full((200, 200), np.nan, np.float32)
+                reproject(
+                    raster.values, out, src_transform=source.transform, src_crs=source.crs,
+                    dst_transform=target.transform, dst_crs=target.crs, dst_nodata=np.nan,
+                )  # fmt: skip
+                np.testing.assert_allclose(out, raster.values, atol=1e-3)

@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from terrain3d.errors import ConfigError, InputFileError, LidarError
+from terrain3d.lidar.granule import inside_bounds, row_range
+from terrain3d.lidar.read import read_granule, read_lidar
+from terrain3d.lidar.read_atl08 import ground_sigma, unround_longitude
+from terrain3d.lidar.rules import ALL, STANDARD, STRICT, rule_set
+
+FILL = np.float32(3.4028235e38)
+LAT0, LON0 = 35.0, 138.0
+
+
+def write_atl08(
+    path: Path,
+    n: int = 6,
+    fine: bool = True,
+    beams: tuple[str, ...] = ("gt1l", "gt1r"),
+    short_name: bool = True,
+    beam_type: bool = True,
+    **changes: np.ndarray,
+) -> Path:
+    """A granule of n segments with the group and field names of release 006; heights are 100 + index of the part."""
+    with h5py.File(path, "w") as file:
+        if short_name:
+            file.attrs["short_name"] = np.bytes_("ATL08")
+        file["orbit_info/sc_orient"] = np.array([0], np.int8)
+        for beam in beams:
+            if beam_type:
+                file.require_group(beam).attrs["atlas_beam_type"] = "weak" if beam.endswith("l") else "strong"
+            g = file.require_group(f"{beam}/land_segments")
+            part = np.arange(5 * n).reshape(n, 5)
+            fields = {
+                "latitude": (LAT0 + part[:, 2] * 0.00018).astype(np.float32),
+                "longitude": (LON0 + part[:, 2] * 0.00002).astype(np.float32),
+                "delta_time": 2e8 + np.arange(n) * 0.0143,
+                "sigma_h": np.full(n, 0.3, np.float32),
+                "cloud_flag_atm": np.zeros(n, np.int8),
+                "msw_flag": np.zeros(n, np.int8),
+                "segment_watermask": np.zeros(n, np.int32),
+                "segment_snowcover": np.ones(n, np.int32),
+                "dem_h": np.full(n, 101.0, np.float32),
+                "terrain/h_te_best_fit": (100.0 + part[:, 2]).astype(np.float32),
+                "terrain/h_te_uncertainty": np.full(n, 2.0, np.float32),
+                "terrain/n_te_photons": np.full(n, 100, np.int32),
+                "canopy/h_canopy": np.full(n, FILL),
+            }
+            if fine:
+                fields |= {
+                    "latitude_20m": (LAT0 + part * 0.00018).astype(np.float32),
+                    "longitude_20m": (LON0 + part * 0.00002).astype(np.float32),
+                    "terrain/h_te_best_fit_20m": (100.0 + part).astype(np.float32),
+                    "canopy/h_canopy_20m": np.full((n, 5), FILL),
+                }
+            for name, values in (fields | changes).items():
+                g[name] = values
+    return path
+
+
+def write_gedi(path: Path, version: int = 2, n: int = 8, **changes: np.ndarray) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs["short_name"] = np.array(["GEDI_L2A"], dtype=h5py.string_dtype()) if version == 1 else "GEDI_L2A"
+        for beam in ("BEAM0000", "BEAM1011"):
+            g = file.create_group(beam)
+            fields = {
+                "lat_lowestmode": LAT0 + np.arange(n) * 0.0004,
+                "lon_lowestmode": LON0 + np.arange(n) * 0.0003,
+                "elev_lowestmode": (200.0 + np.arange(n)).astype(np.float32),
+                "digital_elevation_model": np.full(n, 205.0, np.float32),
+                "quality_flag": np.ones(n, np.uint8),
+                "degrade_flag": np.zeros(n, np.uint8),
+                "surface_flag": np.ones(n, np.uint8),
+                "sensitivity": np.full(n, 0.95, np.float32),
+                "delta_time": 4e7 + np.arange(n) * 0.00827,
+                "rh": np.tile(np.arange(101) / 10.0, (n, 1)).astype(np.float64 if version == 1 else np.float32),
+            }
+            if version == 1:
+                fields["elevation_bin0_error"] = np.full(n, 0.7, np.float32)
+            for name, values in (fields | changes).items():
+                g[name] = values
+    return path
+
+
+def count(granule: object, rule: str) -> int:
+    return dict(granule.rejected)[rule]  # type: ignore[attr-defined]
+
+
+def test_atl08__reads_20m_parts(tmp_path: Path) -> None:
+    granule = read_granule(write_atl08(tmp_path / "any_name.h5"))
+    returns = granule.returns
+    assert granule.product == "ATL08" and granule.n_read == len(returns) == 60
+    assert returns.track_names == ("any_name.h5/gt1l", "any_name.h5/gt1r") and returns.product == ("ATL08", "ATL08")
+    first = returns.select(returns.track == 0)
+    assert np.array_equal(first.height, 100.0 + np.arange(30))
+    assert np.allclose(first.lat_deg, LAT0 + np.arange(30) * 0.00018, atol=3e-6)
+    assert np.all(first.length == 20) and np.all(first.width == 11)
+    assert np.isnan(first.canopy).all()
+    assert np.all(np.diff(first.time_s) > 0)
+    assert np.allclose(first.sigma, np.hypot(0.3, 2.0 / np.sqrt(100)))
+
+
+def test_atl08__old_release_gives_100m_segments(tmp_path: Path) -> None:
+    returns = read_granule(write_atl08(tmp_path / "a.h5", fine=False)).returns
+    assert len(returns) == 12 and np.all(returns.length == 100)
+    assert np.array_equal(returns.height[:6], 102.0 + 5 * np.arange(6))
+
+
+def test_atl08__found_by_content_without_short_name(tmp_path: Path) -> None:
+    assert read_granule(write_atl08(tmp_path / "GEDI.h5", short_name=False)).product == "ATL08"
+
+
+def test_atl08__fill_values_are_counted_and_left_out(tmp_path: Path) -> None:
+    heights = (100.0 + np.arange(30).reshape(6, 5)).astype(np.float32)
+    heights[2, 1:4] = FILL
+    granule = read_granule(write_atl08(tmp_path / "a.h5", **{"terrain/h_te_best_fit_20m": heights}))
+    assert count(granule, "no ground height") == 6 and len(granule.returns) == 54
+    assert granule.returns.height.max() < 200
+
+
+def test_atl08__canopy_height_per_part(tmp_path: Path) -> None:
+    canopy = np.full((6, 5), FILL)
+    canopy[1, 2] = 18.5
+    returns = read_granule(write_atl08(tmp_path / "a.h5", beams=("gt2r",), **{"canopy/h_canopy_20m": canopy})).returns
+    assert returns.canopy[7] == 18.5 and np.isfinite(returns.canopy).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "rule"),
+    [
+        ("cloud_flag_atm", np.array([0, 3, 0, 1, 0, 0], np.int8), "cloud"),
+        ("msw_flag", np.array([-1, 5, 0, 1, 0, 0], np.int8), "blowing snow"),
+        ("segment_watermask", np.array([0, 1, 0, 0, 0, 0], np.int32), "water"),
+        ("terrain/n_te_photons", np.array([99, 3, 99, 10, 50, 50], np.int32), "few ground photons"),
+        ("dem_h", np.array([100, 400, FILL, 90, 90, 90], np.float32), "far from reference DEM"),
+    ],
+)
+def test_atl08__each_rule_rejects_its_segment(tmp_path: Path, field: str, values: np.ndarray, rule: str) -> None:
+    path = write_atl08(tmp_path / "a.h5", beams=("gt1r",), **{field: values})
+    granule = read_granule(path)
+    assert count(granule, rule) == 5 and len(granule.returns) == 25
+    assert len(read_granule(path, rules=ALL).returns) == 30
+
+
+def test_atl08__strict_drops_weak_beams_by_attribute_or_orientation(tmp_path: Path) -> None:
+    for beam_type, strong in ((True, "gt1r"), (False, "gt1l")):  # sc_orient 0: the left beams are strong
+        granule = read_granule(write_atl08(tmp_path / f"{beam_type}.h5", beam_type=beam_type), rules=STRICT)
+        assert count(granule, "weak beam") == 30
+        assert {granule.returns.track_names[t][-4:] for t in granule.returns.track} == {strong}
+
+
+def test_atl08__missing_terrain_names_the_fields(tmp_path: Path) -> None:
+    path = write_atl08(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        for beam in ("gt1l", "gt1r"):
+            del file[f"{beam}/land_segments/terrain/h_te_best_fit"]
+    with pytest.raises(LidarError, match="h_te_best_fit"):
+        read_granule(path)
+
+
+def test_window__only_rows_inside_are_kept_and_counted(tmp_path: Path) -> None:
+    path = write_atl08(tmp_path / "a.h5", beams=("gt1r",))
+    granule = read_granule(path, (137.9, LAT0 + 0.0009, 138.1, LAT0 + 0.0020))
+    assert np.array_equal(granule.returns.height, 100.0 + np.arange(5, 12))
+    assert granule.n_read == 30 and count(granule, "outside the area") == 23 and granule.distance == 0
+
+
+def test_window__across_the_180th_meridian() -> None:
+    lon, lat = np.array([179.9, -179.9, 170.0]), np.zeros(3)
+    inside, distance = inside_bounds(lon, lat, (179.5, -1.0, -179.5, 1.0))
+    assert inside.tolist() == [True, True, False] and distance == 0
+    _, away = inside_bounds(lon[2:], lat[2:], (171.0, -1.0, 172.0, 1.0))
+    assert away == pytest.approx(111_320, rel=1e-3)
+    assert row_range(np.zeros((4, 5), bool)) == slice(0, 0)
+
+
+def test_unround_longitude__halves_the_rounding_error() -> None:
+    lat = 36.0 + np.arange(400) * 0.00018
+    lon = 137.6 + 0.14 * (lat - 36) + 0.02 * (lat - 36) ** 2
+    stored = lon.astype(np.float32).astype(float)
+    found = unround_longitude(stored, lat)
+    assert np.array_equal(found.astype(np.float32), stored.astype(np.float32)) or np.abs(found - stored).max() < 8e-6
+    assert np.sqrt(np.mean((found - lon) ** 2)) < 0.2 * np.sqrt(np.mean((stored - lon) ** 2))
+
+
+def test_ground_sigma__floor_and_unknown() -> None:
+    n = np.array([100.0, 100.0, np.nan])
+    sigma = ground_sigma(3, np.array([0.01, 0.4, np.nan]), np.array([0.1, 3.0, np.nan]), n)
+    assert sigma == pytest.approx([0.2, 0.5, 0.5])
+
+
+@pytest.mark.parametrize(("version", "sigma"), [(1, 0.7), (2, 0.5)])
+def test_gedi__both_versions(tmp_path: Path, version: int, sigma: float) -> None:
+    granule = read_granule(write_gedi(tmp_path / "a.h5", version))
+    returns = granule.returns
+    assert granule.product == "GEDI_L2A" and len(returns) == 16
+    assert np.array_equal(returns.height[:8], 200.0 + np.arange(8))
+    assert np.all(returns.length == 25) and np.all(returns.width == 25)
+    assert returns.canopy == pytest.approx(9.8)
+    assert returns.sigma == pytest.approx(sigma)
+
+
+def test_gedi__rules_count_in_order(tmp_path: Path) -> None:
+    quality = np.ones(8, np.uint8)
+    quality[:2] = 0
+    degrade = np.zeros(8, np.uint8)
+    degrade[1:3] = 8
+    sensitivity = np.full(8, 0.95, np.float32)
+    sensitivity[4] = 0.8
+    dem = np.array([205, 205, 205, 205, 205, 600, -9999, -999999], np.float32)
+    path = write_gedi(
+        tmp_path / "a.h5",
+        quality_flag=quality,
+        degrade_flag=degrade,
+        sensitivity=sensitivity,
+        digital_elevation_model=dem,
+    )
+    granule = read_granule(path)
+    assert {rule: n for rule, n in granule.rejected if n} == {
+        "quality flag": 4, "degraded pointing": 2, "low sensitivity": 2, "far from reference DEM": 2
+    }  # fmt: skip
+    assert len(granule.returns) == 6
+    assert len(read_granule(path, rules=ALL).returns) == 16
+
+
+def test_read_lidar__joins_granules(tmp_path: Path) -> None:
+    paths = [write_atl08(tmp_path / "a.h5"), write_gedi(tmp_path / "b.h5")]
+    lidar = read_lidar(paths, (137.0, 34.0, 139.0, 36.0))
+    assert len(lidar.returns) == 76 and lidar.n_read == 76 and lidar.rules == "standard"
+    assert lidar.returns.track.max() == 3 and lidar.returns.product[2:] == ("GEDI_L2A", "GEDI_L2A")
+
+
+def test_read_lidar__from_elsewhere_says_how_far(tmp_path: Path) -> None:
+    with pytest.raises(LidarError, match=r"no usable returns: the nearest of 60 returns is \d+\.\d km away"):
+        read_lidar([write_atl08(tmp_path / "a.h5")], (139.0, 35.0, 139.1, 35.1))
+
+
+def test_read_lidar__all_rejected_says_why(tmp_path: Path) -> None:
+    path = write_atl08(tmp_path / "a.h5", segment_watermask=np.ones(6, np.int32))
+    with pytest.raises(LidarError, match="60 water"):
+        read_lidar([path])
+    with pytest.raises(LidarError, match="no lidar granule"):
+        read_lidar([])
+
+
+def test_files__missing_truncated_and_foreign(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="not found"):
+        read_granule(tmp_path / "none.h5")
+    whole = write_atl08(tmp_path / "a.h5").read_bytes()
+    (tmp_path / "cut.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputFileError):
+        read_granule(tmp_path / "cut.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(InputFileError):
+        read_granule(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.zeros(3)
+    with pytest.raises(LidarError, match="neither ATL08 nor GEDI"):
+        read_granule(tmp_path / "other.h5")
+
+
+def test_atl03__photons_are_refused_with_what_is_needed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        confidence = np.full((50, 5), -1, np.int8)
+        confidence[:7, 0] = 4
+        file["gt1l/heights/signal_conf_ph"] = confidence
+    with pytest.raises(LidarError, match=r"no usable returns: ATL03 granule has 50 photons, 7 with .* ATL08"):
+        read_granule(tmp_path / "a.h5")
+
+
+def test_rule_set__by_name() -> None:
+    assert rule_set("standard") is STANDARD
+    with pytest.raises(ConfigError, match="strict"):
+        rule_set("lenient")
+
+
+def test_real__polar_photons_and_gedi_without_elevations(shared_data: Path) -> None:
+    with pytest.raises(LidarError, match="no usable returns: ATL03 granule has 2909 photons, none"):
+        read_granule(shared_data / "real/atl03_polar/ATL03_gt1l.h5")
+    with pytest.raises(LidarError, match="no usable returns"):
+        read_granule(shared_data / "real/atl03_polar/ATL03_indexbegin_start_end_FVs.h5")
+    (cut,) = (shared_data / "real/gedi_no_elevation").glob("*.h5")
+    with pytest.raises(LidarError, match="elev_lowestmode"):
+        read_granule(cut)
+
+
+def test_real__gedi_v001_against_its_own_dem(shared_data: Path, tmp_path: Path) -> None:
+    (archive,) = (shared_data / "real/gedi").glob("*.zip")
+    with zipfile.ZipFile(archive) as z:
+        (name,) = (n for n in z.namelist() if n.endswith(".h5"))
+        z.extract(name, tmp_path)
+    granule = read_granule(tmp_path / name)
+    assert granule.product == "GEDI_L2A" and len(granule.returns) == granule.n_read == 301
+    with h5py.File(tmp_path / name) as file:
+        dem = np.concatenate([file[b]["digital_elevation_model"][:] for b in sorted(file) if b.startswith("BEAM")])
+    assert np.median(granule.returns.height - dem) == pytest.approx(-1.94, abs=0.01)
+    assert 0 < np.median(granule.returns.canopy) < 30

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from terrain3d.crs import Reference, Vertical, from_lonlat, to_lonlat
+from terrain3d.errors import FrameError, LidarError, OverlapError
+from terrain3d.lidar.read import read_lidar
+from terrain3d.points import LidarReturns, join_returns
+from terrain3d.raster import Grid, Raster
+from terrain3d.register.coverage import uncontrolled_parts
+from terrain3d.register.footprint import place_footprints, sample_footprints
+from terrain3d.register.objects import coarsen, object_map
+from terrain3d.register.registration import register_dsm
+from terrain3d.register.shift import most_common
+from terrain3d.register.validate import make_folds
+from terrain3d.stats import nmad
+
+CRS = "EPSG:32654"
+WEST, NORTH, SIZE = 300_000.0, 3_900_000.0, 600.0
+Terrain = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def hills(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    u, v = (x - WEST) / 100, (NORTH - y) / 100
+    return (
+        200
+        + 15 * np.sin(1.7 * u + 0.3) * np.cos(1.3 * v)
+        + 9 * np.sin(2.9 * v + 0.5 * u)
+        + 4 * np.cos(4.1 * u - 2.3 * v)
+    )
+
+
+def plain(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return 50 + 0.0 * x + 0.001 * (y - NORTH)
+
+
+def surface(terrain: Terrain, shift: tuple[float, float, float] = (0, 0, 0), resolution: float = 1.0) -> Raster:
+    """Model of the terrain that lies ``shift`` away from where it belongs."""
+    n = int(SIZE / resolution)
+    grid = Grid(Reference(CRS), WEST, NORTH, resolution, n, n)
+    x, y = grid.centres()
+    values = terrain(x[None, :] - shift[0], y[:, None] - shift[1]) + shift[2]
+    return Raster(values.astype(np.float32), grid)
+
+
+def track(
+    terrain: Terrain, x0: float, name: str, seed: int, product: str = "ATL08", noise: float = 0.15, lean: float = 0.12
+) -> LidarReturns:
+    rng = np.random.default_rng(seed)
+    gedi = product != "ATL08"
+    y = np.arange(NORTH - SIZE + 20, NORTH - 20, 60.0 if gedi else 20.0)
+    x = WEST + x0 + lean * (y - (NORTH - SIZE))
+    ax, ay = np.array([lean, 1]) / np.hypot(lean, 1)
+    a, b = (g.ravel() for g in np.meshgrid(np.linspace(-9.5, 9.5, 20), np.linspace(-5, 5, 11)))
+    height = np.median(terrain(x[:, None] + a * ax + b * ay, y[:, None] + a * ay - b * ax), axis=1)
+    lon, lat = to_lonlat(CRS, x, y)
+    n, ones = len(y), np.ones(len(y))
+    size = (25.0, 25.0) if gedi else (20.0, 11.0)
+    return LidarReturns(
+        lon, lat, height + rng.normal(0, noise, n), ones * 0.3, ones * size[0], ones * size[1], ones * np.nan,
+        np.arange(n, dtype=float), np.zeros(n, np.int32), (name,), (product,),
+    )  # fmt: skip
+
+
+def lidar(terrain: Terrain, seed: int = 0, n_tracks: int = 6, noise: float = 0.15) -> LidarReturns:
+    lean = (0.12, -0.12)
+    starts = np.linspace(60, SIZE - 130, n_tracks)
+    return join_returns(
+        [
+            track(terrain, x + (70 if k % 2 else 0), f"g.h5/t{k}", 100 * seed + k, noise=noise, lean=lean[k % 2])
+            for k, x in enumerate(starts)
+        ]
+    )
+
+
+# signs and half pixels
+
+
+def test_register__moves_the_model_back() -> None:
+    displaced = (3.4, -2.1, 5.3)
+    result = register_dsm(surface(hills, displaced), lidar(hills, noise=0.02))
+    assert result.applied and result.horizontal_constrained
+    assert (result.dx, result.dy, result.dz) == pytest.approx((-3.4, 2.1, -5.3), abs=0.03)
+    x, y = np.array([WEST + 200.0]), np.array([NORTH - 300.0])
+    point = np.column_stack([x + 3.4, y - 2.1, hills(x, y) + 5.3])  # the terrain at (x, y) as the model shows it
+    assert result.apply(point)[0] == pytest.approx([x[0], y[0], hills(x, y)[0]], abs=0.05)
+    assert point[0, 0] == x[0] + 3.4  # the input stays
+
+
+def test_register__far_displacement_is_found() -> None:
+    result = register_dsm(surface(hills, (-13.0, 9.0, -42.0)), lidar(hills, noise=0.02))
+    assert (result.dx, result.dy, result.dz) == pytest.approx((13.0, -9.0, 42.0), abs=0.05)
+
+
+@pytest.mark.parametrize("resolution", [0.5, 1.0, 2.0])
+def test_register__no_half_pixel(resolution: float) -> None:
+    result = register_dsm(surface(hills, (2.0, 2.0, 0.0), resolution), lidar(hills, noise=0.0))
+    assert (result.dx, result.dy) == pytest.approx((-2.0, -2.0), abs=0.05)
+
+
+def test_residual__is_return_minus_corrected_surface() -> None:
+    result = register_dsm(surface(plain, (0, 0, 1.0)), lidar(plain, noise=0.05))
+    assert result.dz == pytest.approx(-1.0, abs=0.03)
+    assert np.median(result.residual) == pytest.approx(0.0, abs=0.02)
+    assert result.before is not None and result.after is not None
+    assert result.before.bias == pytest.approx(1.0, abs=0.03)  # the model is too high: surface minus return
+    assert abs(result.after.bias) < 0.03
+
+
+# what is accepted
+
+
+def test_register__flat_ground_does_not_constrain() -> None:
+    result = register_dsm(surface(plain, (3.0, 2.0, 1.5)), lidar(plain))
+    assert not result.horizontal_constrained and (result.dx, result.dy) == (0.0, 0.0)
+    assert "only to" in result.horizontal_reason
+    assert result.dz == pytest.approx(-1.5, abs=0.05)
+
+
+def test_register__insignificant_shift_is_left() -> None:
+    result = register_dsm(surface(hills), lidar(hills))
+    assert result.horizontal_constrained and (result.dx, result.dy) == (0.0, 0.0)
+    assert "no significant" in result.horizontal_reason and abs(result.dz) < 0.04
+
+
+def test_register__tilt_is_taken_off_only_where_it_is() -> None:
+    def tilted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return hills(x, y) + 0.002 * (x - WEST - SIZE / 2) - 0.001 * (y - NORTH + SIZE / 2)
+
+    result = register_dsm(surface(tilted), lidar(hills))
+    assert (result.tilt_e, result.tilt_n) == pytest.approx((-0.002, 0.001), abs=2e-4)
+    assert result.vertical_at(np.array([WEST]), np.array([NORTH - SIZE / 2]))[0] == pytest.approx(0.6, abs=0.1)
+    assert any("tilt" in n for n in result.notes)
+    level = register_dsm(surface(hills), lidar(hills))
+    assert (level.tilt_e, level.tilt_n) == (0.0, 0.0)
+
+
+def test_sigma_at__grows_away_from_the_middle_with_a_tilt() -> None:
+    def tilted(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return hills(x, y) + 0.004 * (x - WEST)
+
+    result = register_dsm(surface(tilted), lidar(hills))
+    x, y = WEST + np.array([300.0, 0.0]), NORTH - np.array([300.0, 0.0])
+    middle, corner = result.sigma_at(x, y)
+    assert 0.005 < middle < 0.1 and corner > 1.5 * middle
+    level = register_dsm(surface(hills), lidar(hills))
+    assert level.sigma_at(x, y) == pytest.approx(np.full(2, np.sqrt(level.covariance[2, 2])))
+
+
+def test_covariance__matches_the_scatter_of_draws() -> None:
+    model = surface(hills, (4.0, -4.0, 1.0), 2.0)
+    normalized = []
+    for seed in range(12):
+        r = register_dsm(model, lidar(hills, seed, noise=0.4))
+        error = np.array([r.dx + 4.0, r.dy - 4.0, r.dz + 1.0])
+        normalized.append(error / np.sqrt(np.diag(r.covariance)[:3]))
+    rms = np.sqrt(np.mean(np.square(normalized)))
+    assert 0.5 < rms < 1.5
+
+
+# robustness
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_register__gross_errors(seed: int) -> None:
+    returns = lidar(hills, seed)
+    rng = np.random.default_rng(seed)
+    bad = rng.random(len(returns)) < 0.1
+    height = returns.height + bad * rng.uniform(15, 250, len(returns)) * rng.choice([-1, 1], len(returns))
+    result = register_dsm(surface(hills, (1.7, -0.9, 2.3)), replace(returns, height=height))
+    assert (result.dx, result.dy) == pytest.approx((-1.7, 0.9), abs=0.3)  # 0.2 m of it without gross errors, too
+    assert result.dz == pytest.approx(-2.3, abs=0.05)
+    assert not result.used[bad].any() and result.report.n_gross == pytest.approx(bad.sum(), abs=1)
+
+
+def test_register__returns_on_roofs() -> None:
+    returns = lidar(plain)
+    rng = np.random.default_rng(5)
+    model = surface(plain, (0, 0, 2.0), 1.0)
+    x, y = from_lonlat(CRS, returns.lon_deg, returns.lat_deg)
+    column, row = (a.round().astype(int) for a in model.grid.column_row(x, y))
+    roofs = np.flatnonzero(rng.random(len(returns)) < 0.3)
+    for k in roofs:  # houses under the footprints, which the lidar took for ground in half of the cases
+        model.values[max(row[k] - 13, 0) : row[k] + 14, max(column[k] - 9, 0) : column[k] + 10] = 2.0 + 50 + 7
+    height = returns.height.copy()
+    height[roofs[::2]] += 7
+    result = register_dsm(model, replace(returns, height=height))
+    assert result.dz == pytest.approx(-2.0, abs=0.1)
+    assert dict(result.report.rejected)["on a building or trees"] > 0.8 * len(roofs)
+
+
+def test_register__twelve_returns_in_a_corner_warn() -> None:
+    returns = lidar(hills)
+    x, y = from_lonlat(CRS, returns.lon_deg, returns.lat_deg)
+    nearest = np.argsort(np.hypot(x - WEST, y - NORTH + SIZE))[:12]
+    result = register_dsm(surface(hills, (0, 0, 3.0)), returns.select(np.sort(nearest)))
+    assert result.dz == pytest.approx(-3.0, abs=0.4) and (result.dx, result.dy) == (0.0, 0.0)
+    assert (result.tilt_e, result.tilt_n) == (0.0, 0.0)
+    assert any("north-east" in n and "extrapolated" in n for n in result.notes)
+    assert result.before is None and result.after is None and "no accuracy is stated" in result.report.note
+
+
+def test_register__all_on_trees_applies_nothing() -> None:
+    returns = lidar(hills)
+    result = register_dsm(surface(hills, (0, 0, 3.0)), replace(returns, canopy=np.full(len(returns), 60.0)))
+    assert not result.applied and result.dz == 0.0 and not result.used.any()
+    assert "not corrected" in result.notes[0]
+    assert np.isnan(result.sigma_at(np.zeros(2), np.zeros(2))).all()
+    xyz = np.array([[1.0, 2.0, 3.0]])
+    assert np.array_equal(result.apply(xyz), xyz)
+
+
+def test_register__gedi_geolocation_does_not_pull() -> None:
+    returns = lidar(hills)
+    wrong = [replace(track(hills, 100.0 * k + 20, f"gedi/{k}", k, "GEDI_L2A")) for k in range(4)]
+    lon_step = 10.0 / (111_320 * np.cos(np.radians(35.2)))
+    moved = [replace(t, lon_deg=t.lon_deg + lon_step) for t in wrong]
+    result = register_dsm(surface(hills, (2.0, 1.0, 1.0)), join_returns([returns, *moved]))
+    assert (result.dx, result.dy, result.dz) == pytest.approx((-2.0, -1.0, -1.0), abs=0.15)
+    assert [p.product for p in result.report.by_product] == ["ATL08", "GEDI_L2A"]
+    assert result.after is not None and result.after.nmad < 0.3
+
+
+def test_register__voids_and_noise() -> None:
+    rng = np.random.default_rng(0)
+    model = surface(hills, (1.5, 1.0, -2.0))
+    values = model.values + rng.normal(0, 0.4, model.values.shape).astype(np.float32)
+    values[rng.random(values.shape) < 0.05] = np.nan
+    values[:, 250:330] = np.nan
+    result = register_dsm(replace(model, values=values), lidar(hills))
+    assert (result.dx, result.dy, result.dz) == pytest.approx((-1.5, -1.0, 2.0), abs=0.15)
+    assert dict(result.report.rejected)["outside the surface"] > 0
+
+
+def test_register__deterministic() -> None:
+    model, returns = surface(hills, (1.0, 2.0, 3.0), 2.0), lidar(hills)
+    first, second = register_dsm(model, returns), register_dsm(model, returns)
+    assert np.array_equal(first.covariance, second.covariance) and first.report == second.report
+
+
+# errors of the user
+
+
+def test_register__refuses_what_cannot_be_compared() -> None:
+    model, returns = surface(hills, resolution=2.0), lidar(hills)
+    with pytest.raises(LidarError, match="no lidar returns"):
+        register_dsm(model, returns.select(np.zeros(len(returns), bool)))
+    with pytest.raises(OverlapError, match="meets the surface"):
+        register_dsm(model, replace(returns, lat_deg=returns.lat_deg + 1))
+    geoid = replace(model, grid=replace(model.grid, reference=Reference(CRS, Vertical("egm96", "x.gtx"))))
+    with pytest.raises(FrameError, match="egm96"):
+        register_dsm(geoid, returns)
+    degrees = replace(model, grid=replace(model.grid, reference=Reference("EPSG:4326")))
+    with pytest.raises(FrameError, match="projected"):
+        register_dsm(degrees, returns)
+
+
+# validation
+
+
+def test_make_folds__whole_tracks_and_each_once() -> None:
+    rng = np.random.default_rng(0)
+    tracks = rng.integers(0, 9, 200).astype(np.int32)
+    folds = make_folds(tracks, np.ones(200, bool))
+    assert len(folds) == 5 and sorted(np.concatenate(folds).tolist()) == list(range(9))
+    assert make_folds(tracks, tracks < 2) == []
+    assert make_folds(tracks[:9], np.ones(9, bool)) == []
+
+
+def test_report__holds_tracks_out_and_adds_up() -> None:
+    returns = lidar(hills, noise=0.3)
+    result = register_dsm(surface(hills, (2.0, 2.0, 2.0)), returns)
+    report = result.report
+    assert report.after is not None and report.note == ""
+    assert report.n_read == len(returns) == report.n_used + sum(n for _, n in report.rejected)
+    assert sum(f.after.n for f in report.folds) == report.after.n
+    names = [n for f in report.folds for n in f.tracks]
+    assert sorted(names) == sorted(returns.track_names)
+    assert len({f.parameters for f in report.folds}) == len(report.folds)
+    assert report.after.nmad == pytest.approx(0.3, abs=0.07)
+
+
+# parts
+
+
+def test_footprint__plane_is_exact() -> None:
+    grid = Grid(Reference(CRS), WEST, NORTH, 0.5, 200, 200)
+    x, y = grid.centres()
+    p, q = 0.37, -0.21
+    dsm = Raster((p * (x[None, :] - WEST) + q * (y[:, None] - NORTH)).astype(np.float32), grid)
+    lon, lat = to_lonlat(CRS, WEST + np.array([50.3, 40.0]), NORTH - np.array([48.9, 60.0]))
+    for size in ((20.0, 11.0), (25.0, 25.0)):
+        returns = replace(
+            lidar(plain).select(np.array([0, 1])),
+            lon_deg=lon, lat_deg=lat, length=np.full(2, size[0]), width=np.full(2, size[1]),
+        )  # fmt: skip
+        s = sample_footprints(dsm, object_map(dsm), place_footprints(returns, CRS))
+        assert s.height == pytest.approx(p * np.array([50.3, 40.0]) - q * np.array([48.9, 60.0]), abs=0.02)
+        assert s.slope_x == pytest.approx(p, abs=1e-3) and s.slope_y == pytest.approx(q, abs=1e-3)
+        assert np.all(s.spread < 0.01) and np.all(s.valid == 1) and np.all(s.raised == 0)
+
+
+def test_footprint__lies_along_the_track() -> None:
+    # ground rises east: a footprint along a track to the east sees more of it than one along a track to the north
+    spread = []
+    for heading in (0.0, 90.0):
+        x = WEST + 300 + np.arange(5) * 20 * np.sin(np.radians(heading))
+        y = NORTH - 300 + np.arange(5) * 20 * np.cos(np.radians(heading))
+        lon, lat = to_lonlat(CRS, x, y)
+        returns = replace(lidar(plain).select(np.arange(5)), lon_deg=lon, lat_deg=lat)
+        f = place_footprints(returns, CRS)
+        assert f.along_x == pytest.approx(np.sin(np.radians(heading)), abs=1e-3)
+        assert f.along_y == pytest.approx(np.cos(np.radians(heading)), abs=1e-3)
+        wave = surface(lambda x, y: 100 + 3 * np.cos(2 * np.pi * (x - WEST - 300) / 40) + 0 * y)
+        spread.append(sample_footprints(wave, object_map(wave), f).spread[0])
+    assert spread[1] > 2 * spread[0]
+
+
+def test_footprint__a_car_does_not_lift_it_and_voids_count() -> None:
+    model = surface(plain)
+    returns = lidar(plain, n_tracks=1, noise=0.0)
+    x, y = from_lonlat(CRS, returns.lon_deg, returns.lat_deg)
+    column, row = (int(a[5].round()) for a in model.grid.column_row(x, y))
+    model.values[row - 2 : row + 3, column - 1 : column + 2] += 1.6
+    column, row = (int(a[15].round()) for a in model.grid.column_row(x, y))
+    model.values[row - 30 : row, column - 30 : column + 30] = np.nan
+    s = sample_footprints(model, object_map(model), place_footprints(returns, CRS), min_valid=0.0)
+    assert s.height[5] == pytest.approx(returns.height[5], abs=0.02)
+    assert s.valid[15] == pytest.approx(0.5, abs=0.12) and s.valid[5] == 1
+
+
+def test_object_map__houses_on_a_slope_but_not_the_hill() -> None:
+    def slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return plain(x, y) + 0.3 * (x - WEST)
+
+    for terrain, house in ((hills, (14, 22)), (slope, (14, 22)), (slope, (45, 70))):
+        model = surface(terrain)
+        houses = np.zeros(model.values.shape, bool)
+        for r, c in ((100, 100), (300, 420), (480, 250)):
+            houses[r : r + house[0], c : c + house[1]] = True
+        model.values[houses] += 6
+        found = object_map(model)
+        share = coarsen(Raster(houses.astype(np.float32), model.grid), 2).values
+        assert found.values[share == 1].mean() > 0.9
+        assert found.values[share == 0].mean() < 0.02
+
+
+def test_object_map__void_only() -> None:
+    model = surface(plain, resolution=2.0)
+    assert not object_map(replace(model, values=np.full_like(model.values, np.nan))).values.any()
+
+
+def test_most_common__survives_a_majority_of_outliers() -> None:
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.normal(4, 0.3, 40), rng.uniform(-60, 60, 60)])
+    assert most_common(values) == pytest.approx(4.0, abs=0.2)
+    assert most_common(np.array([np.nan])) == 0.0
+
+
+def test_uncontrolled_parts__names_the_empty_ninths() -> None:
+    model = surface(plain, resolution=2.0)
+    north_west = uncontrolled_parts(model, np.array([WEST + 30]), np.array([NORTH - 30]))
+    assert north_west == ("north", "north-east", "west", "centre", "east", "south-west", "south", "south-east")
+    x, y = np.meshgrid(np.linspace(WEST, WEST + SIZE, 4), np.linspace(NORTH - SIZE, NORTH, 4))
+    assert uncontrolled_parts(model, x.ravel(), y.ravel()) == ()
+
+
+# scenes of another simulator
+
+
+@pytest.mark.parametrize(
+    ("scene", "crs", "horizontal", "vertical"),
+    [("town", "EPSG:32654", 1.0, 0.05), ("mountain", "EPSG:32653", 0.4, 0.15)],
+)
+def test_scene__known_displacement_is_recovered(
+    shared_data: Path, scene: str, crs: str, horizontal: float, vertical: float
+) -> None:
+    root = shared_data / "scenes" / scene
+    with rasterio.open(root / "truth1" / "dsm.tif") as file:
+        values, t = file.read(1, masked=True).filled(np.nan).astype(np.float32), file.transform
+    grid = Grid(Reference(crs), t.c, t.f, t.a, *values.shape)
+    displaced = (1.7, -0.9, 2.3)
+    model = Raster(values + np.float32(displaced[2]), replace(grid, west=t.c + displaced[0], north=t.f + displaced[1]))
+    result = register_dsm(model, read_lidar(sorted((root / "lidar").glob("*.h5"))).returns)
+    error = np.array([result.dx, result.dy, result.dz]) + displaced
+    assert np.hypot(*error[:2]) < horizontal and abs(error[2]) < vertical
+    assert np.all(np.abs(error) < 4 * np.sqrt(np.diag(result.covariance)[:3]) + 0.02)
+    assert result.before is not None and result.after is not None
+    assert abs(result.after.bias) < 0.15 and result.after.nmad < 0.5
+    assert nmad(result.residual[result.used]) < 1.0
