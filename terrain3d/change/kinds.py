@@ -76,7 +76,8 @@ class Evidence:
 
     step_share: of the rim, in the epoch in which the object stands. texture: robust spread about the local mean
     there (m). solidity: area over that of the convex hull. above_ground: median height above that epoch's DTM (m),
-    NaN without one. wooded: most of its surroundings are rough. area: m2. ground: median height of the other epoch's surface, metres. row, column: centroid.
+    NaN without one. wooded: most of its surroundings are rough. area: m2. ground: median height of the other
+    epoch's surface, metres. row, column: centroid.
     """
 
     step_share: float

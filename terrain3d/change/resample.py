@@ -92,7 +92,7 @@ def resample(raster: Raster, grid: Grid, east: float = 0.0, north: float = 0.0) 
 
 def source_indices(
     grid: Grid, source: Grid, east: float, north: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Continuous columns and rows of ``source`` at the cells of ``grid`` displaced by (east, north)."""
     x, y = grid.centres()
     x, y = x + east, y + north
@@ -106,7 +106,8 @@ def source_indices(
         column, row = nodes[0][0], nodes[1][:, 0]
         columns = np.interp(np.arange(grid.width), at_column, column) if grid.width > 1 else column
         rows = np.interp(np.arange(grid.height), at_row, row) if grid.height > 1 else row
-        return tuple(np.broadcast_arrays(columns[None, :], rows[:, None]))  # type: ignore[return-value]
+        shape = (grid.height, grid.width)
+        return np.broadcast_to(columns[None, :], shape), np.broadcast_to(rows[:, None], shape)
     across = np.interp(np.arange(grid.width), at_column, np.arange(at_column.size))
     down = np.interp(np.arange(grid.height), at_row, np.arange(at_row.size))
     lattice = np.meshgrid(across, down)

@@ -23,6 +23,7 @@ WIDE_SHARE = 0.3  # of the random sigma at least remains in a mean over the wide
 WIDE_WINDOW = 8.0  # metres: over several crowns
 HORIZONTAL_SIGMA = 0.7  # cells, of the difference of two matched surfaces
 EDGE_TOLERANCE = 1.0  # metres: how far apart two epochs may put the same edge
+RIM = 1.5  # metres
 OPENING = 1.1  # metres, radius: what is narrower than its double is the rim of something, not a change
 CLOSING = 1.0  # metres, radius
 CLOSING_ROUGH = 2.5  # metres, radius, where a surface is rough: gaps between crowns belong to the stand
@@ -75,14 +76,18 @@ def significance(
     stable = stable_cells(difference, sigma, rough)
     statistics = stable_statistics(difference, sigma, stable, resolution)
     registration = np.float32(statistics.registration)
+    wide = odd_cells(WIDE_WINDOW, resolution)
+    around = box_mean(rough, wide)
+    limit = smooth_limit(rough)
+    crowns = around > limit
+    rough = np.maximum(rough, around)  # a smooth patch amid crowns is no better known than they are
     common = np.hypot(_on_slopes(before, after, resolution), registration)  # does not average out over neighbours
     full = calibrated_sigma(difference, np.hypot(sigma, common), rough)
 
     smoothed = median_smooth(difference)
-    wide = odd_cells(WIDE_WINDOW, resolution)
+    # At the rim of a change both sides' roughness is in the window: its cells get the sigma of their neighbours.
+    beside = cv2.erode(np.where(np.isfinite(full), full, np.float32(1e9)), disc(max(1.0, RIM / resolution)))
     mean, wide_sigma = _wide(smoothed, sigma, common, rough, wide)
-    limit = smooth_limit(rough)
-    crowns = box_mean(rough, wide) > limit
     change = np.zeros(difference.shape, np.int8)
     for sign in (1, -1):
         beyond = _beyond_edges(before, after, sign, resolution)
@@ -93,7 +98,7 @@ def significance(
                 risen > options.min_height
             )
             least = options.min_height * 2 / 3
-            extent = risen > np.maximum(least, options.extent_z * full)
+            extent = risen > np.maximum(least, options.extent_z * beside)
             stand = mean_risen > np.maximum(least, options.extent_z * wide_sigma)
         extent |= stand & (risen > least)
         mask = _closed(extent, stand & crowns, resolution)

@@ -14,7 +14,7 @@ from terrain3d.stats import NMAD_FACTOR, nmad
 BLOCK = 50.0  # metres
 CLASSES = 12  # of roughness, for calibration
 LEAST_IN_CLASS = 200
-Q80 = 1.2816  # 80 % of a normal distribution's absolute values lie within this many sigma
+Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this many sigma
 LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -129,9 +129,8 @@ def correlation_area(lags: tuple[float, ...], gamma: tuple[float, ...], resoluti
 def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
     """Sigma scaled so that the normalized difference has unit spread, class by class of roughness.
 
-    Nominal sigmas are too small where matching is hard: on crowns and at edges. The factor of each class (at least
-    1) is the spread that holds 80 % of its normalized differences, which change over less than a fifth of the
-    class does not move. Interpolated between the classes.
+    Nominal sigmas are too small where matching is hard: on crowns and at edges. The factor of each class is at least
+    1, and interpolated between the classes.
     """
     usable = np.isfinite(difference) & np.isfinite(sigma) & np.isfinite(rough)
     n = int(np.count_nonzero(usable))
@@ -148,10 +147,21 @@ def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
         members = which == k
         if np.count_nonzero(members) * step < LEAST_IN_CLASS:
             continue
-        z = np.abs(d[members] / s[members])
+        z = d[members] / s[members]
         centres.append(float(np.sqrt(edges[k] * edges[k + 1])))
-        factors.append(max(1.0, nmad(z * np.sign(d[members])), float(np.percentile(z, 80)) / Q80))
+        factors.append(max(1.0, _half_spread(z)))
     if not centres:
         return sigma
     factor = np.interp(np.maximum(rough, 1e-3), centres, factors).astype(np.float32)
     return sigma * factor
+
+
+def _half_spread(z: NDArray[np.float32]) -> float:
+    """Sigma of ``z`` from the narrower of its positive and negative half.
+
+    Errors are about symmetric, while change of one class of surface mostly has one sign: half a wood may be felled
+    and the risen half still tells the errors. 90 % of a half lie within its sigma times Q90,
+    which also counts the longer tails that errors of matching have.
+    """
+    halves = [h for h in (z[z > 0], -z[z < 0]) if h.size >= 0.15 * z.size]
+    return min((float(np.percentile(h, 90)) / Q90 for h in halves), default=1.0)

@@ -31,14 +31,16 @@ class ImageFile:
     nodata: float | None
     dtype: str
     bands: int
+    mask: Path | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.height, self.width
 
 
-def open_image(path: str | Path) -> ImageFile:
-    """Describe an image. Raises InputFileError if it is missing, no raster, complex-valued, or truncated."""
+def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
+    """Describe an image and its mask. Raises InputFileError if one is missing, no raster, complex-valued, truncated,
+    or if their sizes differ."""
     path = Path(path)
     with open_raster(path) as file:
         dtype = np.dtype(file.dtypes[0]) if file.count else np.dtype("V")
@@ -48,7 +50,13 @@ def open_image(path: str | Path) -> ImageFile:
         nodata = file.nodata
         if nodata is None and dtype.kind in "ui":
             nodata = 0.0
-        return ImageFile(path, file.height, file.width, nodata, dtype.name, file.count)
+        image = ImageFile(path, file.height, file.width, nodata, dtype.name, file.count, mask)
+    if mask is not None and (found := open_image(mask)).shape != image.shape:
+        raise InputFileError(
+            f"mask of {found.width} x {found.height} px does not fit its image of {image.width} x {image.height} px",
+            where=mask,
+        )
+    return image
 
 
 def _check_whole(file: Any, path: Path) -> None:
@@ -86,7 +94,11 @@ def read_window(image: ImageFile, row: int, column: int, height: int, width: int
         raise InputFileError(f"has {image.bands} band(s), not a band {band}", where=image.path)
     with open_raster(image.path) as file:
         values = file.read(band, window=Window(c0, r0, c1 - c0, r1 - r0))
-    out[r0 - row : r1 - row, c0 - column : c1 - column] = _with_nan(values, image.nodata)
+    found = _with_nan(values, image.nodata)
+    if image.mask is not None:
+        with open_raster(image.mask) as file:
+            found[file.read(1, window=Window(c0, r0, c1 - c0, r1 - r0)) == 0] = np.nan
+    out[r0 - row : r1 - row, c0 - column : c1 - column] = found
     return out
 
 

@@ -95,13 +95,13 @@ def _demolish(
 def _build(
     layers: Layers, world: World, buildings: list[Building], count: int, rng: np.random.Generator, events: list[Event]
 ) -> None:
-    """New buildings on free ground; near others where there are any, turned as they are."""
+    """New buildings on free ground, half of them near others and turned as they are, while there is room."""
     west, south, east, north = world.grid.bounds
     built = 0
-    for _ in range(200 * count):
+    for _ in range(400 * count):
         if built == count:
             return
-        if world.buildings:
+        if world.buildings and rng.random() < 0.5:
             near = world.buildings[int(rng.integers(len(world.buildings)))]
             x, y = near.reach[0] + float(rng.normal(0, 45)), near.reach[1] + float(rng.normal(0, 45))
             axis = near.axis_rad

@@ -58,5 +58,5 @@ def hashed(*keys: NDArray[np.int64], seed: int) -> Singles:
 
 def smoothstep(x: NDArray[np.float32], low: float, high: float) -> Singles:
     """0 below ``low``, 1 above ``high``, cubic in between."""
-    t = np.clip((x - low) / (high - low), 0.0, 1.0)
+    t = np.clip((x - low) / max(high - low, 1e-6), 0.0, 1.0)
     return (t * t * (3.0 - 2.0 * t)).astype(np.float32)

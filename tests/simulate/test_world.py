@@ -43,7 +43,7 @@ def test_town__has_everything_and_is_consistent(small_town: World) -> None:
     assert np.array_equal(world.classes == 6, world.building > 0)
     assert np.ptp(world.ground[world.classes == 9]) == 0
     assert world.ground[world.classes != 9].min() >= world.ground[world.classes == 9].max()
-    assert 0.01 < world.albedo.min() and world.albedo.max() < 0.95
+    assert world.albedo.min() > 0.01 and world.albedo.max() < 0.95
 
 
 def test_mountain__is_steep_and_wooded(valley: World) -> None:

@@ -1,0 +1,128 @@
+"""The command line: thin, every command one call into the library. Heavy libraries are imported by the command that
+needs them, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terrain3d import __version__
+from terrain3d.errors import Terrain3dError
+
+app = typer.Typer(
+    name="terrain3d",
+    help="Satellite stereo and spaceborne lidar to DSM, DTM and canopy height with an honest sigma, and to change.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if it is missing.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads; all cores if not given.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and errors.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"terrain3d {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, and exit.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    scene: Annotated[Path, typer.Argument(help="Scene file (YAML): name, images, lidar, output.")],
+    out: Out,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Images and lidar to DSM, DTM, canopy height, ortho, cloud and report."""
+    from terrain3d.commands import run_command
+
+    run_command(scene, out, workers=workers, quiet=quiet)
+
+
+@app.command()
+def change(
+    before: Annotated[Path, typer.Argument(help="Folder of a run, or a DSM GeoTIFF: the earlier epoch.")],
+    after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],
+    out: Out,
+    min_area: Annotated[float, typer.Option(min=1.0, help="Smallest change to report, m2.")] = 25.0,
+    quiet: Quiet = False,
+) -> None:
+    """What changed between two epochs: difference, sigma, significance, and polygons with kinds and volumes."""
+    from terrain3d.commands import change_command
+
+    change_command(before, after, out, min_area=min_area, quiet=quiet)
+
+
+@app.command()
+def assess(
+    estimate: Annotated[Path, typer.Argument(help="Height raster, or the folder of a run.")],
+    reference: Annotated[Path, typer.Argument(help="Reference height raster.")],
+    classes: Annotated[Path | None, typer.Option(help="Raster of ASPRS classes on the reference's area.")] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
+) -> None:
+    """Accuracy of a surface against a reference: completeness, bias, NMAD, RMSE, LE90, remaining offset."""
+    from terrain3d.commands import assess_command
+
+    assess_command(estimate, reference, classes, json)
+
+
+@app.command()
+def info(files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar granules, run folders.")]) -> None:
+    """What a file is: size, camera, angles, reference, extent, returns."""
+    from terrain3d.commands import info_command
+
+    info_command(files)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the scene and its results.")] = Path("demo_out"),
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a small town with its satellite images and lidar, run it, and compare with the truth."""
+    from terrain3d.commands import demo_command
+
+    demo_command(out, workers=workers, quiet=quiet)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: 0 done, 2 wrong input or configuration (one line), 1 anything else."""
+    try:
+        app(args=arguments, standalone_mode=True)
+    except Terrain3dError as error:
+        _complain(str(error))
+        sys.exit(2)
+    except MemoryError:
+        _complain("out of memory; use fewer --workers or a smaller scene")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TERRAIN3D_DEBUG"):
+            raise
+        text = " ".join(str(error).split())
+        _complain(f"unexpected {type(error).__name__}: {text}; set TERRAIN3D_DEBUG=1 for the traceback and report it")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"terrain3d: {text}\n")
+
+
+if __name__ == "__main__":
+    main()

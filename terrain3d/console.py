@@ -1,0 +1,89 @@
+"""What a person sees while a command works: stages, a bar with an ETA, warnings; and the log of the same."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ConsoleReporter:
+    """Reporter for a terminal (bar with ETA), for a pipe (one line a stage), or quiet (warnings only).
+
+    ``log`` holds every line with its time, whatever is shown.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.log: list[str] = []
+        self._quiet = quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage: tuple[str, float] | None = None
+        if not quiet and self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            )  # fmt: skip
+
+    def __enter__(self) -> ConsoleReporter:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            self._finish()
+        if self._progress is not None:
+            self._progress.stop()
+
+    def stage(self, name: str, steps: int = 1) -> None:
+        self._finish()
+        self._stage = (name, time.perf_counter())
+        self._add(f"begin {name}")
+        if self._progress is not None:
+            self._task = self._progress.add_task(name, total=max(steps, 1))
+
+    def step(self) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.advance(self._task)
+
+    def note(self, text: str) -> None:
+        self._add(text)
+
+    def warn(self, text: str) -> None:
+        self._add(f"warning: {text}")
+        self.console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    def _finish(self) -> None:
+        """End the open stage."""
+        if self._stage is None:
+            return
+        name, start = self._stage
+        took = time.perf_counter() - start
+        self._add(f"end {name} after {took:.2f} s")
+        if self._progress is not None and self._task is not None:
+            total = self._progress.tasks[self._task].total or 1
+            self._progress.update(self._task, completed=total)
+        elif not self._quiet:
+            self.console.print(f"{name}: {took:.1f} s", markup=False, soft_wrap=True)
+        self._stage = None
+
+    def _add(self, text: str) -> None:
+        self.log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")
+
+
+def say(text: str = "") -> None:
+    """A line of a command's result on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def say_table(header: list[str], rows: list[list[str]]) -> None:
+    """Rows in aligned columns, numbers to the right."""
+    widths = [max(len(str(r[i])) for r in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        say("  ".join(str(c).ljust(w) if i == 0 else str(c).rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))))

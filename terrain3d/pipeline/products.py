@@ -1,0 +1,91 @@
+"""Files of a finished run: the contract of its output folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from terrain3d import __version__
+from terrain3d.crs import to_lonlat
+from terrain3d.export.report import write_report
+from terrain3d.export.stac import Asset, stac_item
+from terrain3d.io.atomic import write_json, write_text
+from terrain3d.io.clouds import write_cloud
+from terrain3d.io.geoid import convert_heights, to_vertical
+from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.quality import quality
+from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.run_report import run_report
+from terrain3d.pipeline.spool import Spool
+from terrain3d.points import PointCloud
+from terrain3d.surface.mask import MaskCode
+
+CLOUD_PART = 2_000_000
+
+
+def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
+    """Write all files of the contract, each whole or not at all. Raises OutputError."""
+    s = result.surfaces
+    vertical = result.reference.vertical
+    for name, raster in (("dsm", s.dsm), ("dtm", s.dtm)):
+        write_raster(out / f"{name}.tif", to_vertical(raster, vertical), nodata=HEIGHT_NODATA, band_names=("height",))
+        reporter.step()
+    for name, raster, band in (
+        ("dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
+        ("dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
+        ("chm", s.chm, "height above ground, m"),
+    ):
+        write_raster(out / f"{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,), heights=False)
+        reporter.step()
+    write_raster(out / "ortho.tif", s.ortho, nodata=0, heights=False, overviews="average")
+    reporter.step()
+    codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
+    write_raster(out / "mask.tif", s.mask, nodata=int(MaskCode.NODATA), heights=False, tags={"CODES": codes})
+    reporter.step()
+    clouds = (_to_output(c, result) for c in spool.clouds(result.registration))
+    write_cloud(out / "cloud.laz", clouds)
+    reporter.step()
+    write_text(out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True))
+    write_json(out / "quality.json", quality(result))
+    reporter.step()
+    write_report(out / "report.html", run_report(result))
+    reporter.step()
+    write_json(out / "item.json", _item(result, out))
+    reporter.step()
+
+
+def _to_output(cloud: PointCloud, result: RunResult) -> PointCloud:
+    """Cloud in the output's vertical reference."""
+    if result.reference.vertical.is_ellipsoid:
+        return cloud
+    lon, lat = to_lonlat(cloud.reference.horizontal, cloud.xyz[:, 0], cloud.xyz[:, 1])
+    z = convert_heights(lon, lat, cloud.xyz[:, 2], cloud.reference.vertical, result.reference.vertical)
+    xyz = np.column_stack([cloud.xyz[:, :2], z])
+    return PointCloud(result.reference, xyz, cloud.sigma, cloud.confidence, cloud.pair, cloud.intensity)
+
+
+def _item(result: RunResult, out: Path) -> dict[str, object]:
+    assets = [
+        Asset("dsm", out / "dsm.tif", "Digital surface model", unit="m"),
+        Asset("dsm_sigma", out / "dsm_sigma.tif", "1-sigma of the surface model", unit="m"),
+        Asset("dtm", out / "dtm.tif", "Digital terrain model", unit="m"),
+        Asset("dtm_sigma", out / "dtm_sigma.tif", "1-sigma of the terrain model", unit="m"),
+        Asset("chm", out / "chm.tif", "Height above ground", unit="m"),
+        Asset("ortho", out / "ortho.tif", "True orthophoto"),
+        Asset("mask", out / "mask.tif", "Why a cell is what it is", roles=("metadata",)),
+        Asset("cloud", out / "cloud.laz", "Point cloud"),
+        Asset("quality", out / "quality.json", "Accuracy figures", roles=("metadata",)),
+        Asset("report", out / "report.html", "Report", roles=("overview",)),
+        Asset("config", out / "config.yaml", "Configuration as used", roles=("metadata",)),
+    ]
+    times = sorted(v.acquired for v in result.views if v.acquired is not None)
+    grid = replace(result.surfaces.dsm.grid, reference=result.reference)
+    lineage = f"terrain3d {__version__}: stereo of {len(result.views)} images, {len(result.pairs)} pairs considered"
+    return stac_item(
+        result.scene.config.name, grid, assets, folder=out,
+        start=times[0] if times else None, end=times[-1] if times else None, lineage=lineage,
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Figures of a run for ``quality.json``: plain values, units in the names."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from terrain3d import __version__
+from terrain3d.image.view import view_angles
+from terrain3d.pipeline.result import RunResult
+from terrain3d.surface.mask import MaskCode
+
+
+def quality(result: RunResult) -> dict[str, Any]:
+    """Everything that a user would ask of a result, from the images to the cells."""
+    return {
+        "name": result.scene.config.name,
+        "software": f"terrain3d {__version__}",
+        "reference": {"horizontal": result.reference.horizontal, "vertical": result.reference.vertical.name},
+        "images": _images(result),
+        "pairs": [
+            {
+                "images": [result.views[p.left].name, result.views[p.right].name],
+                "base_to_height": p.base_to_height,
+                "convergence_deg": p.convergence_deg,
+                "overlap": p.overlap,
+                "matched": p.chosen,
+                "reason": p.reason,
+            }
+            for p in result.pairs
+        ],
+        "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
+        "lidar": _lidar(result),
+        "cells": _cells(result),
+        "points": result.points,
+        "warnings": list(result.warnings),
+        "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _images(result: RunResult) -> list[dict[str, Any]]:
+    adjusted = result.network.adjustment
+    crs, height = result.reference.horizontal, sum(result.network.heights) / 2
+    out = []
+    for i, view in enumerate(result.views):
+        incidence, azimuth = view_angles(view, crs, height)
+        out.append(
+            {
+                "name": view.name,
+                "incidence_deg": incidence,
+                "azimuth_deg": azimuth,
+                "ties": result.network.ties_of(i),
+                "rms_before_px": adjusted.rms_before_px[i],
+                "rms_after_px": adjusted.rms_after_px[i],
+                "correction_line_px": list(adjusted.cameras[i].correction.line),
+                "correction_sample_px": list(adjusted.cameras[i].correction.sample),
+            }
+        )
+    return out
+
+
+def _lidar(result: RunResult) -> dict[str, Any] | None:
+    if result.lidar is None or result.registration is None:
+        return None
+    r = result.registration
+    return {
+        "read": result.lidar.n_read,
+        "rejected_by_rule": dict(result.lidar.rejected),
+        "rules": result.lidar.rules,
+        "used": int(r.used.sum()),
+        "shift_m": [r.dx, r.dy, r.dz],
+        "shift_sigma_m": [float(s) for s in np.sqrt(np.diag(r.covariance)[:3])],
+        "tilt_m_per_km": [1000 * r.tilt_e, 1000 * r.tilt_n],
+        "applied": r.applied,
+        "horizontal": r.horizontal_reason,
+        "held_out_before": None if r.before is None else asdict(r.before),
+        "held_out_after": None if r.after is None else asdict(r.after),
+        "folds": len(r.report.folds),
+        "note": r.report.note,
+        "notes": list(r.notes),
+    }
+
+
+def _cells(result: RunResult) -> dict[str, Any]:
+    s = result.surfaces
+    total = s.mask.values.size
+    sigma = s.dsm_sigma.values[s.mask.values == MaskCode.MEASURED]
+    return {
+        "resolution_m": s.dsm.grid.resolution,
+        "width": s.dsm.grid.width,
+        "height": s.dsm.grid.height,
+        **{f"{c.name.lower()}_share": float(np.count_nonzero(s.mask.values == c)) / total for c in MaskCode},
+        "median_sigma_m": float(np.median(sigma)) if sigma.size else None,
+        "height_min_m": _extreme(s.dsm.values, np.nanmin),
+        "height_max_m": _extreme(s.dsm.values, np.nanmax),
+    }
+
+
+def _extreme(values: np.ndarray, which: Any) -> float | None:
+    return float(which(values)) if np.isfinite(values).any() else None

@@ -1,0 +1,148 @@
+"""The report of a run: pictures first, then the figures that matter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey, limits, relief, shrink, with_bar
+from terrain3d.export.plots import Series, histogram
+from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
+from terrain3d.pipeline.quality import quality
+from terrain3d.pipeline.result import RunResult
+from terrain3d.raster import Raster
+from terrain3d.stats import ErrorSummary
+from terrain3d.surface.mask import MaskCode
+
+PICTURE_PX = 900
+MASK_COLOURS = {
+    MaskCode.NODATA: (235, 235, 235),
+    MaskCode.MEASURED: (120, 170, 110),
+    MaskCode.FILLED: (232, 178, 80),
+    MaskCode.WATER: (80, 140, 200),
+}
+
+
+def run_report(result: RunResult) -> ReportData:
+    """Sections of ``report.html``."""
+    figures = quality(result)
+    cells = figures["cells"]
+    lead = (
+        f"{len(result.views)} images, {sum(p.chosen for p in result.pairs)} pairs, {result.points:,} points; "
+        f"{cells['width']} x {cells['height']} cells of {cells['resolution_m']:g} m; {result.reference.horizontal}, "
+        f"heights: {result.reference.vertical.name}"
+    )
+    return ReportData(
+        f"terrain3d: {result.scene.config.name}",
+        lead,
+        (
+            Section("Surfaces", _pictures(result)),
+            Section("Cells", [_cell_table(cells)]),
+            Section("Lidar", _lidar(result)),
+            Section("Images and adjustment", [_image_table(figures)]),
+            Section("Pairs", [_pair_table(figures)]),
+            Section("Notes", [Text(w) for w in result.warnings]),
+            Section("Time", [_time_table(figures)]),
+        ),
+    )
+
+
+def relief_figure(raster: Raster, caption: str) -> Figure:
+    """Coloured hillshade of a height raster, small enough for a page."""
+    small, step = shrink(raster.values, PICTURE_PX)
+    return Figure(relief(small, raster.grid.resolution * step), caption)
+
+
+def _scaled(raster: Raster, caption: str, unit: str, low: float | None = None) -> Figure:
+    small, _ = shrink(raster.values, PICTURE_PX)
+    a, b = limits(small)
+    a = a if low is None else low
+    return Figure(with_bar(colour(small, a, b), SEQUENTIAL, a, b, unit=unit), caption)
+
+
+def _mask_picture(mask: Raster) -> Picture:
+    step = max(1, -(-max(mask.grid.shape) // PICTURE_PX))
+    return classes(mask.values[::step, ::step], MASK_COLOURS)
+
+
+def _pictures(result: RunResult) -> list[Block]:
+    s = result.surfaces
+    picture, _ = shrink(np.where(s.ortho.values > 0, s.ortho.values, np.nan).astype(np.float32), PICTURE_PX)
+    legend = [(c.name.lower(), MASK_COLOURS[c]) for c in MaskCode]
+    return [
+        relief_figure(s.dsm, "Surface (dsm.tif)"),
+        relief_figure(s.dtm, "Terrain (dtm.tif)"),
+        Figure(grey(picture), "True ortho (ortho.tif)"),
+        _scaled(s.chm, "Height above ground (chm.tif)", "m", 0.0),
+        _scaled(s.dsm_sigma, "1-sigma of the surface (dsm_sigma.tif)", "m", 0.0),
+        Figure(_mask_picture(s.mask), "Why a cell is what it is (mask.tif)", legend),
+    ]
+
+
+def _cell_table(cells: dict[str, float]) -> Table:
+    shares = [(c.name.lower(), f"{100 * cells[f'{c.name.lower()}_share']:.1f} %") for c in MaskCode]
+    extra = [("median sigma of measured cells", _metres(cells["median_sigma_m"]))]
+    return Table(("", "share or value"), [*shares, *extra])
+
+
+def _lidar(result: RunResult) -> list[Block]:
+    r, lidar = result.registration, result.lidar
+    if r is None or lidar is None:
+        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
+    rows = [
+        ("returns read", f"{lidar.n_read}"),
+        *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
+        *((f"not used: {rule}", f"{n}") for rule, n in r.report.rejected if n),
+        ("used", f"{int(r.used.sum())}"),
+        ("shift east, north, up", f"{r.dx:.2f}, {r.dy:.2f}, {r.dz:.2f} m"),
+        ("tilt east, north", f"{1000 * r.tilt_e:.2f}, {1000 * r.tilt_n:.2f} m/km"),
+    ]
+    blocks: list[Block] = [Table(("", "value"), rows), Text(r.horizontal_reason)]
+    if r.before is not None and r.after is not None:
+        blocks.append(
+            Table(
+                ("surface minus lidar on held-out tracks", "n", "bias m", "NMAD m", "RMSE m", "LE90 m"),
+                [_summary("before", r.before), _summary("after", r.after)],
+            )
+        )
+    elif r.report.note:
+        blocks.append(Text(r.report.note))
+    residual = -r.residual[r.used & np.isfinite(r.residual)]
+    if residual.size:
+        plot = histogram([Series("used returns, after", residual)], x_label="surface minus lidar, m")
+        blocks.append(Figure(plot, "Residuals of the returns that carried weight"))
+    return blocks
+
+
+def _summary(name: str, s: ErrorSummary) -> tuple[str, ...]:
+    return name, str(s.n), f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
+
+
+def _image_table(figures: dict[str, list[dict[str, float]]]) -> Table:
+    return Table(
+        ("image", "incidence deg", "azimuth deg", "ties", "RMS before px", "RMS after px"),
+        [
+            (
+                str(i["name"]), f"{i['incidence_deg']:.1f}", f"{i['azimuth_deg']:.0f}", f"{i['ties']}",
+                f"{i['rms_before_px']:.2f}", f"{i['rms_after_px']:.2f}",
+            )
+            for i in figures["images"]
+        ],
+    )  # fmt: skip
+
+
+def _pair_table(figures: dict[str, list[dict[str, object]]]) -> Table:
+    rows = []
+    for p in figures["pairs"]:
+        names = p["images"]
+        assert isinstance(names, list)
+        rows.append((" + ".join(names), "matched" if p["matched"] else "left out", str(p["reason"])))
+    return Table(("pair", "decision", "reason"), rows)
+
+
+def _time_table(figures: dict[str, dict[str, dict[str, float]]]) -> Table:
+    rows = [(name, f"{t['wall']:.1f}", f"{t['cpu']:.1f}") for name, t in figures["seconds"].items()]
+    return Table(("stage", "wall s", "CPU s"), rows, f"peak memory {figures['peak_memory_mb']:.0f} MB")
+
+
+def _metres(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} m"

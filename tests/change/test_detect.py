@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from shapely import Point
+
+from terrain3d.change.detect import ChangeOptions, detect
+from terrain3d.change.epoch import Epoch, common_vertical, load_epoch
+from terrain3d.change.kinds import Kind
+from terrain3d.change.resample import resample
+from terrain3d.crs import UNDECLARED, Reference, Vertical, transform_xy, vertical_from_name
+from terrain3d.errors import FrameError, InputFileError, OverlapError
+from terrain3d.io.geoid import undulation
+from terrain3d.io.rasters import write_raster
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.mask import MaskCode
+
+MIDDLE = Point(500_100.0, 3_899_900.0)
+
+
+def test_detect__rise_is_positive_and_a_new_building(build, box):
+    result = detect(build(1), build(2, change=box(6.0), shift=(1.7, 0.9, 2.3)))
+    (region,) = result.regions
+    assert region.kind is Kind.NEW_BUILDING
+    assert region.measures.mean_dz == pytest.approx(6.0, abs=0.3)
+    assert region.polygon.contains(MIDDLE)
+    assert 0.5 < region.confidence <= 1
+    at = result.difference.sample(MIDDLE.x, MIDDLE.y)
+    assert at == pytest.approx(6.0, abs=0.8)
+    assert result.significant.values.sum() == pytest.approx(20 * 14 / 0.25, rel=0.1)
+
+
+def test_detect__fall_is_negative_and_a_demolished_building(build, box):
+    result = detect(build(1, change=box(6.0)), build(2))
+    (region,) = result.regions
+    assert region.kind is Kind.DEMOLISHED_BUILDING
+    assert region.measures.volume == pytest.approx(-6 * 280, rel=0.1)
+
+
+@pytest.mark.parametrize(("dz", "seed"), [(3.0, 3), (8.0, 5), (-5.0, 7)])
+def test_detect__volume_within_interval(build, box, dz, seed):
+    before, after = build(seed), build(seed + 1, change=box(dz, width=30, depth=24))
+    (region,) = detect(before, after).regions
+    m = region.measures
+    assert abs(m.volume - dz * 720) < 1.96 * m.volume_sigma
+    assert m.volume_sigma < 0.15 * abs(m.volume)
+    assert m.area == pytest.approx(720, rel=0.06)
+
+
+def test_detect__volume_sigma_counts_registration_with_the_whole_area(build, box):
+    result = detect(build(1), build(2, change=box(6.0)))
+    (region,) = result.regions
+    assert region.measures.volume_sigma >= result.stable.registration * region.measures.area
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_detect__nothing_changed(build, seed):
+    result = detect(build(10 + seed), build(20 + seed, shift=(0.6, -0.4, 1.0)))
+    assert result.regions == ()
+    assert result.significant.values.max() == 0
+    assert 0.2 < result.stable.nmad < 0.4  # 0.2 m in each
+    assert 0 < result.stable.registration < 0.15
+
+
+def test_detect__sigma_is_calibrated(build):
+    # Sigma claimed four times too small must not make changes of noise, and comes out as it is.
+    before, after = build(1), build(2)
+    small = [Epoch(e.name, e.dsm, Raster(e.sigma.values / 4, e.sigma.grid)) for e in (before, after)]
+    result = detect(*small)
+    assert result.regions == ()
+    assert result.stable.calibration > 2
+    ratio = result.difference.values / result.sigma.values
+    assert np.nanmedian(np.abs(ratio)) * 1.4826 < 1.15
+
+
+def test_detect__filled_and_water_never_change(build, box):
+    before, after = build(1), build(2, change=box(8.0))
+    grid = after.dsm.grid
+    codes = np.full(grid.shape, MaskCode.MEASURED, np.uint8)
+    codes[160:240, 160:200], codes[160:240, 200:240] = MaskCode.FILLED, MaskCode.WATER
+    masked = Epoch(after.name, after.dsm, after.sigma, Raster(codes, grid))
+    result = detect(before, masked)
+    assert result.regions == ()
+    assert np.isnan(result.difference.values[170:230, 170:230]).all()
+
+
+def test_detect__voids_are_no_change(build):
+    before, after = build(1), build(2)
+    values = after.dsm.values.copy()
+    values[100:160, 100:180] = np.nan
+    values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan
+    result = detect(before, Epoch("holes", Raster(values, after.dsm.grid), after.sigma))
+    assert result.regions == ()
+
+
+def test_detect__edges_put_apart_are_no_change(build):
+    # A roof that is one cell larger in one epoch, as matching makes it.
+    def house(half: float):  # type: ignore[no-untyped-def]
+        return lambda z, x, y: np.where((np.abs(x - 100) < half) & (np.abs(y - 100) < half), 115.0, z)
+
+    assert detect(build(1, change=house(10.0)), build(2, change=house(10.9))).regions == ()
+
+
+def test_detect__other_grid_and_crs(build, box):
+    before, wide = build(1), build(2, change=box(6.0), cells=480, offset=(-20.0, 20.0))
+    corner = transform_xy("EPSG:32654", "EPSG:32653", np.array([500_100.0]), np.array([3_899_900.0]))
+    grid = Grid(Reference("EPSG:32653"), float(corner[0][0]) - 100.3, float(corner[1][0]) + 100.1, 0.45, 440, 440)
+    result = detect(before, Epoch("warped", resample(wide.dsm, grid), resample(wide.sigma, grid)))
+    (region,) = result.regions
+    assert result.difference.grid.reference.horizontal == "EPSG:32654"
+    assert region.kind is Kind.NEW_BUILDING and region.polygon.contains(MIDDLE)
+    assert region.measures.volume == pytest.approx(6 * 280, rel=0.1)
+    assert abs(result.alignment.east) < 0.1 and abs(result.alignment.north) < 0.1
+
+
+def test_detect__finer_after_is_averaged(build, box):
+    result = detect(build(1, resolution=1.0, cells=200), build(2, change=box(6.0)))
+    (region,) = result.regions
+    assert result.difference.grid.resolution == 1.0
+    assert region.measures.volume == pytest.approx(6 * 280, rel=0.12)
+
+
+def test_detect__apart(build):
+    with pytest.raises(OverlapError, match="do not overlap"):
+        detect(build(1), build(2, offset=(5000.0, 0.0)))
+
+
+def test_detect__same_input_same_result(build, box):
+    first, second = (detect(build(1), build(2, change=box(5.0))) for _ in range(2))
+    assert first.regions == second.regions and first.alignment == second.alignment
+
+
+def test_detect__quality_is_plain_data(build, box):
+    import json
+
+    result = detect(build(1), build(2, change=box(5.0)))
+    quality = json.loads(json.dumps(result.quality()))
+    assert quality["regions"] == {"new_building": 1}
+    assert quality["compared_share"] > 0.95
+    attributes = result.regions[0].attributes()
+    assert list(attributes) == ["kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence"]
+
+
+def test_detect__smallest_area_is_an_option(build, box):
+    small = box(6.0, width=8.0, depth=8.0)
+    assert len(detect(build(1), build(2, change=small)).regions) == 1
+    assert detect(build(1), build(2, change=small), ChangeOptions(min_area=120.0)).regions == ()
+
+
+def test_vertical__undeclared_is_noted(build):
+    _, _, notes = common_vertical(build(1), build(2, vertical=UNDECLARED))
+    assert "declares no vertical reference" in notes[0] and "ellipsoid" in notes[0]
+    result = detect(build(1, vertical=UNDECLARED), build(2, vertical=UNDECLARED))
+    assert any("neither" in note for note in result.notes)
+
+
+def test_vertical__geoid_is_converted(build):
+    egm96 = vertical_from_name("egm96")
+    before, after, notes = common_vertical(build(1), build(2, vertical=egm96))
+    rise = after.dsm.values - build(2).dsm.values
+    assert after.dsm.grid.reference == before.dsm.grid.reference
+    n = undulation(egm96, 141.0, 35.24)
+    assert np.median(rise) == pytest.approx(float(n), abs=0.05) and n > 20
+    assert "converted from egm96 to ellipsoid" in notes[0]
+
+
+def test_vertical__geoid_without_grid(build):
+    with pytest.raises(FrameError, match="EGM2008 height"):
+        common_vertical(build(1), build(2, vertical=Vertical("EGM2008 height")))
+
+
+def test_load_epoch__run_directory_and_file(build, tmp_path):
+    epoch = build(1)
+    codes = Raster(np.full(epoch.dsm.grid.shape, MaskCode.MEASURED, np.uint8), epoch.dsm.grid)
+    write_raster(tmp_path / "dsm.tif", epoch.dsm, nodata=-9999)
+    write_raster(tmp_path / "dsm_sigma.tif", epoch.sigma, nodata=-9999, heights=False)
+    write_raster(tmp_path / "mask.tif", codes, nodata=0, heights=False)
+    read = load_epoch(tmp_path)
+    assert read.name == tmp_path.name and read.dtm is None
+    assert np.array_equal(read.dsm.values, epoch.dsm.values)
+    assert read.mask is not None and read.mask.values.max() == MaskCode.MEASURED
+    assert read.dsm.grid.reference.vertical.is_ellipsoid
+    assert load_epoch(tmp_path / "dsm.tif").sigma is None
+
+
+def test_load_epoch__absent(tmp_path):
+    with pytest.raises(InputFileError, match="no such"):
+        load_epoch(tmp_path / "nowhere")
+    with pytest.raises(InputFileError, match="holds no dsm"):
+        load_epoch(tmp_path)
+
+
+def test_detect__without_sigma(build, box):
+    before, after = build(1), build(2, change=box(6.0))
+    result = detect(Epoch("a", before.dsm), Epoch("b", after.dsm))
+    assert [r.kind for r in result.regions] == [Kind.NEW_BUILDING]
+    assert any("a has no sigma" in note for note in result.notes)
