@@ -57,8 +57,9 @@ def say_changes(result: ChangeResult) -> None:
     a = result.alignment
     say(f"co-registration: after moved {a.east:.2f} E, {a.north:.2f} N, {a.up:.2f} m up")
     rows = [
-        [str(r.kind), f"{r.area:.0f}", f"{r.mean_dz:+.1f}", f"{r.volume:+.0f} +- {r.volume_sigma:.0f}", f"{r.confidence:.2f}"]
-        for r in sorted(result.regions, key=lambda r: -abs(r.volume))[:20]
+        [str(r.kind), f"{m.area:.0f}", f"{m.mean_dz:+.1f}", f"{m.volume:+.0f} +- {m.volume_sigma:.0f}", f"{r.confidence:.2f}"]
+        for r in sorted(result.regions, key=lambda r: -abs(r.measures.volume))[:20]
+        for m in [r.measures]
     ]
     if rows:
         say_table(["kind", "area m2", "dz m", "volume m3", "confidence"], rows)

@@ -189,15 +189,17 @@ def _solve(level: _Level, state: Floats, free: NDArray[np.bool_], x0: float, y0:
         d = bilinear(level.second.values, column, row) - level.height
         d -= state[2] + state[3] * u + state[4] * v
         # Slopes are read where the height is: at a rounded place their noise would follow the noise of d.
-        east = 0.5 * (level.slope_east + bilinear(level.second_east, column, row))
-        north = 0.5 * (level.slope_north + bilinear(level.second_north, column, row))
+        second_east, second_north = bilinear(level.second_east, column, row), bilinear(level.second_north, column, row)
+        east, north = 0.5 * (level.slope_east + second_east), 0.5 * (level.slope_north + second_north)
+        # Where only one surface is steep, the rim of a change or a blurred wall, the slope says nothing of the shift.
+        unlike = np.hypot(second_east - level.slope_east, second_north - level.slope_north)
         good = np.isfinite(d + east + north)
         used = int(np.count_nonzero(good))
         if used < LEAST_CELLS:
             raise OverlapError(
                 f"the two surfaces have {used} measured cells in common", fix="give epochs that cover common ground"
             )
-        d, s = d[good], np.sqrt(level.variance[good])
+        d, s = d[good], np.sqrt(level.variance[good] + (unlike[good] * level.resolution) ** 2)
         # d = h_after(x + s) - up - h_before(x) falls to zero at the true state: its derivatives are the slope and -1.
         jacobian = np.stack([-east[good], -north[good], np.ones(used), u[good] / half, v[good] / half], axis=1)
         normalized = d / s

@@ -52,7 +52,6 @@ class Kind(StrEnum):
 
 
 WOODED = (Kind.FELLING, Kind.VEGETATION_GROWTH)
-FIRM = (Kind.NEW_BUILDING, Kind.DEMOLISHED_BUILDING, Kind.LANDSLIDE)
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,8 @@ class Verdict:
 def classify(found: list[Patch], scene: Scene, min_stand_area: float) -> list[tuple[Patch, Verdict]]:
     """Patches with their kinds; parts of one stand, and of one landslide's source or deposit, are made one patch.
 
-    Crowns come and go with the matching: what is vegetation, or lies amid it and is no building or landslide, is
-    left out below ``min_stand_area`` (m2).
+    Crowns come and go with the matching: what is vegetation, or lies amid it and is no landslide, is left out below
+    ``min_stand_area`` (m2).
     """
     evidence = [observe(patch, scene) for patch in found]
     verdicts = [decide(patch.sign, seen, scene.smooth_limit) for patch, seen in zip(found, evidence, strict=True)]
@@ -111,7 +110,7 @@ def classify(found: list[Patch], scene: Scene, min_stand_area: float) -> list[tu
     wooded = [v.kind in WOODED or e.wooded for v, e in zip(verdicts, evidence, strict=True)]
     joined = join_parts(found, verdicts, wooded, scene.resolution)
     least = min_stand_area / scene.resolution**2
-    return [(p, v) for p, v, amid in joined if not amid or v.kind in FIRM or np.count_nonzero(p.cells) >= least]
+    return [(p, v) for p, v, amid in joined if not amid or v.kind is Kind.LANDSLIDE or np.count_nonzero(p.cells) >= least]
 
 
 def join_parts(

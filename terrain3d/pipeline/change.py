@@ -61,10 +61,10 @@ def _report(result: ChangeResult, before: Raster, after: Raster, first: str, sec
     )
     rows = [
         (
-            str(r.kind), f"{r.area:.0f}", f"{r.mean_dz:+.2f}", f"{r.volume:+.0f}", f"{r.volume_sigma:.0f}",
-            f"{r.confidence:.2f}",
+            str(r.kind), f"{r.measures.area:.0f}", f"{r.measures.mean_dz:+.2f}", f"{r.measures.volume:+.0f}",
+            f"{r.measures.volume_sigma:.0f}", f"{r.confidence:.2f}",
         )
-        for r in sorted(result.regions, key=lambda r: -abs(r.volume))[:LISTED]
+        for r in sorted(result.regions, key=lambda r: -abs(r.measures.volume))[:LISTED]
     ]  # fmt: skip
     a = result.alignment
     blocks: list[Block] = [

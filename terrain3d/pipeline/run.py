@@ -20,7 +20,7 @@ from terrain3d.image.view import View, ground_sample_distance
 from terrain3d.io.atomic import output_error
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
-from terrain3d.pipeline.matching import coarse_pass, match_scene, pair_bounds
+from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.products import write_products
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.surfaces import make_surfaces, register
@@ -99,7 +99,7 @@ def _compute(
     chosen = [p for p in decided if p.chosen]
     surface = coarse_pass(network.views, chosen, inside, network.heights, workers, timed)
     spool = match_scene(network.views, chosen, inside, surface, folder, workers, timed)
-    grid = Grid.from_bounds(inside, *pair_bounds(chosen), _resolution(scene, network.views, crs, middle))
+    grid = Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle))
     registration = None if lidar is None else register(spool, grid, lidar.returns, workers, timed)
     for note in () if registration is None else registration.notes:
         timed.warn(note)

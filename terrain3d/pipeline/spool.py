@@ -40,6 +40,12 @@ class Spool:
     def count(self) -> int:
         return sum(p.count for p in self.parts)
 
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north of all points."""
+        b = np.array([p.bounds for p in self.parts])
+        return float(b[:, 0].min()), float(b[:, 1].min()), float(b[:, 2].max()), float(b[:, 3].max())
+
     def within(self, grid: Grid, margin: float, registration: Registration | None = None) -> PointCloud:
         """Points over a grid and a margin around it, moved by the registration."""
         west, south, east, north = grid.bounds
