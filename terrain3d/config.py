@@ -106,7 +106,9 @@ def _parse(data: Any, path: Path) -> SceneConfig:
     try:
         return SceneConfig.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # an image that is a mapping was meant as one: that it is no path either is no news
+        mapping = [e for e in error.errors() if not (e["loc"][-1] == "str" and isinstance(e["input"], dict))]
+        first = mapping[0]
         key = ".".join(str(k) for k in first["loc"] if str(k) not in ("str", "ImageEntry", "float"))
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"]))

@@ -83,6 +83,8 @@ def align(before: Raster, after: Raster, sigma: Array | float = 0.2) -> Alignmen
     result = None
     for factor in levels:
         level = _Level.of(before, start, sigma, factor)
+        if factor > 1 and level.x.size < LEAST_CELLS:
+            continue
         result = _solve(level, state, free, x0, y0)
         state = result.state
     assert result is not None
@@ -181,6 +183,11 @@ class _Solution:
 def _solve(level: _Level, state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
     """Gauss-Newton steps at one level. Raises OverlapError if too few cells are common."""
     converged, used = False, 0
+    if level.x.size < LEAST_CELLS:
+        raise OverlapError(
+            f"only {level.x.size} cells are measured in full neighbourhoods and less steep than {MAX_SLOPE:g}",
+            fix="give surfaces with more measured ground in common",
+        )
     u, v = level.x - x0, level.y - y0
     half = max(np.ptp(u), np.ptp(v), 1.0) / 2  # tilts are solved in metres at the edge, to keep the system balanced
     unit = np.array([1.0, 1.0, 1.0, half, half])
@@ -199,12 +206,11 @@ def _solve(level: _Level, state: Floats, free: NDArray[np.bool_], x0: float, y0:
             raise OverlapError(
                 f"the two surfaces have {used} measured cells in common", fix="give epochs that cover common ground"
             )
-        d, s = d[good], np.sqrt(level.variance[good] + (unlike[good] * level.resolution) ** 2)
+        d, variance = d[good], level.variance[good]
         # d = h_after(x + s) - up - h_before(x) falls to zero at the true state: its derivatives are the slope and -1.
         jacobian = np.stack([-east[good], -north[good], np.ones(used), u[good] / half, v[good] / half], axis=1)
-        normalized = d / s
-        scale = max(nmad(normalized), 1e-3)
-        w = tukey_weights(normalized, scale) / s**2
+        normalized = d / np.sqrt(variance)
+        w = tukey_weights(normalized, max(nmad(normalized), 1e-3)) / (variance + (unlike[good] * level.resolution) ** 2)
         columns = jacobian[:, free]
         normal = (columns * w[:, None]).T @ columns
         normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal)

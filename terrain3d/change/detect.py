@@ -24,8 +24,8 @@ from terrain3d.surface.mask import MaskCode
 
 @dataclass(frozen=True)
 class ChangeOptions:
-    """min_area: m2 of the smallest region. min_stand_area: m2 of the smallest change of trees, larger because single
-    crowns come and go with the matching. test: levels of significance and the least height change."""
+    """min_area: m2 of the smallest region. min_stand_area: m2 of the smallest change of trees or amid trees, larger
+    because single crowns come and go with the matching. test: levels of significance and the least height change."""
 
     min_area: float = 25.0
     min_stand_area: float = 100.0
@@ -124,11 +124,15 @@ def detect(before: Epoch, after: Epoch, options: ChangeOptions | None = None) ->
         tested.smooth_limit, grid.resolution,
     )  # fmt: skip
     regions = []
-    for patch, verdict in classify(found, scene, options.min_stand_area):
-        m = measure(patch, difference, tested.sigma, tested.stable, grid)
-        certainty = 1 - exp(-abs(m.mean_dz) / (2 * max(m.mean_dz_sigma, 1e-3)))
-        confidence = round(certainty * m.measured_share * verdict.margin, 3)
-        regions.append(Region(outline(patch, grid), verdict.kind, m, confidence))
+    for item in classify(found, scene):
+        m = measure(item.patch, difference, tested.sigma, tested.stable, grid)
+        certainty = abs(m.mean_dz) / max(m.mean_dz_sigma, 1e-3)
+        # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
+        if item.wooded and item.verdict.kind is not Kind.LANDSLIDE:
+            if m.area < options.min_stand_area or certainty < options.test.seed_z:
+                continue
+        confidence = round((1 - exp(-certainty / 2)) * m.measured_share * item.verdict.margin, 3)
+        regions.append(Region(outline(item.patch, grid), item.verdict.kind, m, confidence))
     return ChangeResult(
         difference=Raster(difference, grid),
         sigma=Raster(np.where(np.isfinite(difference), tested.sigma, np.nan).astype(np.float32), grid),

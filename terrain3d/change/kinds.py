@@ -2,7 +2,7 @@
 
 The object is looked at in the epoch in which it stands: after a rise, before a fall.
 
-1. A **building** is compact, stands above its surroundings on most of its rim (a step of at least 1.5 m within
+1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a step of at least 1.5 m within
    2.5 m), and its surface is smooth, as roofs are: risen ``new_building``, fallen ``demolished_building``.
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
    being a building: fallen ``felling``, risen ``vegetation_growth``.
@@ -24,6 +24,7 @@ from terrain3d.change.filters import Array, box_mean, odd_cells
 from terrain3d.change.regions import Patch, groups, inner_part, merged, ring, solidity
 from terrain3d.stats import NMAD_FACTOR
 
+BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
 STEP = 1.5  # metres
 STEP_SHARE = 0.5  # of the rim
 STEP_REACH = 2.5  # metres outside the rim
@@ -98,24 +99,25 @@ class Verdict:
     margin: float
 
 
-def classify(found: list[Patch], scene: Scene, min_stand_area: float) -> list[tuple[Patch, Verdict]]:
-    """Patches with their kinds; parts of one stand, and of one landslide's source or deposit, are made one patch.
+@dataclass(frozen=True)
+class Classified:
+    """A patch, its kind, and whether it is vegetation or lies amid it."""
 
-    Crowns come and go with the matching: what is vegetation, or lies amid it and is no landslide, is left out below
-    ``min_stand_area`` (m2).
-    """
+    patch: Patch
+    verdict: Verdict
+    wooded: bool
+
+
+def classify(found: list[Patch], scene: Scene) -> list[Classified]:
+    """Patches with their kinds; parts of one stand, and of one landslide's source or deposit, are made one patch."""
     evidence = [observe(patch, scene) for patch in found]
     verdicts = [decide(patch.sign, seen, scene.smooth_limit) for patch, seen in zip(found, evidence, strict=True)]
     verdicts = link_landslides(found, evidence, verdicts, scene.resolution)
     wooded = [v.kind in WOODED or e.wooded for v, e in zip(verdicts, evidence, strict=True)]
-    joined = join_parts(found, verdicts, wooded, scene.resolution)
-    least = min_stand_area / scene.resolution**2
-    return [(p, v) for p, v, amid in joined if not amid or v.kind is Kind.LANDSLIDE or np.count_nonzero(p.cells) >= least]
+    return join_parts(found, verdicts, wooded, scene.resolution)
 
 
-def join_parts(
-    found: list[Patch], verdicts: list[Verdict], wooded: list[bool], resolution: float
-) -> list[tuple[Patch, Verdict, bool]]:
+def join_parts(found: list[Patch], verdicts: list[Verdict], wooded: list[bool], resolution: float) -> list[Classified]:
     """Parts of the same sign and kind that lie close by as one patch; verdict and ``wooded`` of the largest part."""
     out = []
     for kind in Kind:
@@ -125,8 +127,8 @@ def join_parts(
             for group in groups([found[k] for k in parts], distance, resolution):
                 members = [parts[k] for k in group]
                 largest = max(members, key=lambda k: int(np.count_nonzero(found[k].cells)))
-                out.append((merged([found[k] for k in members]), verdicts[largest], wooded[largest]))
-    return sorted(out, key=lambda item: (item[0].row, item[0].column, item[0].sign))
+                out.append(Classified(merged([found[k] for k in members]), verdicts[largest], wooded[largest]))
+    return sorted(out, key=lambda c: (c.patch.row, c.patch.column, c.patch.sign))
 
 
 def observe(patch: Patch, scene: Scene) -> Evidence:
@@ -142,7 +144,7 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     around = ring(cells, SURROUNDINGS[0] / r, SURROUNDINGS[1] / r)
     rows, columns = np.nonzero(cells)
     return Evidence(
-        step_share=_step_share(cells, standing, r),
+        step_share=_step_share(cells, standing, r) if r <= BUILDING_CELL else 0.0,
         texture=_median(residual[core]),
         solidity=solidity(cells),
         above_ground=float("nan") if dtm is None else _median((standing - dtm[where])[core]),

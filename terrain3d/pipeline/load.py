@@ -13,6 +13,7 @@ from terrain3d.config import OutputConfig, Scene
 from terrain3d.crs import Reference, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import FrameError, ImageError, OverlapError
 from terrain3d.image.view import View, footprint
+from terrain3d.io.geoid import undulation
 from terrain3d.io.images import has_data, open_image
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
@@ -63,8 +64,11 @@ def check_overlap(views: list[View], height: float) -> None:
 
 
 def output_reference(output: OutputConfig, views: list[View], height: float, folder: Path) -> Reference:
-    """Reference of the results; the UTM zone of the images' centre unless a CRS is named."""
+    """Reference of the results; the UTM zone of the images' centre unless a CRS is named. Raises FrameError, also where
+    the geoid grid does not cover the images, and InputFileError if it cannot be read."""
     vertical = vertical_from_name(output.vertical, folder)
+    for view in views:
+        undulation(vertical, *footprint(view, LONLAT, height).exterior.xy)
     if output.crs != "auto":
         crs = parse_crs(output.crs)
         if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
@@ -95,5 +99,3 @@ def mean_height(views: list[View], lidar: LidarSet | None = None) -> float:
         return float(np.median(lidar.returns.height))
     low, high = height_limits(views)
     return (low + high) / 2
-
-

@@ -1,7 +1,8 @@
 """Height above ground (``chm.tif``).
 
-The model holds everything that stands on the terrain, buildings too: from height alone a hedge and a shed are the same,
-and a wrong cut is worse for users than a clear definition. Mask buildings with a footprint layer where only trees count.
+The model holds everything that stands on the terrain, buildings too: from height alone a hedge and a shed are the
+same, and a wrong cut is worse for users than a clear definition. Mask buildings with a footprint layer where only
+trees count.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def canopy_height(dsm: Raster, dtm: Raster) -> Raster:
 
 
 def _without_pits(height: Singles, known: NDArray[np.bool_], resolution: float) -> Singles:
-    cells = int(round(_PIT_WIDTH / resolution))
+    cells = round(_PIT_WIDTH / resolution)
     if cells < 2 or min(height.shape) < 5:
         return height
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (cells | 1, cells | 1))

@@ -21,6 +21,7 @@ REACH_CELLS = 1.0  # farthest point that a cell takes
 SPREAD_CELLS = 0.4  # 1-sigma of the distance weight
 AGREE_M = 0.75  # points this near to the median are the same surface, whatever their sigma
 MAX_POINTS = 64  # of a cell and its neighbours; more tell nothing new
+SLOPE_PRIOR = 0.08  # cells^2: spread of the points that makes their slope half believed
 PAIR_FLOOR = 0.5  # share of a pair's error that more points of the same pair do not reduce
 
 
@@ -61,6 +62,7 @@ def _rasterize(
 ) -> None:
     height, width = out.shape[1:]
     index, weight = np.empty(MAX_POINTS, np.int64), np.empty(MAX_POINTS)
+    dx, dy = np.empty(MAX_POINTS), np.empty(MAX_POINTS)
     for y in range(height):
         for x in range(width):
             n = 0
@@ -68,12 +70,12 @@ def _rasterize(
                 for k in range(start[v * stride + x], start[v * stride + x + 3]):
                     far = (column[k] - x - 1) ** 2 + (row[k] - y - 1) ** 2
                     if far <= REACH_CELLS**2 and n < MAX_POINTS:
-                        index[n] = k
+                        index[n], dx[n], dy[n] = k, column[k] - x - 1, row[k] - y - 1
                         near = np.exp(-0.5 * far / SPREAD_CELLS**2)
                         weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
                         n += 1
             if n > 0:
-                _fuse(index[:n], weight[:n], z, sigma, pair, intensity, out[:, y, x])
+                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, pair, intensity, out[:, y, x])
 
 
 @njit(inline="always")
@@ -88,30 +90,44 @@ def _weighted_median(values: Any, weight: Any) -> float:
 
 
 @njit(nogil=True, error_model="numpy")
-def _fuse(index: Any, weight: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any) -> None:
-    """Height, sigma, number of pairs and intensity of one cell from its points."""
+def _fuse(
+    index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any
+) -> None:
+    """Height, sigma, number of pairs and intensity of one cell from its points; dx, dy: offsets from its centre, cells.
+
+    The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a
+    prior, because few points close together say little of it.
+    """
     centre = _weighted_median(z[index], weight)
     total, mean, square, formal, light = 0.0, 0.0, 0.0, 0.0, 0.0
+    mx, my, xx, xy, yy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     seen = np.uint64(0)
     for i in range(index.size):
         k = index[i]
         d = z[k] - centre
         if abs(d) > max(AGREE_M, 3 * sigma[k]):
             continue
-        w = weight[i]
+        w, x, y = weight[i], dx[i], dy[i]
         total += w
         mean += w * d
         square += w * d * d
         formal += w * sigma[k] ** 2
         light += w * intensity[k]
+        mx, my = mx + w * x, my + w * y
+        xx, xy, yy = xx + w * x * x, xy + w * x * y, yy + w * y * y
+        xz, yz = xz + w * x * d, yz + w * y * d
         seen |= np.uint64(1) << np.uint64(min(pair[k], 63))
-    mean /= total
+    mean, mx, my = mean / total, mx / total, my / total
+    xx, xy, yy = xx / total - mx * mx + SLOPE_PRIOR, xy / total - mx * my, yy / total - my * my + SLOPE_PRIOR
+    xz, yz = xz / total - mx * mean, yz / total - my * mean
+    determinant = xx * yy - xy * xy
+    slope_x, slope_y = (xz * yy - yz * xy) / determinant, (yz * xx - xz * xy) / determinant
     count = 0
     while seen:
         seen &= seen - np.uint64(1)
         count += 1
-    spread = max(square / total - mean * mean, 0.0)
-    out[0] = centre + mean
+    spread = max(square / total - mean * mean - slope_x * xz - slope_y * yz, 0.0)
+    out[0] = centre + mean - slope_x * mx - slope_y * my
     out[1] = np.sqrt(max(formal / total, spread) * max(PAIR_FLOOR, 1.0 / count))
     out[2] = count
     out[3] = light / total

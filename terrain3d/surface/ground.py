@@ -7,8 +7,7 @@ stereo surfaces need:
 - what the opening cut but what the terrain reaches without a step (brows, embankments) is given back;
 - the blurred rim of walls is left out, and cells are judged against a smoothed surface, so that matching noise
   does not thin the ground;
-- where ground shows only through gaps of a canopy, only the lower cells are kept (an asymmetric robust mean, in the
-  manner of Kraus & Pfeifer 1998).
+- in rough surroundings (canopy) a wide opening of the surface without its trend finds the floor of the gaps.
 
 The work is done at a cell of about 1 m and is linear in the number of cells.
 """
@@ -36,7 +35,9 @@ _RIDGES_FROM, _RIDGES_FULL = 14.0, 22.0  # m: wider windows also allow the slope
 _SMOOTH_SLOPE = 0.4  # slope against the trend that terrain reaches without a step
 _TOLERANCE = 0.5  # m from the ground surface
 _LOW_SLOPE = 5.0  # a cell that lies this steeply under all its neighbours is an error
-_SPARSE = 0.3  # share of ground cells below which a canopy is assumed
+_ROUGH, _ROUGH_SHARE = 0.2, 0.3  # m in 5 m windows, and the share of them that makes a canopy; noise is half of it
+_FLOOR_RADIUS = 25.0  # m: a gap that shows the ground is hardly ever farther away
+_CLIFF = 0.9  # rise over run
 
 
 @dataclass(frozen=True)
@@ -58,28 +59,31 @@ def ground_cells(heights: Singles, resolution: float, measured: Bools | None = N
     z = np.asarray(heights, np.float32)
     evidence = np.isfinite(z) if measured is None else measured & np.isfinite(z)
     if not evidence.any():
-        return Ground(np.zeros(z.shape, bool), np.full(z.shape, np.nan, np.float32), np.full(z.shape, np.nan, np.float32))
-    factor = max(int(round(_CELL / resolution)), 1)
+        return Ground(
+            np.zeros(z.shape, bool), np.full(z.shape, np.nan, np.float32), np.full(z.shape, np.nan, np.float32)
+        )
+    factor = max(round(_CELL / resolution), 1)
     cell = resolution * factor
-    base = np.float32(np.mean(z[evidence], dtype=np.float64))
-    coarse = _pool_mean(z - base, np.isfinite(z), factor)
-    ok = np.isfinite(_pool_mean(z - base, evidence, factor))
+    plane, tilt = _plane(z, evidence, resolution)  # without it, forest at the border of a slope has no floor
+    level = z - plane
+    coarse = _pool_mean(level, np.isfinite(z), factor)
+    ok = np.isfinite(_pool_mean(level, evidence, factor))
     ok &= np.isfinite(coarse)
     work = membrane(coarse)
     if cell <= 2 * _CELL:
-        work = cv2.GaussianBlur(work, (0, 0), _CELL / cell)
+        work = _blur(work, _CELL / cell)
     ok &= ~_low_outliers(work, cell)
     work = membrane(np.where(ok | ~np.isfinite(coarse), work, np.float32(np.nan))) if not ok.all() else work
     cut = cv2.dilate(_openings(work, cell).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     surface, cut = _with_terrain_back(work, ok, ok, cut, cell)
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)
-    keep = _lower_cells(work, surface, keep, cell)
+    keep = _canopy_floor(work, keep, ok, cell)
     if not keep.any():
         keep = ok
     surface = membrane(work, keep)
-    slope = terrain_slope(surface, cell)
-    out = _expand(surface, factor, z.shape) + base
+    slope = terrain_slope(surface, cell, tilt=tilt)
+    out = _expand(surface, factor, z.shape) + plane
     steep = _expand(slope, factor, z.shape)
     near = np.abs(z - out) <= _TOLERANCE + 0.3 * steep
     return Ground(evidence & near & _expand_mask(keep, factor, z.shape), out, steep)
@@ -109,7 +113,7 @@ def ground_points(xyz: NDArray[np.float64], cell: float = _CELL) -> Bools:
     cut = _openings(work, cell)
     surface, cut = _with_terrain_back(work, known, np.ones(shape, bool), cut, cell)
     # move each cell's lowest height from where it was measured to the cell's centre, along the slope
-    gy, gx = np.gradient(cv2.GaussianBlur(surface, (0, 0), 1.0), cell) if min(shape) > 1 else np.zeros((2, *shape))
+    gy, gx = np.gradient(_blur(surface, 1.0), cell) if min(shape) > 1 else np.zeros((2, *shape))
     dx, dy = np.zeros(shape), np.zeros(shape)
     dx.ravel()[index[lowest]] = (column[lowest] + 0.5) * cell - x[lowest]
     dy.ravel()[index[lowest]] = (row[lowest] + 0.5) * cell - y[lowest]
@@ -120,18 +124,39 @@ def ground_points(xyz: NDArray[np.float64], cell: float = _CELL) -> Bools:
     return np.asarray(np.abs(z - height) <= _TOLERANCE + slope)
 
 
-def terrain_slope(surface: Singles, cell: float, scale: float = 4.0) -> Singles:
-    """Rise over run of a surface smoothed over ``scale`` metres, (h, w) float32."""
+def terrain_slope(surface: Singles, cell: float, scale: float = 4.0, tilt: tuple[float, float] = (0.0, 0.0)) -> Singles:
+    """Rise over run of a surface smoothed over ``scale`` metres, (h, w) float32.
+
+    tilt: rise per metre along columns and rows of a plane that was taken off the surface.
+    """
     if min(surface.shape) < 2:
-        return np.zeros(surface.shape, np.float32)
-    gy, gx = np.gradient(cv2.GaussianBlur(surface, (0, 0), scale / cell), cell)
-    return np.hypot(gx, gy).astype(np.float32)
+        return np.full(surface.shape, np.hypot(*tilt), np.float32)
+    gy, gx = np.gradient(_blur(surface, scale / cell), cell)
+    return np.hypot(gx + tilt[0], gy + tilt[1]).astype(np.float32)
 
 
 def ground_share(ground: NDArray[Any], resolution: float) -> Singles:
     """Share of ground cells within about 5 m (mean of any mask or weight), (h, w) float32."""
     size = int(2 * round(5.0 / resolution)) + 1
     return np.asarray(cv2.blur(ground.astype(np.float32), (size, size)), np.float32)
+
+
+def _plane(z: Singles, evidence: Bools, resolution: float) -> tuple[Singles, tuple[float, float]]:
+    """Plane through the evidence by least squares, (h, w), and its rise per metre along columns and rows."""
+    rows, columns = np.nonzero(evidence)
+    step = max(rows.size // 20_000, 1)
+    rows, columns = rows[::step], columns[::step]
+    mean = float(np.mean(z[rows, columns], dtype=np.float64))
+    if np.ptp(rows) < 2 or np.ptp(columns) < 2:
+        return np.full(z.shape, mean, np.float32), (0.0, 0.0)
+    design = np.column_stack([columns, rows, np.ones(rows.size)]).astype(float)
+    a, b, c = np.linalg.lstsq(design, z[rows, columns] - mean, rcond=None)[0]
+    plane = a * np.arange(z.shape[1]) + b * np.arange(z.shape[0])[:, None] + c + mean
+    return plane.astype(np.float32), (float(a) / resolution, float(b) / resolution)
+
+
+def _blur(z: Singles, sigma: float) -> Singles:
+    return np.asarray(cv2.GaussianBlur(z, (0, 0), sigma), np.float32)
 
 
 def _disk(radius: int) -> NDArray[np.uint8]:
@@ -157,7 +182,7 @@ def _openings(z: Singles, cell: float) -> Bools:
             factor = 2
             last = _pool_min(last, 2)
             steep = -_pool_min(-steep, 2)
-        cells = int(round(radius / (cell * factor)))
+        cells = round(radius / (cell * factor))
         if cells == done or cells < 1 or cells >= max(last.shape):
             continue
         done = cells
@@ -175,18 +200,18 @@ def _regional_slope(z: Singles, cell: float) -> Singles:
 
     Wide buildings stand on flat land; where the land is steep, what a wide window cuts is a ridge.
     """
-    factor = max(int(round(4 * _CELL / cell)), 1)
-    coarse = _opened(_pool_min(z, factor), max(int(round(_RADII[-1] / (cell * factor))), 1))
+    factor = max(round(4 * _CELL / cell), 1)
+    coarse = _opened(_pool_min(z, factor), max(round(_RADII[-1] / (cell * factor)), 1))
     if min(coarse.shape) < 3:
         return np.zeros_like(z)
     slope = terrain_slope(coarse, cell * factor, 12.0)
-    slope = cv2.GaussianBlur(cv2.dilate(slope, _disk(max(int(round(18 / (cell * factor))), 1))), (0, 0), 2.0)
+    slope = _blur(np.asarray(cv2.dilate(slope, _disk(max(round(18 / (cell * factor)), 1)))), 2.0)
     return _expand(slope, factor, (z.shape[0], z.shape[1]))
 
 
 def _low_outliers(z: Singles, cell: float) -> Bools:
     """Cells far below their surroundings: what a small closing lifts by more than any terrain needs."""
-    return np.asarray(-z - _opened(-z, max(int(round(_CELL / cell)), 1)) > _LOW_SLOPE * max(cell, _CELL))
+    return np.asarray(-z - _opened(-z, max(round(_CELL / cell), 1)) > _LOW_SLOPE * max(cell, _CELL))
 
 
 def _with_terrain_back(z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: float) -> tuple[Singles, Bools]:
@@ -199,10 +224,10 @@ def _with_terrain_back(z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: f
     surface = membrane(z, ok & ~cut)
     if min(z.shape) < 3:
         return surface, cut
-    gy, gx = np.gradient(z - cv2.GaussianBlur(surface, (0, 0), 15 / cell), cell)
+    gy, gx = np.gradient(z - _blur(surface, 15 / cell), cell)
     smooth = (joined & (np.hypot(gx, gy) < _SMOOTH_SLOPE)).astype(np.uint8)
     # narrow bridges of chance between a roof and the ground are opened away
-    smooth = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, _disk(max(int(round(2 / cell)), 1)))
+    smooth = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, _disk(max(round(2 / cell), 1)))
     n, labels = cv2.connectedComponents(smooth, connectivity=4)
     size = np.bincount(labels.ravel(), minlength=n)
     ground = np.bincount(labels[~cut], minlength=n)
@@ -212,20 +237,36 @@ def _with_terrain_back(z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: f
     return membrane(z, ok & ~cut), cut
 
 
-def _lower_cells(z: Singles, surface: Singles, keep: Bools, cell: float) -> Bools:
-    """Ground cells without the upper ones where ground is sparse, as between crowns that blur into the gaps."""
-    tolerance = np.where(ground_share(keep, cell) < _SPARSE, np.float32(0.1), np.float32(10.0))
-    for scale in (8.0, 4.0):
-        sigma = scale / cell
-        mean = surface
-        for _ in range(3):
-            above = z - mean
-            w = (keep / (1 + np.square(np.maximum(above / 0.3, 0)))).astype(np.float32)
-            total = cv2.GaussianBlur(w, (0, 0), sigma) + np.float32(1e-4)
-            mean = mean + cv2.GaussianBlur((w * above).astype(np.float32), (0, 0), sigma) / total
-        keep = keep & (z - mean < tolerance)
-        surface = membrane(z, keep) if keep.any() else surface
-    return keep
+def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float) -> Bools:
+    """Ground cells without those that stand high in rough surroundings: what a canopy's own steps let through.
+
+    Forest rises from its gaps in steps too small for a growing window. The trend is taken off, so that one wide opening
+    reaches the floor of the gaps in a single step also on slopes. Smooth surroundings are left alone.
+    """
+    rough = _roughness(z - _blur(z, 5.0 / cell), cell) > _ROUGH
+    size = round(20.0 / cell) | 1
+    canopy = cv2.blur(rough.astype(np.float32), (size, size)) > _ROUGH_SHARE
+    if not canopy.any():
+        return keep
+    trend = _blur(z, 15.0 / cell)
+    kept = keep
+    for _ in range(2):
+        slope = terrain_slope(trend, cell, 8.0)
+        above = z - trend
+        opened = _opened(np.where(canopy & ~ok, np.float32(60), np.minimum(above, 60)), round(_FLOOR_RADIUS / cell))
+        allowed = 0.4 + 0.3 * np.minimum(slope, 1) + 20.0 * np.maximum(slope - _CLIFF, 0)  # no floor to find on cliffs
+        kept = keep & ~(canopy & (above - opened > allowed))
+        if not kept.any():
+            return keep
+        trend = _blur(membrane(z, kept), 6.0 / cell)
+    return kept
+
+
+def _roughness(z: Singles, cell: float) -> Singles:
+    """Standard deviation in windows of 5 m."""
+    size = (max(round(5.0 / cell) | 1, 3),) * 2
+    mean = cv2.blur(z, size)
+    return np.sqrt(cv2.blur(np.square(z - mean), size))
 
 
 def _blocks(a: NDArray[Any], factor: int, fill: Any) -> NDArray[Any]:

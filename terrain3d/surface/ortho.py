@@ -1,7 +1,8 @@
 """True orthophoto: every cell takes its value from the most vertical view that sees it.
 
-Hidden cells (behind roofs and crowns) are taken from the next view; what no view sees is interpolated. Views are brought
-to the radiometry of the first by a robust gain and offset. Work runs in blocks, image windows are read as needed.
+Hidden cells (behind roofs and crowns) are taken from the next view; what no view sees is interpolated. Views are
+brought to the radiometry of the first by a robust gain and offset. Work runs in blocks; image windows are read when
+needed.
 """
 
 from __future__ import annotations
@@ -66,7 +67,14 @@ def ortho(dsm: Raster, views: Sequence[OrthoView]) -> Raster:
         for column in range(0, grid.width, _BLOCK):
             part = np.s_[row : row + _BLOCK, column : column + _BLOCK]
             if known[part].any():
-                _block(z[part], grid.window(row, column, *z[part].shape), ranked, [s[part] for s in seen], balance, out[part])
+                _block(
+                    z[part],
+                    grid.window(row, column, *z[part].shape),
+                    ranked,
+                    [s[part] for s in seen],
+                    balance,
+                    out[part],
+                )
     hidden = known & ~np.isfinite(out)
     if hidden.any() and not hidden[known].all():
         near = cv2.dilate(np.isfinite(out).astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
@@ -125,7 +133,9 @@ def _scale(view: OrthoView, lon: Floats, lat: Floats, z: Singles) -> float:
         return 1.0
     height = float(np.nanmedian(z))
     line, sample = view.camera.project(lon[:2, :2], lat[:2, :2], height)
-    area = (line[0, 1] - line[0, 0]) * (sample[1, 0] - sample[0, 0]) - (line[1, 0] - line[0, 0]) * (sample[0, 1] - sample[0, 0])
+    area = (line[0, 1] - line[0, 0]) * (sample[1, 0] - sample[0, 0]) - (line[1, 0] - line[0, 0]) * (
+        sample[0, 1] - sample[0, 0]
+    )
     return float(np.sqrt(abs(area)))
 
 
@@ -141,7 +151,7 @@ def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0)
     col0, col1 = max(int(b.min()) - _MARGIN, 0), min(int(b.max()) + _MARGIN + 1, width)
     image = view.read(row0, col0, row1 - row0, col1 - col0)
     if scale > 1.5:  # several pixels a cell: average them, or fine texture turns into moire
-        image = cv2.GaussianBlur(image, (0, 0), 0.45 * scale)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.45 * scale), np.float32)
     n = a.size
     side = min(n, 16384)  # remap takes at most 32767 in either direction
     pad = -n % side
@@ -156,10 +166,7 @@ def _balance(z: Singles, grid: Grid, views: list[OrthoView], seen: list[Bools]) 
     if len(views) == 1:
         return [(1.0, 0.0)]
     step = max(int(np.sqrt(z.size / _SAMPLES)), 1)
-    rows, columns = np.meshgrid(np.arange(0, z.shape[0], step), np.arange(0, z.shape[1], step), indexing="ij")
-    rows, columns = rows.ravel(), columns.ravel()
-    known = np.isfinite(z[rows, columns])
-    rows, columns = rows[known], columns[known]
+    rows, columns = (step * index for index in np.nonzero(np.isfinite(z[::step, ::step])))
     x, y = grid.centres()
     lon, lat = to_lonlat(grid.reference.horizontal, x[columns], y[rows])
     values = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +52,7 @@ def correct_under_canopy(
     if not use.any():
         return height.values, sigma.values
     column, row, residual, error, own = column[use], row[use], residual[use], error[use], own[use]
-    step = max(int(round(_CELL / grid.resolution)), 1)
+    step = max(round(_CELL / grid.resolution), 1)
     shape = (-(-grid.height // step), -(-grid.width // step))
     cells = np.clip((row / step).astype(np.int64), 0, shape[0] - 1) * shape[1] + np.clip(
         (column / step).astype(np.int64), 0, shape[1] - 1
@@ -82,10 +84,10 @@ def hidden_ground(ground: Bools, resolution: float) -> Singles:
     return ground_share(t * t * (3 - 2 * t), resolution)
 
 
-def _spread(values: Floats, sigma: float) -> Floats:
+def _spread(values: NDArray[Any], sigma: float) -> Floats:
     """Sum of Gaussians of peak one, one at each cell times its value."""
     out = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(out) * (2 * np.pi * sigma**2)
+    return np.asarray(out, float) * (2 * np.pi * sigma**2)
 
 
 def _fine(values: Floats, shape: tuple[int, int], step: int) -> Singles:

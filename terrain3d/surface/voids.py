@@ -8,6 +8,7 @@ stays empty.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,12 +25,12 @@ MAX_VOID_AREA = 2000.0  # m2
 _WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
 _WALL_STEP = 1.0  # m
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
-_JIT = {"cache": True, "nogil": True, "error_model": "numpy"}
+_JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @njit(**_JIT)
 def _cones(low: Singles, domain: NDArray[np.uint8], step: float) -> None:
-    """Lower envelope of upward cones from the finite values, in place, along paths inside the domain (chamfer 3 x 3)."""
+    """Lower envelope of upward cones from the finite values, in place, along paths in the domain (chamfer 3 x 3)."""
     h, w = low.shape
     diagonal = step * 1.41421356
     for _ in range(2):
@@ -125,7 +126,7 @@ def roughness(z: Singles, resolution: float) -> Singles:
     v = np.where(ok > 0, z - base, np.float32(0))
 
     def mean(a: Singles) -> Singles:
-        return cv2.boxFilter(a, -1, (5, 5), borderType=cv2.BORDER_REFLECT)
+        return np.asarray(cv2.boxFilter(a, -1, (5, 5), borderType=cv2.BORDER_REFLECT), np.float32)
 
     n = np.maximum(mean(ok), 1e-6)
     m = mean(v) / n
@@ -142,7 +143,7 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     which such a patch is taken for an error of matching. The cells become NaN.
     """
     z = np.asarray(dsm.values, np.float32)
-    limit = max(int(round(max_area / dsm.grid.resolution**2)), 1)
+    limit = max(round(max_area / dsm.grid.resolution**2), 1)
     bad = _loose(z, np.float32(step), limit)
     return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
 

@@ -7,6 +7,7 @@ image is dark and without texture, the patch is large and wide, and its shores a
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,8 +22,9 @@ Bools = NDArray[np.bool_]
 _SUPPORT_WIDTH = 7.5  # m over which matches are counted
 _SUPPORT = 0.5  # share of cells with a match that agrees with its neighbours, below which matching failed
 _AGREE = 0.7  # m
+_SCATTER = 0.8  # m: standard deviation of invented heights in the same window
 _DARK = 0.75  # of the median of the scene
-_SMOOTH = 0.12  # local standard deviation over mean: photon noise, no texture
+_SMOOTH = 0.08  # local standard deviation over mean: photon noise, no texture
 _SMOOTH_RANK = 0.25  # and among this share of the smoothest of the scene
 _MIN_AREA = 1500.0  # m2
 _MIN_WIDTH = 6.0  # m
@@ -43,17 +45,17 @@ def water_mask(dsm: Raster, ortho: Raster) -> Bools:
     lit = image > 0
     if not lit.any() or min(z.shape) < 5:
         return np.zeros(z.shape, bool)
-    size = int(round(_SUPPORT_WIDTH / resolution)) | 1
+    size = round(_SUPPORT_WIDTH / resolution) | 1
     matched = _agreeing(z)
-    failed = cv2.blur(matched.astype(np.float32), (size, size)) < _SUPPORT
+    failed = (cv2.blur(matched.astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
     mean, texture = _statistics(image, lit)
     smooth = texture < min(_SMOOTH, float(np.quantile(texture[lit], _SMOOTH_RANK)) * 1.2)
     dark = mean < _DARK * float(np.median(image[lit]))
     candidate = (failed & smooth & dark & lit).astype(np.uint8)
     kernel = _disk(_MIN_WIDTH / 2 / resolution)
-    candidate = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, kernel)
-    candidate = cv2.morphologyEx(candidate, cv2.MORPH_OPEN, kernel)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(candidate, connectivity=4)
+    closed = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, kernel)
+    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
     water = np.zeros(z.shape, bool)
     for k in range(1, n):
         if stats[k, cv2.CC_STAT_AREA] * resolution**2 < _MIN_AREA:
@@ -68,7 +70,7 @@ def water_mask(dsm: Raster, ortho: Raster) -> Bools:
 def flatten_water(dsm: Raster, water: Bools) -> Raster:
     """Surface with each connected body of water at the level of its shores.
 
-    A lake has one level; along a river it follows the shores smoothly. Bodies without any shore height stay as they are.
+    A lake has one level; along a river it follows the shores smoothly. Bodies without shore heights stay as they are.
     """
     z = np.asarray(dsm.values, np.float32)
     out = z.copy()
@@ -102,15 +104,27 @@ def _agreeing(z: Singles) -> Bools:
     return ok & (np.abs(z - base - filled) < _AGREE)
 
 
+def _scatter(z: Singles, size: int) -> Singles:
+    """Standard deviation of the matched heights in a window, slope taken out by a smoother surface; 0 if none."""
+    ok = np.isfinite(z).astype(np.float32)
+    base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
+    v = np.where(ok > 0, z - base, np.float32(0))
+    n = np.maximum(cv2.GaussianBlur(ok, (0, 0), size / 2), 1e-3)
+    left = np.where(ok > 0, v - cv2.GaussianBlur(v, (0, 0), size / 2) / n, np.float32(0))
+    variance = np.maximum(cv2.blur(left * left, (size, size)), 0) / np.maximum(cv2.blur(ok, (size, size)), 1e-3)
+    return np.sqrt(variance).astype(np.float32)
+
+
 def _statistics(image: Singles, lit: Bools) -> tuple[Singles, Singles]:
     """Local mean, and standard deviation over it, in 9 x 9 cells with a value."""
     n = np.maximum(cv2.blur(lit.astype(np.float32), (9, 9)), 1e-3)
     mean = cv2.blur(image, (9, 9)) / n
     square = cv2.blur(image * image, (9, 9)) / n
-    return mean, np.sqrt(np.maximum(square - mean * mean, 0)) / np.maximum(mean, 1e-3)
+    texture = np.sqrt(np.maximum(square - mean * mean, 0)) / np.maximum(mean, 1e-3)
+    return mean.astype(np.float32), texture.astype(np.float32)
 
 
-def _part(labels: NDArray[np.int32], stats: NDArray[np.int32], k: int, resolution: float) -> tuple[tuple[slice, slice], Bools]:
+def _part(labels: NDArray[Any], stats: NDArray[Any], k: int, resolution: float) -> tuple[tuple[slice, slice], Bools]:
     """Window of one body with room for its shore, and the body in it."""
     margin = int(np.ceil(_SHORE / resolution)) + 1
     column, row, width, height = (int(v) for v in stats[:4])
@@ -126,7 +140,7 @@ def _levels(z: Singles, body: Bools, resolution: float) -> Singles | None:
     shore = cv2.dilate(body.astype(np.uint8), _disk(_SHORE / resolution)).astype(bool) & ~body & np.isfinite(z)
     if shore.sum() < 10:
         return None
-    step = max(int(round(_REACH / 3 / resolution)), 1)
+    step = max(round(_REACH / 3 / resolution), 1)
     rows, columns = np.nonzero(shore)
     shape = (-(-z.shape[0] // step), -(-z.shape[1] // step))
     cell = rows // step * shape[1] + columns // step
@@ -168,5 +182,5 @@ def _fall(level: Singles, body: Bools, resolution: float) -> float:
 
 
 def _disk(radius: float) -> NDArray[np.uint8]:
-    r = max(int(round(radius)), 1)
+    r = max(round(radius), 1)
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)).astype(np.uint8)

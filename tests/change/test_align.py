@@ -33,7 +33,7 @@ def test_align__tilt(build, tilt):
 
 
 def test_align__unmoved_by_change(build, box):
-    # A fifth of the scene rises by 6 m, and a wood loses its crowns.
+    # A fifth of the scene rises by 6 m.
     big = box(6.0, east=110, north=100, width=100, depth=80)
     found = align(build(1).dsm, build(2, change=big, shift=(1.2, -0.8, 0.5)).dsm)
     assert (found.east, found.north, found.up) == pytest.approx((1.2, -0.8, 0.5), abs=0.1)
