@@ -64,6 +64,9 @@ class Scene(_Strict):
         out = self.config.model_dump(mode="json")
         out["images"] = [e.model_dump(exclude_none=True) if e.rpc or e.mask else e.path for e in self.images]
         out["lidar"] = [str(p) for p in self.lidar]
+        grid = self.folder / self.config.output.vertical
+        if grid.is_file():
+            out["output"]["vertical"] = str(grid)
         return out
 
 

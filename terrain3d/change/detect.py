@@ -128,9 +128,9 @@ def detect(before: Epoch, after: Epoch, options: ChangeOptions | None = None) ->
         m = measure(item.patch, difference, tested.sigma, tested.stable, grid)
         certainty = abs(m.mean_dz) / max(m.mean_dz_sigma, 1e-3)
         # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
-        if item.wooded and item.verdict.kind is not Kind.LANDSLIDE:
-            if m.area < options.min_stand_area or certainty < options.test.seed_z:
-                continue
+        weak = m.area < options.min_stand_area or certainty < options.test.seed_z
+        if weak and item.wooded and item.verdict.kind is not Kind.LANDSLIDE:
+            continue
         confidence = round((1 - exp(-certainty / 2)) * m.measured_share * item.verdict.margin, 3)
         regions.append(Region(outline(item.patch, grid), item.verdict.kind, m, confidence))
     return ChangeResult(

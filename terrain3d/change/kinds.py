@@ -2,8 +2,9 @@
 
 The object is looked at in the epoch in which it stands: after a rise, before a fall.
 
-1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a step of at least 1.5 m within
-   2.5 m), and its surface is smooth, as roofs are: risen ``new_building``, fallen ``demolished_building``.
+1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a
+   step of at least 1.5 m within 2.5 m), and its surface is smooth, as roofs are: risen ``new_building``, fallen
+   ``demolished_building``.
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
    being a building: fallen ``felling``, risen ``vegetation_growth``.
 3. What remains is **earth**: risen ``fill``, fallen ``excavation``.

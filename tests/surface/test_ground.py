@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from terrain3d.surface.ground import ground_cells, ground_points
+
+
+def hills(shape: tuple[int, int], resolution: float, slope: float = 0.0) -> np.ndarray:
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]] * resolution
+    return 300 + 3 * np.sin(x / 45) + 2 * np.cos(y / 60) + slope * x
+
+
+def test_ground_cells__buildings_of_all_sizes_are_no_ground() -> None:
+    terrain = hills((500, 600), 0.5)
+    z = terrain + np.random.default_rng(2).normal(0, 0.15, terrain.shape)
+    houses = np.zeros(z.shape, bool)
+    for row, column, height, width, storeys in ((30, 30, 20, 24, 5), (60, 300, 120, 120, 20), (300, 60, 110, 160, 33)):
+        where = np.s_[row : row + height, column : column + width]
+        houses[where] = True
+        z[where] = terrain[where].mean() + storeys
+    ground = ground_cells(z.astype(np.float32), 0.5)
+    assert not (ground.mask & houses).any()
+    assert ground.mask[~houses].mean() > 0.9
+    error = ground.surface - terrain
+    assert np.sqrt((error[~houses] ** 2).mean()) < 0.15
+    assert np.sqrt((error[houses] ** 2).mean()) < 1.0
+
+
+def test_ground_cells__steep_slope_and_embankment_are_ground() -> None:
+    terrain = hills((400, 400), 0.5, slope=0.7)
+    assert ground_cells(terrain.astype(np.float32), 0.5).mask[20:-20, 20:-20].mean() > 0.97
+    y = np.mgrid[0:400, 0:400][0] * 0.5
+    dam = hills((400, 400), 0.5) + np.clip((22 - np.abs(y - 100)) / 2, 0, 5)  # 5 m high, sides 1 : 2
+    ground = ground_cells(dam.astype(np.float32), 0.5)
+    assert np.abs(ground.surface - dam).max() < 0.5
+
+
+def test_ground_cells__floor_of_forest_gaps() -> None:
+    rng = np.random.default_rng(3)
+    terrain = hills((500, 500), 0.5, slope=0.3)
+    z = terrain.copy()
+    y, x = np.mgrid[0:500, 0:500] * 0.5
+    for cx, cy in rng.uniform(0, 250, (1500, 2)):
+        part = np.s_[int(max(cy - 4, 0) * 2) : int(cy + 4) * 2, int(max(cx - 4, 0) * 2) : int(cx + 4) * 2]
+        r = np.hypot(x[part] - cx, y[part] - cy)
+        z[part] = np.maximum(z[part], terrain[part] + rng.uniform(9, 18) * np.sqrt(np.maximum(1 - (r / 3.5) ** 2, 0)))
+    error = ground_cells(z.astype(np.float32), 0.5).surface - terrain
+    assert abs(np.median(error)) < 0.3
+    assert np.sqrt((error**2).mean()) < 1.0
+
+
+def test_ground_cells__nothing_and_tiny() -> None:
+    assert not ground_cells(np.full((20, 20), np.nan, np.float32), 0.5).mask.any()
+    assert ground_cells(np.full((3, 4), 7.0, np.float32), 1.0).surface == pytest.approx(7.0)
+
+
+def test_ground_cells__height_of_the_frame_does_not_matter() -> None:
+    z = (hills((150, 150), 1.0) + np.random.default_rng(0).normal(0, 0.1, (150, 150))).astype(np.float32)
+    z[40:60, 40:60] += 8
+    assert np.mean(ground_cells(z, 1.0).mask == ground_cells(z + 2000, 1.0).mask) > 0.999
+
+
+def test_ground_points__low_outliers_and_boxes() -> None:
+    rng = np.random.default_rng(4)
+    xy = rng.uniform(0, 150, (20000, 2))
+    z = 100 + 0.2 * xy[:, 0] + rng.normal(0, 0.03, len(xy))
+    box = (np.abs(xy[:, 0] - 75) < 12) & (np.abs(xy[:, 1] - 75) < 9)
+    z[box] += 7
+    low = rng.choice(np.flatnonzero(~box), 20, replace=False)
+    z[low] -= 30
+    ground = ground_points(np.column_stack([xy, z]))
+    assert not ground[box].any()
+    assert not ground[low].any()
+    ordinary = ~box
+    ordinary[low] = False
+    assert ground[ordinary].mean() > 0.98
+    assert ground_points(np.zeros((0, 3))).shape == (0,)
+
+
+def test_ground_points__isprs_samples_with_one_parameter_set(shared_data: Path) -> None:
+    files = sorted((shared_data / "real" / "isprs").glob("samp*.txt"))
+    if not files:
+        pytest.skip("no ISPRS samples")
+    errors, kappas = [], []
+    for file in files:
+        points = np.loadtxt(file)
+        truth, got = points[:, 3] == 0, ground_points(points[:, :3])
+        agree = float(np.mean(truth == got))
+        chance = truth.mean() * got.mean() + (1 - truth.mean()) * (1 - got.mean())
+        errors.append(100 * (1 - agree))
+        kappas.append(100 * (agree - chance) / (1 - chance))
+    assert np.mean(errors) < 4.6
+    assert np.mean(kappas) > 82.5

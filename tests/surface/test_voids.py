@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+
+from terrain3d.crs import Reference
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
+
+
+def raster(values: np.ndarray, resolution: float = 0.5) -> Raster:
+    return Raster(values.astype(np.float32), Grid(Reference("EPSG:32654"), 3e5, 4e6, resolution, *values.shape))
+
+
+def sigma_of(dsm: Raster) -> Raster:
+    return Raster(np.where(np.isfinite(dsm.values), 0.2, np.nan).astype(np.float32), dsm.grid)
+
+
+def test_fill_voids__occlusion_is_filled_from_the_low_side() -> None:
+    z = np.full((120, 120), 50.0)
+    z[30:80, 30:70] = 62.0
+    z[30:80, 70:80] = np.nan  # 5 m of occlusion beside a 12 m wall
+    filled, sigma, which = fill_voids(raster(z), sigma_of(raster(z)))
+    assert which.sum() == 50 * 10
+    assert np.abs(filled.values[30:80, 70:80] - 50.0).max() < 0.3
+    assert (sigma.values[which] > 0.2).all()
+
+
+def test_fill_voids__slope_is_continued() -> None:
+    y, x = np.mgrid[0:100, 0:100]
+    z = 0.3 * x + 0.1 * y
+    hole = np.hypot(x - 50, y - 50) < 12
+    dsm = raster(np.where(hole, np.nan, z))
+    filled, sigma, _ = fill_voids(dsm, sigma_of(dsm))
+    assert np.abs(filled.values - z)[hole].max() < 0.2
+    assert sigma.values[50, 50] > sigma.values[50, 39]  # farther from what was measured
+
+
+def test_fill_voids__large_and_outer_voids_stay() -> None:
+    z = np.zeros((200, 240))
+    z[50:150, 60:160] = np.nan  # 2500 m2
+    z[:, 200:] = np.nan  # outside the footprint
+    z[10:14, 10:14] = np.nan
+    filled, _, which = fill_voids(raster(z), sigma_of(raster(z)))
+    assert np.isnan(filled.values[50:150, 60:160]).all()
+    assert np.isnan(filled.values[:, 200:]).all()
+    assert which.sum() == 16
+    assert fill_voids(raster(z), sigma_of(raster(z)), max_area=3000.0)[2][100, 100]
+
+
+def test_fill_voids__no_data_at_all() -> None:
+    z = raster(np.full((10, 12), np.nan))
+    filled, _, which = fill_voids(z, sigma_of(z))
+    assert not which.any()
+    assert np.isnan(filled.values).all()
+
+
+def test_footprint__is_the_convex_hull() -> None:
+    m = np.zeros((30, 30), bool)
+    m[5, 5] = m[5, 25] = m[25, 5] = True
+    hull = footprint(m)
+    assert hull[5:10, 5:10].all()
+    assert not hull[24, 24]
+
+
+def test_remove_spikes__flying_patches_go_and_houses_stay() -> None:
+    z = np.random.default_rng(1).normal(0, 0.2, (100, 100))
+    z[20:23, 20:23] += 25
+    z[60:62, 60:64] -= 18
+    z[40:60, 10:30] += 9
+    got = remove_spikes(raster(z)).values
+    assert np.isnan(got).sum() == 9 + 8
+    assert np.isnan(got[20:23, 20:23]).all()
+    assert np.isnan(got[60:62, 60:64]).all()
+
+
+def test_mask_codes__documented() -> None:
+    assert [(c.name, int(c)) for c in MaskCode] == [("NODATA", 0), ("MEASURED", 1), ("FILLED", 2), ("WATER", 3)]

@@ -1,0 +1,65 @@
+"""Help and the bare package answer at once: no heavy library is loaded until a command needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("numpy", "scipy", "numba", "cv2", "rasterio", "pyproj", "h5py", "laspy", "shapely", "pyogrio")
+MOST_CPU_S = 0.5
+PROBE = """
+import resource, sys
+{code}
+used = resource.getrusage(resource.RUSAGE_SELF)
+print()
+print(used.ru_utime + used.ru_stime, *(m for m in {heavy} if m in sys.modules))
+"""
+HELP = """
+from terrain3d.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert end.code == 0
+"""
+COMMANDS = ("run", "change", "assess", "info", "demo")
+
+
+def probe(code: str) -> tuple[str, float, list[str]]:
+    """Output, CPU seconds and heavy libraries of a fresh interpreter that ran some code."""
+    script = PROBE.format(code=code, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    *output, last = done.stdout.splitlines()
+    seconds, *loaded = last.split()
+    return "\n".join(output), float(seconds), loaded
+
+
+def quickest(code: str) -> tuple[str, float, list[str]]:
+    """The quickest of three: the first one may have to compile, and others may use the machine."""
+    return min((probe(code) for _ in range(3)), key=lambda p: p[1])
+
+
+def test_import__is_light() -> None:
+    _, seconds, loaded = quickest("import terrain3d")
+    assert loaded == []
+    assert seconds < MOST_CPU_S
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([c, "--help"] for c in COMMANDS)], ids=" ".join)
+def test_help__is_light(arguments: list[str]) -> None:
+    text, seconds, loaded = quickest(HELP.format(arguments=arguments))
+    assert "Usage: " in text
+    assert loaded == []
+    assert seconds < MOST_CPU_S
+
+
+def test_help__names_every_command() -> None:
+    text, _, _ = probe(HELP.format(arguments=["--help"]))
+    assert all(f"\n  {c} " in text for c in COMMANDS)
+
+
+def test_version__is_that_of_the_package() -> None:
+    text, _, loaded = probe(HELP.format(arguments=["--version"]))
+    assert text.split()[0] == "terrain3d"
+    assert loaded == []
