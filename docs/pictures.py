@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from terrain3d.export.figures import (
-    DIVERGING,
     SEQUENTIAL,
     Picture,
     colour,
@@ -25,7 +24,7 @@ from terrain3d.io.rasters import read_raster
 SIZE_PX = 400
 QUALITY = 82
 HIGHEST = 25.0  # metres of canopy height and of change in full colour
-WORST = 3.0  # metres of sigma
+WORST = 1.0  # metres of sigma
 
 
 def small(path: Path, band: int = 1) -> tuple[np.ndarray, float]:

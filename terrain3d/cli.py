@@ -34,7 +34,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Version, and exit.")
+    ] = False,
 ) -> None:
     pass
 
@@ -80,7 +82,9 @@ def assess(
 
 
 @app.command()
-def info(files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar granules, run folders.")]) -> None:
+def info(
+    files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar granules, run folders.")],
+) -> None:
     """What a file is: size, camera, angles, reference, extent, returns."""
     from terrain3d.commands import info_command
 
@@ -109,7 +113,9 @@ def main(arguments: list[str] | None = None) -> None:
     except MemoryError:
         _complain("out of memory; use fewer --workers or a smaller scene")
         sys.exit(1)
-    except KeyboardInterrupt:
+    except SystemExit as done:
+        if done.code != 130:  # what typer makes of Ctrl-C, without a word
+            raise
         _complain("interrupted")
         sys.exit(1)
     except Exception as error:

@@ -39,7 +39,8 @@ def _say_run(result: RunResult, out: Path) -> None:
     else:
         say(f"lidar: {int(r.used.sum())} returns used; shift {r.dx:.2f} E, {r.dy:.2f} N, {r.dz:.2f} m up")
         if r.before is not None and r.after is not None:
-            say(f"held-out returns: bias {r.before.bias:.2f} -> {r.after.bias:.2f} m, NMAD {r.after.nmad:.2f} m (n = {r.after.n})")
+            bias = f"bias {r.before.bias:.2f} -> {r.after.bias:.2f} m"
+            say(f"held-out returns: {bias}, NMAD {r.after.nmad:.2f} m (n = {r.after.n})")
     say(f"results: {out} (open report.html)")
 
 
@@ -57,7 +58,13 @@ def say_changes(result: ChangeResult) -> None:
     a = result.alignment
     say(f"co-registration: after moved {a.east:.2f} E, {a.north:.2f} N, {a.up:.2f} m up")
     rows = [
-        [str(r.kind), f"{m.area:.0f}", f"{m.mean_dz:+.1f}", f"{m.volume:+.0f} +- {m.volume_sigma:.0f}", f"{r.confidence:.2f}"]
+        [
+            str(r.kind),
+            f"{m.area:.0f}",
+            f"{m.mean_dz:+.1f}",
+            f"{m.volume:+.0f} +- {m.volume_sigma:.0f}",
+            f"{r.confidence:.2f}",
+        ]
         for r in sorted(result.regions, key=lambda r: -abs(r.measures.volume))[:20]
         for m in [r.measures]
     ]

@@ -20,7 +20,7 @@ class _Strict(BaseModel):
 
 
 class ImageEntry(_Strict):
-    """An image with an RPC file of its own, or a mask (raster of the image's size, 0 where a pixel must not be used)."""
+    """An image with an RPC file of its own, or a mask: raster of the image's size, 0 where a pixel must not be used."""
 
     path: str
     rpc: str | None = None
@@ -82,7 +82,9 @@ def load_scene(path: Path) -> Scene:
     lidar = [p for pattern in config.lidar for p in _expand(pattern, folder, path, "lidar file")]
     for p in lidar:
         if p.suffix.lower() not in LIDAR_SUFFIXES:
-            raise ConfigError(f"lidar file of type '{p.suffix}'", where=p, fix="give ATL08 or GEDI L2A granules in HDF5")
+            raise ConfigError(
+                f"lidar file of type '{p.suffix}'", where=p, fix="give ATL08 or GEDI L2A granules in HDF5"
+            )
     names = [e.path for e in images]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -120,8 +122,9 @@ def _parse(data: Any, path: Path) -> SceneConfig:
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    model = {"output": OutputConfig, "images": ImageEntry}.get(str(location[0]), SceneConfig)
-    return list((SceneConfig if len(location) == 1 else model).model_fields)
+    models: dict[str, type[BaseModel]] = {"output": OutputConfig, "images": ImageEntry}
+    model = SceneConfig if len(location) == 1 else models.get(str(location[0]), SceneConfig)
+    return list(model.model_fields)
 
 
 def _one(name: str, folder: Path, source: Path) -> Path:

@@ -37,7 +37,12 @@ class PointCloud:
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> PointCloud:
         """Points by a boolean mask or by indices."""
         return PointCloud(
-            self.reference, self.xyz[which], self.sigma[which], self.confidence[which], self.pair[which], self.intensity[which]
+            self.reference,
+            self.xyz[which],
+            self.sigma[which],
+            self.confidence[which],
+            self.pair[which],
+            self.intensity[which],
         )
 
 
@@ -72,7 +77,9 @@ class LidarReturns:
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> LidarReturns:
         """Returns by a boolean mask or by indices; the list of tracks stays whole."""
-        arrays = {f.name: getattr(self, f.name)[which] for f in fields(self) if f.name not in ("track_names", "product")}
+        arrays = {
+            f.name: getattr(self, f.name)[which] for f in fields(self) if f.name not in ("track_names", "product")
+        }
         return LidarReturns(**arrays, track_names=self.track_names, product=self.product)
 
 

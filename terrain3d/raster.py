@@ -32,7 +32,14 @@ class Grid:
         """Smallest grid over the bounds whose corners are multiples of the resolution, so that tiles fit together."""
         column0, column1 = floor(west / resolution + 1e-6), ceil(east / resolution - 1e-6)
         row0, row1 = floor(-north / resolution + 1e-6), ceil(-south / resolution - 1e-6)
-        return cls(reference, column0 * resolution, -row0 * resolution, resolution, max(row1 - row0, 1), max(column1 - column0, 1))
+        return cls(
+            reference,
+            column0 * resolution,
+            -row0 * resolution,
+            resolution,
+            max(row1 - row0, 1),
+            max(column1 - column0, 1),
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,7 +48,12 @@ class Grid:
     @property
     def bounds(self) -> tuple[float, float, float, float]:
         """west, south, east, north of the outer edges."""
-        return self.west, self.north - self.height * self.resolution, self.west + self.width * self.resolution, self.north
+        return (
+            self.west,
+            self.north - self.height * self.resolution,
+            self.west + self.width * self.resolution,
+            self.north,
+        )
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
@@ -51,8 +63,8 @@ class Grid:
     def centres(self) -> tuple[Floats, Floats]:
         """x of every column and y of every row at cell centres: shapes (width,), (height,)."""
         return (
-            self.west + (np.arange(self.width) + 0.5) * self.resolution,
-            self.north - (np.arange(self.height) + 0.5) * self.resolution,
+            self.west + (np.arange(self.width, dtype=float) + 0.5) * self.resolution,
+            self.north - (np.arange(self.height, dtype=float) + 0.5) * self.resolution,
         )
 
     def column_row(self, x: Any, y: Any) -> tuple[Floats, Floats]:

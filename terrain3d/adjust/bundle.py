@@ -31,7 +31,7 @@ _METRES_PER_DEG = 111_320.0
 class Adjustment:
     """Result of the bundle adjustment.
 
-    cameras: the views' cameras with their corrections. points: (T, 3) lon_deg, lat_deg, ellipsoidal height of the tracks.
+    cameras: the views' cameras with their corrections. points: (T, 3) lon_deg, lat_deg, ellipsoidal height of tracks.
     used: (observations,) which ones the robust estimate kept. residual_line, residual_sample: px, after.
     rms_before_px, rms_after_px: one a view, over the used observations, with points intersected both times.
     covariance: (6 n, 6 n) of the corrections, px^2. converged: whether the last step was below 0.001 px.
@@ -99,7 +99,9 @@ def adjust(cameras: list[Camera], ties: Ties, start_height: float, *, iterations
 def _rms(residual: Floats, used: NDArray[np.bool_], ties: Ties, n: int) -> tuple[float, ...]:
     """RMS of one image coordinate (line and sample together) by view."""
     return tuple(
-        float(np.sqrt((residual[used & (ties.view == i)] ** 2).mean())) if (used & (ties.view == i)).any() else float("nan")
+        float(np.sqrt((residual[used & (ties.view == i)] ** 2).mean()))
+        if (used & (ties.view == i)).any()
+        else float("nan")
         for i in range(n)
     )
 
@@ -129,7 +131,11 @@ def _start(cameras: list[Camera], ties: Ties, height: float) -> Floats:
 def _degrees(points: Floats) -> Floats:
     """Metres per degree of longitude and latitude, and 1: unit of the ground steps at each point."""
     return np.column_stack(
-        [_METRES_PER_DEG * np.cos(np.radians(points[:, 1])), np.full(len(points), _METRES_PER_DEG), np.ones(len(points))]
+        [
+            _METRES_PER_DEG * np.cos(np.radians(points[:, 1])),
+            np.full(len(points), _METRES_PER_DEG),
+            np.ones(len(points)),
+        ]
     )
 
 
@@ -155,7 +161,7 @@ def _point_normals(a: Floats, residual: Floats, weight: Floats, ties: Ties) -> t
     np.add.at(normal, ties.track, np.einsum("nki,nkj,n->nij", a, a, weight))
     np.add.at(right, ties.track, np.einsum("nki,nk,n->ni", a, residual, weight))
     normal += np.eye(3) * 1e-9  # tracks that lost their weight keep their place
-    return np.linalg.inv(normal), right
+    return np.asarray(np.linalg.inv(normal), float), right
 
 
 def _solve_points(a: Floats, residual: Floats, weight: Floats, ties: Ties) -> Floats:

@@ -86,7 +86,7 @@ def _tile_keypoints(view: View, row: int, column: int) -> Keypoints:
 def _strongest(found: Sequence[cv2.KeyPoint]) -> NDArray[np.int64]:
     """Indices of the PER_CELL strongest key points of every cell inside the tile proper."""
     place = np.array([k.pt for k in found], float).reshape(-1, 2) - _OVERLAP_PX / 2
-    inner = ((place >= 0) & (place < TILE_PX / 2)).all(axis=1)
+    inner = np.all((place >= 0) & (place < TILE_PX / 2), axis=1)
     cell = (place[:, 1] // CELL_PX).astype(int) * 1000 + (place[:, 0] // CELL_PX).astype(int)
     order = np.lexsort((-np.array([k.response for k in found]), cell))
     order = order[inner[order]]

@@ -94,7 +94,12 @@ def _pixel_size(view: View, crs: str, height: float) -> float:
 
 
 def _mutual_best(
-    a: Keypoints, b: Keypoints, at: tuple[Floats, Floats], bt: tuple[Floats, Floats], gate_along: float, gate_across: float
+    a: Keypoints,
+    b: Keypoints,
+    at: tuple[Floats, Floats],
+    bt: tuple[Floats, Floats],
+    gate_along: float,
+    gate_across: float,
 ) -> Integers:
     """Matches that are each other's best among the candidates inside the gates and pass the ratio test both ways."""
     order_b = np.argsort(bt[1])
@@ -145,7 +150,11 @@ def _agrees(offset: Floats, place: Floats) -> NDArray[np.bool_]:
 def _join(keypoints: list[Keypoints], matches: dict[tuple[int, int], Integers]) -> Ties:
     """Connected components of the matches; one that holds two points of the same view is contradictory and dropped."""
     offsets = np.cumsum([0, *(len(k) for k in keypoints)])
-    edges = np.concatenate([m + [offsets[i], offsets[j]] for (i, j), m in matches.items()]) if matches else np.empty((0, 2), int)
+    edges = (
+        np.concatenate([m + [offsets[i], offsets[j]] for (i, j), m in matches.items()])
+        if matches
+        else np.empty((0, 2), int)
+    )
     if not len(edges):
         empty = np.empty(0, np.int64)
         return Ties(empty, empty, np.empty(0), np.empty(0))
@@ -153,7 +162,9 @@ def _join(keypoints: list[Keypoints], matches: dict[tuple[int, int], Integers]) 
     from scipy.sparse.csgraph import connected_components
 
     n = int(offsets[-1])
-    _, label = connected_components(coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)), directed=False)
+    _, label = connected_components(
+        coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)), directed=False
+    )
     node = np.unique(edges)
     view = np.searchsorted(offsets, node, side="right") - 1
     track = label[node]

@@ -47,7 +47,9 @@ def height_limits(views: list[View]) -> tuple[float, float]:
     low = max(v.camera.rpc.height_range[0] for v in views)
     high = min(v.camera.rpc.height_range[1] for v in views)
     if low >= high:
-        raise OverlapError("the RPCs of the images are valid for different heights", fix="check that they show one place")
+        raise OverlapError(
+            "the RPCs of the images are valid for different heights", fix="check that they show one place"
+        )
     return low, high
 
 

@@ -24,7 +24,8 @@ from terrain3d.stereo.plan import MatchTask, plan_matching, rectified_pixel
 from terrain3d.stereo.sgm import SgmBuffers
 from terrain3d.stereo.trend import CoarseSurface, coarse_surface, flat_surface
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 COARSE_REDUCTION = 4
 COARSE_CELL_PX = 8  # image pixels per cell of the coarse surface
 BELOW_TIES_M, ABOVE_TIES_M = 30.0, 60.0  # ties lie on textured ground; roofs and gorges reach further
@@ -59,7 +60,12 @@ def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:
 
 
 def coarse_pass(
-    views: list[View], pairs: list[Pair], reference: Reference, heights: tuple[float, float], workers: int, reporter: Reporter
+    views: list[View],
+    pairs: list[Pair],
+    reference: Reference,
+    heights: tuple[float, float],
+    workers: int,
+    reporter: Reporter,
 ) -> CoarseSurface:
     """Surface of the scene at an eighth of the image resolution, from matching at a quarter.
 
@@ -69,9 +75,7 @@ def coarse_pass(
     pixel = rectified_pixel(views, pairs[0], reference.horizontal, (low + high) / 2)
     bounds = pair_bounds(pairs)
     start = flat_surface(reference, bounds, low, high)
-    tasks = [
-        t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)
-    ]
+    tasks = [t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)]
     threads = _Threads()
 
     def work(task: MatchTask) -> NDArray[np.float64]:
@@ -111,7 +115,13 @@ def _in_core(points: DensePoints, task: MatchTask) -> NDArray[np.bool_]:
 
 
 def match_scene(
-    views: list[View], pairs: list[Pair], reference: Reference, surface: CoarseSurface, folder: Path, workers: int, reporter: Reporter
+    views: list[View],
+    pairs: list[Pair],
+    reference: Reference,
+    surface: CoarseSurface,
+    folder: Path,
+    workers: int,
+    reporter: Reporter,
 ) -> Spool:
     """Match all pairs at full resolution; the points lie in files of ``folder``. Raises OverlapError if there are none."""
     height = float(np.median(surface.trend.values))
@@ -119,7 +129,9 @@ def match_scene(
         (k, n, t)
         for k, p in enumerate(pairs)
         for n, t in enumerate(
-            plan_matching(views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height))
+            plan_matching(
+                views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height)
+            )
         )
     ]
     threads = _Threads()

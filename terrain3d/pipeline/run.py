@@ -23,9 +23,9 @@ from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, lo
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.products import write_products
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.surfaces import make_surfaces, register
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
+from terrain3d.pipeline.surfaces import make_surfaces, register
 from terrain3d.raster import Grid
 from terrain3d.register.cameras import move_camera
 from terrain3d.stereo.pairs import choose_pairs
@@ -88,7 +88,13 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
 
 
 def _compute(
-    scene: Scene, views: list[View], lidar: LidarSet | None, reference: Reference, folder: Path, workers: int, timed: _Timed
+    scene: Scene,
+    views: list[View],
+    lidar: LidarSet | None,
+    reference: Reference,
+    folder: Path,
+    workers: int,
+    timed: _Timed,
 ) -> tuple[RunResult, Spool]:
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal

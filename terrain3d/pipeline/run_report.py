@@ -61,7 +61,7 @@ def _scaled(raster: Raster, caption: str, unit: str, low: float | None = None) -
 
 def _mask_picture(mask: Raster) -> Picture:
     step = max(1, -(-max(mask.grid.shape) // PICTURE_PX))
-    return classes(mask.values[::step, ::step], MASK_COLOURS)
+    return classes(mask.values[::step, ::step], {int(c): rgb for c, rgb in MASK_COLOURS.items()})
 
 
 def _pictures(result: RunResult) -> list[Block]:

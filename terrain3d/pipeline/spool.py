@@ -1,4 +1,4 @@
-"""Points between matching and surfaces, on disk: one file a matched tile, read back by area, so that memory is bounded."""
+"""Points between matching and surfaces, on disk: a file per tile, read back by area, so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from terrain3d.points import PointCloud
 from terrain3d.raster import Grid
 from terrain3d.register.registration import Registration
 
-_RECORD = np.dtype(
-    [("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")]
-)
+_RECORD = np.dtype([("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")])
 
 
 @dataclass(frozen=True)

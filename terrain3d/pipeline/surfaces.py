@@ -98,9 +98,7 @@ def make_surfaces(
     terrain: Dtm = make_dtm(dsm, dsm_sigma, measured=measured, ground_returns=returns)
     dtm = Raster(np.fmin(terrain.height.values, dsm.values), grid)
     chm = canopy_height(dsm, dtm)
-    return Surfaces(
-        dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs
-    )
+    return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs)
 
 
 def _with_registration(sigma: Raster, registration: Registration | None) -> np.ndarray:

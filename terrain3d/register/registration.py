@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +46,11 @@ Bools = NDArray[np.bool_]
 
 MIN_USED = 4
 MIN_USED_HORIZONTAL = 20
-MAX_HORIZONTAL_SIGMA = 1.0
+CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
+MAX_HORIZONTAL_SIGMA = 1.5  # above it they are not asked at all
 MAX_HORIZONTAL = 30.0
-CHI2_2_99 = 9.21
+POINTING_SIGMA = 3.0  # of the mean of some images, metres: what is known of the shift before any return is read
+HELD_OUT_TOLERANCE = 0.01  # by which held-out tracks may fit worse, which for a small shift is chance
 CHI2_2_999 = 13.82
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 MIN_TILT_GAIN = 0.02  # relative gain of held-out loss
@@ -69,7 +71,7 @@ class Registration:
         of a satellite pass is not in it); zero rows for what was not estimated.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
         has no value.
-    horizontal_constrained: whether relief and returns determine dx and dy to better than 1 m;
+    horizontal_constrained: whether relief and returns alone determine dx and dy to better than 1 m;
         ``horizontal_reason`` says what was done and why.
     applied: False where no correction could be estimated, then all parameters are zero.
     notes: what a user must know.
@@ -149,8 +151,8 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     dsm: heights over the WGS 84 ellipsoid in a projected CRS in metres, NaN for voids.
     dsm_sigma: 1-sigma of these heights, same CRS.
 
-    The horizontal shift is applied only where relief constrains it to 1 m, it is significant, and held-out tracks fit
-    no worse; the tilt only where it is significant, returns span the surface, and held-out tracks fit better.
+    The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
+    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse; the tilt only where it is significant, returns span the surface, and held-out tracks fit better.
 
     Raises LidarError without returns, OverlapError where none meets the surface, FrameError for heights or coordinates
     of another kind.
@@ -174,8 +176,7 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     fit, problem = scene.fit(SHIFT, start)
     flat_fit, flat_problem = fit_linear(unmoved, VERTICAL), unmoved
     constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem)
-    if not accepted:
-        fit, problem = flat_fit, flat_problem
+    fit, problem = _held_to_pointing(scene, fit) if accepted else (flat_fit, flat_problem)
     n_used = int(fit.used.sum())
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, reason)
@@ -215,16 +216,30 @@ def _judge_horizontal(
         return False, False, f"the relief under the returns determines a horizontal shift only to {sigma:.1f} m"
     if length > MAX_HORIZONTAL:
         return False, False, f"the horizontal shift found, {length:.0f} m, is beyond the search"
-    if shift @ np.linalg.solve(part, shift) < CHI2_2_99:
-        return True, False, f"no significant horizontal shift ({length:.2f} m, sigma {sigma:.2f} m)"
     moved, _ = hold_out(problem, SHIFT, fit.parameters)
     kept, _ = hold_out(flat_problem, VERTICAL, flat_fit.parameters)
     both = np.isfinite(moved) & np.isfinite(kept)
     if both.any():
         bound = problem.sigma[both] * max(fit.scale, 1.0)
-        if robust_loss(moved[both], bound) > robust_loss(kept[both], bound):
+        if robust_loss(moved[both], bound) > (1 + HELD_OUT_TOLERANCE) * robust_loss(kept[both], bound):
             return False, False, "held-out tracks fit worse with a horizontal shift"
-    return True, True, f"horizontal shift of {length:.2f} m, sigma {sigma:.2f} m"
+    return (
+        sigma < CONSTRAINED_SIGMA,
+        True,
+        f"the returns give a horizontal shift of {length:.2f} m, sigma {sigma:.2f} m",
+    )
+
+
+def _held_to_pointing(scene: _Scene, fit: Fit) -> tuple[Fit, Linearization]:
+    """The fit with its horizontal shift combined with the pointing of the images, and the height fitted anew there."""
+    part = fit.covariance[:2, :2]
+    keep = POINTING_SIGMA**2 * np.linalg.inv(part + POINTING_SIGMA**2 * np.eye(2))
+    shift = keep @ fit.parameters[:2]
+    problem = scene.linearize((float(shift[0]), float(shift[1])))
+    height = fit_linear(problem, VERTICAL)
+    covariance = fit.covariance.copy()
+    covariance[:2, :2] = keep @ part
+    return replace(height, covariance=covariance, free=SHIFT), problem
 
 
 def _try_tilt(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, list[str]]:

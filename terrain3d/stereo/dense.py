@@ -13,15 +13,16 @@ from terrain3d.stereo.census import census
 from terrain3d.stereo.epipolar import NODE_PX, EpipolarTile
 from terrain3d.stereo.refine import refine
 from terrain3d.stereo.resample import resample
-from terrain3d.stereo.sgm import SgmBuffers, match_census, padded_disparities
+from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census, padded_disparities
 from terrain3d.stereo.trend import CoarseSurface
 from terrain3d.stereo.triangulate import triangulate
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-P1, P2 = 8, 40
-SPECKLE_PX = 60  # smaller islands of disparity are mismatches
+P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
+TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
+SPECKLE_PX = 20  # smaller islands of disparity are mismatches
 SIGMA_FLOOR_PX = 0.1
 RANGE_MARGIN_M = 8.0  # towers and pits that the coarse pass missed
 
@@ -56,7 +57,8 @@ def match_tile(
     flat = trend_px + np.float32(first)
     image_left = resample(left, lattice.left_image, tile.height, tile.width, reduction=reduction)
     image_right = resample(right, lattice.right_image, tile.height, tile.width, shift=flat, reduction=reduction)
-    found = match_census(census(image_left), census(image_right), disparities, p1=P1, p2=P2, buffers=buffers)
+    p1, p2 = _penalties(image_left)
+    found = match_census(census(image_left), census(image_right), disparities, p1=p1, p2=p2, buffers=buffers)
     residual = _trusted(found.integer, found.disparity, image_left, image_right)
     if polish:
         polished = refine(image_left, image_right, residual)
@@ -110,6 +112,19 @@ def _search(
     return low - margin_m, high + margin_m, np.ascontiguousarray(trend), extreme
 
 
+def _penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Penalties of every pixel: high where there is little texture against the tile's median, low where much."""
+    valid = np.isfinite(image)
+    if not valid.any():
+        return np.full(image.shape, int(P1), np.uint8), np.full(image.shape, int(P2), np.uint8)
+    values = np.where(valid, image, np.float32(np.median(image[valid])))
+    mean = cv2.blur(values, (5, 5))
+    deviation = np.sqrt(np.maximum(cv2.blur((values - mean) ** 2, (5, 5)), 1e-6))
+    factor = (np.median(deviation[valid]) / deviation) ** TEXTURE_POWER
+    p1 = np.clip(np.rint(P1 * factor), 4, 9).astype(np.uint8)
+    return p1, np.clip(np.rint(P2 * factor), 12, MAX_P2).astype(np.uint8)
+
+
 def _trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
     """Sub-pixel disparities that both images confirm, that are no speckle, and whose pixels have values."""
     height, width = integer.shape
@@ -127,5 +142,3 @@ def _at_columns(values: Singles, rows: NDArray[np.int64], columns: NDArray[np.fl
     i = c.astype(np.int64)
     u = c - i
     return values[rows, i] * (1 - u) + values[rows, i + 1] * u
-
-

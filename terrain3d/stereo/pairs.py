@@ -45,7 +45,9 @@ def choose_pairs(views: list[View], crs: str, height: float) -> list[Pair]:
     usable = sorted((p for p in candidates if p.chosen), key=_score, reverse=True)
     if not usable:
         reasons = "; ".join(f"{views[p.left].name} + {views[p.right].name}: {p.reason}" for p in candidates)
-        raise OverlapError(f"no pair of images can be matched ({reasons})", fix="check that the images show the same place")
+        raise OverlapError(
+            f"no pair of images can be matched ({reasons})", fix="check that the images show the same place"
+        )
     kept, dropped = _limit(usable, len(views))
     return kept + dropped + [p for p in candidates if not p.chosen]
 

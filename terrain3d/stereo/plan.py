@@ -54,7 +54,9 @@ def _task(
     if common.is_empty or common.area < 1:
         return None
     # only the part of the square that the images cover is matched
-    px, py = frame.from_ground(*np.array(common.envelope.exterior.coords if common.geom_type != "Polygon" else common.exterior.coords).T)
+    px, py = frame.from_ground(
+        *np.array(common.envelope.exterior.coords if common.geom_type != "Polygon" else common.exterior.coords).T
+    )
     left, top = max(int(np.floor(px.min())), column), max(int(np.floor(py.min())), row)
     right, bottom = min(int(np.ceil(px.max())), column + core_px), min(int(np.ceil(py.max())), row + core_px)
     if right - left < 8 or bottom - top < 8:

@@ -1,4 +1,4 @@
-"""Resampling of an image through a lattice of positions by cubic convolution (Keys 1981), once, without a map in memory."""
+"""Resampling of an image through a lattice of positions by cubic convolution (Keys 1981), with no map in memory."""
 
 from __future__ import annotations
 
@@ -71,16 +71,41 @@ def _resample(source: Any, lattice: Any, shift: Any, use_shift: bool, out: Any) 
             i = min(max(int(np.floor(fx)), 0), nodes_x - 2)
             u = fx - i  # beyond the lattice the last cell is extrapolated
             w00, w01, w10, w11 = (1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v
-            line = w00 * lattice[j, i, 0] + w01 * lattice[j, i + 1, 0] + w10 * lattice[j + 1, i, 0] + w11 * lattice[j + 1, i + 1, 0]
-            samp = w00 * lattice[j, i, 1] + w01 * lattice[j, i + 1, 1] + w10 * lattice[j + 1, i, 1] + w11 * lattice[j + 1, i + 1, 1]
+            line = (
+                w00 * lattice[j, i, 0]
+                + w01 * lattice[j, i + 1, 0]
+                + w10 * lattice[j + 1, i, 0]
+                + w11 * lattice[j + 1, i + 1, 0]
+            )
+            samp = (
+                w00 * lattice[j, i, 1]
+                + w01 * lattice[j, i + 1, 1]
+                + w10 * lattice[j + 1, i, 1]
+                + w11 * lattice[j + 1, i + 1, 1]
+            )
             if not (1 <= line < rows - 2 and 1 <= samp < columns - 2):
                 out[y, x] = np.nan
                 continue
             r, c = int(line), int(samp)
             a0, a1, a2, a3 = keys(line - r)
             b0, b1, b2, b3 = keys(samp - c)
-            total = a0 * (b0 * source[r - 1, c - 1] + b1 * source[r - 1, c] + b2 * source[r - 1, c + 1] + b3 * source[r - 1, c + 2])
+            total = a0 * (
+                b0 * source[r - 1, c - 1]
+                + b1 * source[r - 1, c]
+                + b2 * source[r - 1, c + 1]
+                + b3 * source[r - 1, c + 2]
+            )
             total += a1 * (b0 * source[r, c - 1] + b1 * source[r, c] + b2 * source[r, c + 1] + b3 * source[r, c + 2])
-            total += a2 * (b0 * source[r + 1, c - 1] + b1 * source[r + 1, c] + b2 * source[r + 1, c + 1] + b3 * source[r + 1, c + 2])
-            total += a3 * (b0 * source[r + 2, c - 1] + b1 * source[r + 2, c] + b2 * source[r + 2, c + 1] + b3 * source[r + 2, c + 2])
+            total += a2 * (
+                b0 * source[r + 1, c - 1]
+                + b1 * source[r + 1, c]
+                + b2 * source[r + 1, c + 1]
+                + b3 * source[r + 1, c + 2]
+            )
+            total += a3 * (
+                b0 * source[r + 2, c - 1]
+                + b1 * source[r + 2, c]
+                + b2 * source[r + 2, c + 1]
+                + b3 * source[r + 2, c + 2]
+            )
             out[y, x] = total

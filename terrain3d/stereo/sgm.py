@@ -65,19 +65,21 @@ def match_census(
     right: NDArray[np.uint32],
     disparities: int,
     *,
-    p1: int,
-    p2: int,
+    p1: Any,
+    p2: Any,
     left_right_px: int = 1,
     buffers: SgmBuffers | None = None,
 ) -> SgmResult:
     """Match two (h, w) census images over ``disparities`` (a multiple of 64) integer disparities.
 
-    p1, p2: penalties of a disparity step of one, and of more, in bits; p1 < p2 <= MAX_P2.
+    p1, p2: penalties of a disparity step of one, and of more, in bits, into each pixel: (h, w) or one figure;
+    p1 < p2 <= MAX_P2.
     left_right_px: largest difference between the disparities seen from the left and from the right.
     """
-    if disparities % v.LANES or not 0 < p1 < p2 <= MAX_P2:
-        raise ValueError(f"disparities {disparities} must be a multiple of {v.LANES}, and 0 < p1 < p2 <= {MAX_P2}")
     height, width = left.shape
+    small, large = (np.broadcast_to(np.asarray(p), left.shape) for p in (p1, p2))
+    if disparities % v.LANES or small.min() <= 0 or (small >= large).any() or large.max() > MAX_P2:
+        raise ValueError(f"disparities {disparities} must be a multiple of {v.LANES}, and 0 < p1 < p2 <= {MAX_P2}")
     result = SgmResult(
         np.empty((height, width), np.int16),
         np.empty((height, width), np.float32),
@@ -86,8 +88,8 @@ def match_census(
     )
     sums = (buffers or SgmBuffers()).sums(height * width * disparities)
     _sgm(
-        np.ascontiguousarray(left), reversed_right(right, disparities), uint8(p1), uint8(p2), disparities, left_right_px,
-        sums, result.integer, result.disparity, result.best, result.second,
+        np.ascontiguousarray(left), reversed_right(right, disparities), np.ascontiguousarray(small, np.uint8),
+        np.ascontiguousarray(large, np.uint8), disparities, left_right_px, sums, result.integer, result.disparity, result.best, result.second,
     )  # fmt: skip
     return result
 
@@ -111,7 +113,7 @@ def vertex(below: int, best: int, above: int) -> float:
 
 @njit(cache=True, **_JIT)
 def _sgm(
-    left: Any, right: Any, p1: Any, p2: Any, disparities: int, left_right_px: int,
+    left: Any, right: Any, small: Any, large: Any, disparities: int, left_right_px: int,
     sums: Any, integer: Any, disparity: Any, best: Any, second: Any,
 ) -> None:  # fmt: skip
     height, width = left.shape
@@ -126,7 +128,6 @@ def _sgm(
     a_sums, a_right = uintp(sums.ctypes.data), uintp(right.ctypes.data)
     a_total, a_best_right = uintp(total.ctypes.data) + uintp(128), uintp(best_right.ctypes.data)
     u_pitch, u_disparities = uintp(pitch), uintp(disparities)
-    v_p1 = v.splat8(p1)
     for sweep in range(2):
         paths[:] = OUTSIDE
         lows[:] = 0
@@ -154,7 +155,7 @@ def _sgm(
                 x = width - 1 - column if sweep else column
                 b = x + 1
                 u_here = uintp(b * pitch)
-                word = left[y, x]
+                word, p2, v_p1 = left[y, x], large[y, x], v.splat8(small[y, x])
                 a_words = a_right + uintp((y * (width + disparities) + (width - 1 - x)) * 4)
                 low1, low2, low3 = low_from[(b + back) * 4 + 1], low_from[b * 4 + 2], low_from[(b - back) * 4 + 3]
                 v_low0, v_low1, v_low2, v_low3 = v.splat8(low0), v.splat8(low1), v.splat8(low2), v.splat8(low3)
@@ -188,7 +189,11 @@ def _sgm(
                         v.store8(a_sum + d, v.add8(four, cost))
                     d += uintp(64)
                 low0 = v.reduce8(new0)
-                low_to[b * 4 + 1], low_to[b * 4 + 2], low_to[b * 4 + 3] = v.reduce8(new1), v.reduce8(new2), v.reduce8(new3)
+                low_to[b * 4 + 1], low_to[b * 4 + 2], low_to[b * 4 + 3] = (
+                    v.reduce8(new1),
+                    v.reduce8(new2),
+                    v.reduce8(new3),
+                )
                 swap = from0
                 from0 = to0
                 to0 = swap

@@ -1,4 +1,4 @@
-"""The arithmetic of ``sgm`` in plain loops: slow, short, and the yardstick that the vector kernel must equal bit by bit."""
+"""The arithmetic of ``sgm`` in plain loops: slow, short, the yardstick that the vector kernel must equal bit by bit."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from terrain3d.stereo.sgm import OUTSIDE, SgmResult, reversed_right, vertex
 _PATHS = np.array([(0, -1), (-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1)], np.int64)
 
 
-def match_census_plain(left: Any, right: Any, disparities: int, *, p1: int, p2: int, left_right_px: int = 1) -> SgmResult:
+def match_census_plain(
+    left: Any, right: Any, disparities: int, *, p1: Any, p2: Any, left_right_px: int = 1
+) -> SgmResult:
     """See ``sgm.match_census``."""
     shape = left.shape
     total = np.zeros((*shape, disparities), np.int64)
     words = reversed_right(right, disparities)
+    small, large = (np.ascontiguousarray(np.broadcast_to(np.asarray(p), shape), np.int64) for p in (p1, p2))
     for dy, dx in _PATHS:
-        _aggregate(left, words, dy, dx, p1, p2, disparities, total)
+        _aggregate(left, words, dy, dx, small, large, disparities, total)
     result = SgmResult(
         np.empty(shape, np.int16), np.empty(shape, np.float32), np.empty(shape, np.uint16), np.empty(shape, np.uint16)
     )
@@ -41,7 +44,7 @@ def _cost(left: Any, words: Any, y: int, x: int, d: int) -> int:
 
 
 @njit(cache=True)
-def _aggregate(left: Any, words: Any, dy: int, dx: int, p1: int, p2: int, disparities: int, total: Any) -> None:
+def _aggregate(left: Any, words: Any, dy: int, dx: int, p1: Any, p2: Any, disparities: int, total: Any) -> None:
     height, width = left.shape
     path = np.zeros((height, width, disparities), np.int64)
     for i in range(height):
@@ -55,13 +58,15 @@ def _aggregate(left: Any, words: Any, dy: int, dx: int, p1: int, p2: int, dispar
                 here = path[py, px, d] if inside else 0
                 below = (path[py, px, d - 1] if inside else 0) if d > 0 else OUTSIDE
                 above = (path[py, px, d + 1] if inside else 0) if d < disparities - 1 else OUTSIDE
-                smooth = min(here, min(below, above) + p1, low + p2) - low
+                smooth = min(here, min(below, above) + p1[y, x], low + p2[y, x]) - low
                 path[y, x, d] = smooth + _cost(left, words, y, x, d)
                 total[y, x, d] += smooth
 
 
 @njit(cache=True)
-def _choose(left: Any, words: Any, total: Any, tolerance: int, integer: Any, disparity: Any, best: Any, second: Any) -> None:
+def _choose(
+    left: Any, words: Any, total: Any, tolerance: int, integer: Any, disparity: Any, best: Any, second: Any
+) -> None:
     height, width, disparities = total.shape
     for y in range(height):
         best_right = np.full(width + disparities, -1, np.int64)

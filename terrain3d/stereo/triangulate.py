@@ -14,13 +14,13 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 
-def triangulate(tile: EpipolarTile, lattice: Lattice, disparity: Singles, columns: Any, rows: Any) -> Floats:
+def triangulate(tile: EpipolarTile, lattice: Lattice, disparity: Floats, columns: Any, rows: Any) -> Floats:
     """Ground points (N, 3) easting, northing, height of left pixels (columns, rows) of the tile.
 
     disparity: (N,) px, total disparity against the plane of the tile.
     """
     out = np.empty((len(disparity), 3))
-    east0, north0 = tile.frame.to_ground(np.float64(tile.column), np.float64(tile.row))
+    east0, north0 = tile.frame.to_ground(np.asarray(tile.column, float), np.asarray(tile.row, float))
     geometry = np.concatenate([lattice.height_of, lattice.shift_of.reshape(*lattice.shift_of.shape[:2], 4)], axis=-1)
     _triangulate(
         np.asarray(disparity, np.float64), np.asarray(columns, np.float64), np.asarray(rows, np.float64), geometry,
@@ -31,7 +31,15 @@ def triangulate(tile: EpipolarTile, lattice: Lattice, disparity: Singles, column
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _triangulate(
-    disparity: Any, columns: Any, rows: Any, geometry: Any, axes: Any, east0: float, north0: float, height0: float, out: Any
+    disparity: Any,
+    columns: Any,
+    rows: Any,
+    geometry: Any,
+    axes: Any,
+    east0: float,
+    north0: float,
+    height0: float,
+    out: Any,
 ) -> None:
     g = np.empty(6)
     for k in range(disparity.size):

@@ -42,4 +42,5 @@ def _without_pits(height: Singles, known: NDArray[np.bool_], resolution: float) 
     filled = np.where(known, height, np.float32(0))
     closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, kernel)
     pit = known & (closed > 2.0) & (closed - filled > np.maximum(1.0, _PIT_DEPTH * closed))
-    return np.where(pit, np.minimum(cv2.medianBlur(closed, 5), closed), height).astype(np.float32)
+    around = np.maximum(np.minimum(cv2.medianBlur(closed, 5), closed), height)  # a pit is filled, never deepened
+    return np.where(pit, around, height).astype(np.float32)

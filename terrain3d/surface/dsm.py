@@ -27,7 +27,7 @@ PAIR_FLOOR = 0.5  # share of a pair's error that more points of the same pair do
 
 @dataclass(frozen=True)
 class SurfaceModel:
-    """height and sigma: float32 rasters, NaN where no point fell. pairs: uint8, stereo pairs that saw the cell's surface.
+    """height and sigma: float32, NaN where no point fell. pairs: uint8, pairs that saw the cell's surface.
     intensity: float32, mean image value."""
 
     height: Raster
@@ -38,27 +38,39 @@ class SurfaceModel:
 
 def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
     """Surface model of a cloud on a grid of the same reference."""
-    column, row = grid.column_row(cloud.xyz[:, 0], cloud.xyz[:, 1])
-    margin = 1  # points just outside serve the border cells
-    near = (column > -1.5) & (row > -1.5) & (column < grid.width + 0.5) & (row < grid.height + 0.5)
-    column, row = column[near] + margin, row[near] + margin
-    width, height = grid.width + 2 * margin, grid.height + 2 * margin
-    cell = np.rint(row).astype(np.int64) * width + np.rint(column).astype(np.int64)
+    column, x = _cell(cloud.xyz[:, 0], grid.west, grid.resolution)
+    row, y = _cell(-cloud.xyz[:, 1], -grid.north, grid.resolution)
+    # points just outside serve the border cells
+    near = (column >= -1) & (row >= -1) & (column <= grid.width) & (row <= grid.height)
+    width, height = grid.width + 2, grid.height + 2
+    cell = (row[near] + 1) * width + column[near] + 1
     order = np.argsort(cell, kind="stable")
     start = np.searchsorted(cell[order], np.arange(width * height + 1))
     out = np.full((4, *grid.shape), np.nan, np.float32)
     _rasterize(
-        column[order].astype(np.float32), row[order].astype(np.float32), cloud.xyz[near, 2][order],
-        cloud.sigma[near][order], cloud.confidence[near][order], cloud.pair[near][order],
-        cloud.intensity[near][order], start, width, out,
+        x[near][order], y[near][order], cloud.xyz[near, 2][order], cloud.sigma[near][order],
+        cloud.confidence[near][order], cloud.pair[near][order], cloud.intensity[near][order], start, width, out,
     )  # fmt: skip
     pairs = np.nan_to_num(out[2]).astype(np.uint8)
     return SurfaceModel(Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), Raster(out[3], grid))
 
 
+def _cell(x: NDArray[np.float64], origin: float, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Number of the cell that holds each coordinate, counted from ``origin``, and the offset from its centre in cells.
+
+    Offsets come from the coordinate itself, not from its distance to the origin, so that a point has the same one, to
+    the bit, in a grid and in any window of it.
+    """
+    first = round(origin / resolution)
+    rest = origin / resolution - first
+    place = x / resolution - (rest if abs(rest) > 1e-6 else 0.0)
+    whole = np.floor(place)
+    return whole.astype(np.int64) - first, place - whole - 0.5
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _rasterize(
-    column: Any, row: Any, z: Any, sigma: Any, confidence: Any, pair: Any, intensity: Any, start: Any, stride: int, out: Any
+    px: Any, py: Any, z: Any, sigma: Any, confidence: Any, pair: Any, intensity: Any, start: Any, stride: int, out: Any
 ) -> None:
     height, width = out.shape[1:]
     index, weight = np.empty(MAX_POINTS, np.int64), np.empty(MAX_POINTS)
@@ -66,11 +78,14 @@ def _rasterize(
     for y in range(height):
         for x in range(width):
             n = 0
-            for v in range(y, y + 3):
-                for k in range(start[v * stride + x], start[v * stride + x + 3]):
-                    far = (column[k] - x - 1) ** 2 + (row[k] - y - 1) ** 2
+            for neighbour in range(9):
+                v, u = neighbour // 3, neighbour % 3
+                place = (y + v) * stride + x + u
+                for k in range(start[place], start[place + 1]):
+                    a, b = px[k] + u - 1, py[k] + v - 1
+                    far = a * a + b * b
                     if far <= REACH_CELLS**2 and n < MAX_POINTS:
-                        index[n], dx[n], dy[n] = k, column[k] - x - 1, row[k] - y - 1
+                        index[n], dx[n], dy[n] = k, a, b
                         near = np.exp(-0.5 * far / SPREAD_CELLS**2)
                         weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
                         n += 1
@@ -90,9 +105,7 @@ def _weighted_median(values: Any, weight: Any) -> float:
 
 
 @njit(nogil=True, error_model="numpy")
-def _fuse(
-    index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any
-) -> None:
+def _fuse(index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any) -> None:
     """Height, sigma, number of pairs and intensity of one cell from its points; dx, dy: offsets from its centre, cells.
 
     The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,7 +22,7 @@ from terrain3d.cli import main
 from terrain3d.simulate.files import rpc_tags, write_image
 from terrain3d.simulate.scene import SceneFiles
 
-Content = dict[str, object]
+Content = dict[str, Any]
 Refused = Callable[..., str]
 
 
@@ -101,13 +102,13 @@ def test_image__without_rpc(content: Content, hamlet: SceneFiles, tmp_path: Path
 
 
 def test_images__that_do_not_overlap(content: Content, tmp_path: Path, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     line = refused({**content, "images": [first, copy_of(second, tmp_path / "away.tif", shift_deg=0.1)], "lidar": []})
     assert "shares no ground" in line and (Path(first).name in line or "away.tif" in line)
 
 
 def test_image__truncated(content: Content, tmp_path: Path, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     cut = tmp_path / "cut.tif"
     data = Path(second).read_bytes()
     cut.write_bytes(data[: len(data) // 2])
@@ -116,14 +117,14 @@ def test_image__truncated(content: Content, tmp_path: Path, refused: Refused) ->
 
 
 def test_image__all_nodata(content: Content, tmp_path: Path, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     empty = copy_of(second, tmp_path / "empty.tif", values=np.zeros(shape_of(second), np.uint16))
     line = refused({**content, "images": [first, empty]})
     assert "empty.tif" in line and "nodata" in line
 
 
 def test_image__of_nan_only(content: Content, tmp_path: Path, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     rows, columns = shape_of(second)
     blank = tmp_path / "nan.tif"
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": rows, "width": columns}
@@ -136,24 +137,24 @@ def test_image__of_nan_only(content: Content, tmp_path: Path, refused: Refused) 
 
 @pytest.mark.parametrize("data", [b"", b"not an image at all\n" * 20], ids=["empty", "text"])
 def test_image__is_no_image(content: Content, tmp_path: Path, refused: Refused, data: bytes) -> None:
-    first, _ = content["images"]  # type: ignore[misc]
+    first, _ = content["images"]
     (tmp_path / "notes.tif").write_bytes(data)
     assert "notes.tif" in refused({**content, "images": [first, str(tmp_path / "notes.tif")]})
 
 
 def test_images__only_one(content: Content, refused: Refused) -> None:
-    line = refused({**content, "images": content["images"][:1]})  # type: ignore[index]
+    line = refused({**content, "images": content["images"][:1]})
     assert "at least two images" in line and "scene.yaml" in line
 
 
 def test_images__the_same_twice(content: Content, refused: Refused) -> None:
-    first = content["images"][0]  # type: ignore[index]
+    first = content["images"][0]
     line = refused({**content, "images": [first, first]})
     assert "listed twice" in line and Path(first).name in line
 
 
 def test_image__missing(content: Content, tmp_path: Path, refused: Refused) -> None:
-    line = refused({**content, "images": [content["images"][0], "not_there.tif"]})  # type: ignore[index]
+    line = refused({**content, "images": [content["images"][0], "not_there.tif"]})
     assert "not_there.tif" in line and "no image found" in line
 
 
@@ -163,13 +164,13 @@ def test_image__glob_without_match(content: Content, refused: Refused) -> None:
 
 
 def test_image__rpc_file_missing(content: Content, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     line = refused({**content, "images": [first, {"path": second, "rpc": "gone.RPB"}]})
     assert "gone.RPB" in line
 
 
 def test_image__mask_of_another_size(content: Content, tmp_path: Path, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     mask = copy_of(second, tmp_path / "mask.tif", values=np.ones((40, 50), np.uint16))
     line = refused({**content, "images": [first, {"path": second, "mask": mask}]})
     assert "mask.tif" in line and "does not fit" in line
@@ -179,7 +180,7 @@ def test_image__mask_of_another_size(content: Content, tmp_path: Path, refused: 
 def test_images__without_common_texture(content: Content, tmp_path: Path, refused: Refused, kind: str) -> None:
     rng = np.random.default_rng(5)
     images = []
-    for n, image in enumerate(content["images"]):  # type: ignore[arg-type, var-annotated]
+    for n, image in enumerate(content["images"]):
         shape = shape_of(image)
         values = rng.integers(1, 4000, shape) if kind == "noise" else np.full(shape, 700)
         images.append(copy_of(image, tmp_path / f"{kind}_{n}.tif", values=values.astype(np.uint16)))
@@ -212,7 +213,7 @@ def test_lidar__of_another_scene(content: Content, shared_data: Path, refused: R
 
 def test_lidar__a_degree_away(content: Content, tmp_path: Path, refused: Refused) -> None:
     moved = []
-    for granule in content["lidar"]:  # type: ignore[attr-defined]
+    for granule in content["lidar"]:
         moved.append(shutil.copy(granule, tmp_path))
         with h5py.File(moved[-1], "r+") as file:
             file.visititems(_one_degree_east)
@@ -255,7 +256,7 @@ def test_key__unknown_in_output(content: Content, refused: Refused) -> None:
 
 
 def test_key__unknown_in_an_image(content: Content, refused: Refused) -> None:
-    first, second = content["images"]  # type: ignore[misc]
+    first, second = content["images"]
     line = refused({**content, "images": [first, {"path": second, "rcp": "a.RPB"}]})
     assert "rcp" in line and "path, rpc, mask" in line
 

@@ -16,8 +16,9 @@ def test_sgm__bit_equal_to_plain_twin(disparities: int) -> None:
     left = rng.integers(0, 2**32, (23, 150), dtype=np.uint32)
     right = np.roll(left, -17, axis=1) ^ (rng.random(left.shape) < 0.2).astype(np.uint32) * np.uint32(0xF0F0)
     right[5:9, 20:40] = INVALID
-    fast = match_census(left, right, disparities, p1=7, p2=41)
-    slow = match_census_plain(left, right, disparities, p1=7, p2=41)
+    p1, p2 = rng.integers(3, 12, left.shape), rng.integers(14, MAX_P2 + 1, left.shape)
+    fast = match_census(left, right, disparities, p1=p1, p2=p2)
+    slow = match_census_plain(left, right, disparities, p1=p1, p2=p2)
     for name in ("integer", "disparity", "best", "second"):
         np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name), err_msg=name)
 
@@ -37,7 +38,14 @@ def test_sgm__buffers_are_reused_without_effect() -> None:
     rng = np.random.default_rng(2)
     left = rng.integers(0, 2**32, (12, 90), dtype=np.uint32)
     buffers = SgmBuffers()
-    match_census(rng.integers(0, 2**32, (30, 120), dtype=np.uint32), np.zeros((30, 120), np.uint32), 64, p1=7, p2=41, buffers=buffers)
+    match_census(
+        rng.integers(0, 2**32, (30, 120), dtype=np.uint32),
+        np.zeros((30, 120), np.uint32),
+        64,
+        p1=7,
+        p2=41,
+        buffers=buffers,
+    )
     again = match_census(left, left, 64, p1=7, p2=41, buffers=buffers)
     fresh = match_census(left, left, 64, p1=7, p2=41)
     np.testing.assert_array_equal(again.best, fresh.best)

@@ -1,0 +1,93 @@
+"""Matching of a tile from rendered images: heights of ground and roof, edges, sigma, and what cannot be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from terrain3d.crs import Reference
+from terrain3d.simulate.world import CENTRE
+from terrain3d.stats import nmad
+from terrain3d.stereo.dense import SIGMA_FLOOR_PX, DensePoints, match_tile
+from terrain3d.stereo.pairs import choose_pairs
+from terrain3d.stereo.plan import plan_matching
+from terrain3d.stereo.sgm import SgmBuffers
+from terrain3d.stereo.trend import flat_surface
+
+CRS = "EPSG:32632"
+GROUND, ROOF = 520.0, 532.0
+
+
+def matched(stage: Any, order: tuple[int, int], **options: Any) -> DensePoints:
+    """All points of the stage, matched in one tile."""
+    left, right = (stage.views[i] for i in order)
+    pair = choose_pairs([left, right], CRS, GROUND)[0]
+    surface = flat_surface(Reference(CRS), pair.area.bounds, 515.0, 537.0)
+    tasks = plan_matching([left, right], pair, CRS, surface, options.pop("pixel", 0.5), 4096)
+    parts = [match_tile(left, right, t.tile, surface, SgmBuffers(), **options) for t in tasks]
+    return max(parts, key=lambda p: len(p.xyz))
+
+
+@pytest.fixture(scope="module", params=[(0, 1), (1, 0)], ids=["as given", "swapped"])
+def points(stage: Any, request: pytest.FixtureRequest) -> DensePoints:
+    return matched(stage, request.param)
+
+
+def test_match_tile__ground_and_roof_at_their_heights(stage: Any, points: DensePoints) -> None:
+    x, y, z = points.xyz.T
+    truth, inside = stage.height_at(x, y), stage.from_edge(x, y) > 2.0
+    error = z - truth
+    for height, least in ((GROUND, 60_000), (ROOF, 4_000)):
+        mine = inside & (truth == height)
+        assert mine.sum() > least
+        assert abs(np.median(error[mine])) < 0.1, height
+        assert nmad(error[mine]) < 0.15, height
+        assert (np.abs(error[mine]) < 1).mean() > 0.99, height
+
+
+def test_match_tile__walls_stand_where_they_are(stage: Any, points: DensePoints) -> None:
+    """What is neither roof nor ground lies near the outline, and is little."""
+    x, y, z = points.xyz.T
+    away = stage.from_edge(x, y)
+    wrong = np.abs(z - stage.height_at(x, y)) > 3
+    assert (away[wrong] < 2.0).mean() > 0.9
+    assert wrong.mean() < 0.006
+
+
+def test_match_tile__sigma_is_in_metres_and_not_blind(stage: Any, points: DensePoints) -> None:
+    x, y, z = points.xyz.T
+    inside = stage.from_edge(x, y) > 4.0
+    floor = SIGMA_FLOOR_PX * 0.5 / (np.tan(np.radians(12)) + np.tan(np.radians(10)))
+    assert points.sigma.min() >= 0.95 * floor
+    error = np.abs(z - stage.height_at(x, y))[inside]
+    ratio = error / points.sigma[inside]
+    assert (ratio < 1).mean() > 0.5
+    assert (ratio < 3).mean() > 0.95
+
+
+def test_match_tile__confidence_and_intensity(stage: Any, points: DensePoints) -> None:
+    assert points.confidence.min() >= 0 and points.confidence.max() <= 1 and points.confidence.mean() > 0.3
+    assert 100 < np.median(points.intensity) < 2500
+    assert points.pixel.dtype == np.int32 and len(points.pixel) == len(points.xyz)
+
+
+def test_match_tile__ground_behind_the_block_is_not_invented(points: DensePoints) -> None:
+    """North and south of the block one view cannot see the ground next to the wall (12 m * tan(10 deg) = 2.1 m)."""
+    x, y = points.xyz[:, 0] - CENTRE[0], points.xyz[:, 1] - CENTRE[1]
+    off = np.where(y > 0, y - 15, -15 - y)
+    low = (np.abs(x) < 20) & (points.xyz[:, 2] < 526)
+    hidden, open_ground = (np.count_nonzero(low & (off > a) & (off < a + 1.0)) for a in (0.6, 12.0))
+    assert open_ground > 250
+    assert hidden < 0.3 * open_ground
+
+
+def test_match_tile__reduced_is_coarse_but_right(stage: Any) -> None:
+    found = matched(stage, (0, 1), pixel=2.0, reduction=4, margin_m=0.0, polish=False)
+    x, y, z = found.xyz.T
+    inside = stage.from_edge(x, y) > 6.0
+    error = (z - stage.height_at(x, y))[inside]
+    assert inside.sum() > 3_000
+    # 0.2 px a metre: whole disparities attract the parabola by up to 0.15 px
+    assert abs(np.median(error)) < 0.8 and nmad(error) < 0.8

@@ -1,0 +1,175 @@
+"""Points to a surface model: places, edges, outliers, sigma, and blocks that equal the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from terrain3d.crs import Reference
+from terrain3d.points import PointCloud
+from terrain3d.raster import Grid
+from terrain3d.surface.dsm import AGREE_M, SurfaceModel, rasterize
+
+REFERENCE = Reference("EPSG:32632")
+GRID = Grid(REFERENCE, 1000.0, 2050.0, 0.5, 100, 120)
+Floats = NDArray[np.float64]
+
+
+def cloud(xyz: Floats, sigma: float | Floats = 0.2, pair: int | NDArray[np.int64] = 0) -> PointCloud:
+    n = len(xyz)
+    full = lambda value, kind: np.broadcast_to(value, n).astype(kind)  # noqa: E731
+    return PointCloud(
+        REFERENCE, np.asarray(xyz, float), full(sigma, np.float32), full(0.8, np.float32), full(pair, np.uint8),
+        full(700, np.uint16),
+    )  # fmt: skip
+
+
+def scattered(n: int, seed: int = 1, margin: float = 2.0) -> tuple[Floats, Floats]:
+    rng = np.random.default_rng(seed)
+    west, south, east, north = GRID.bounds
+    return rng.uniform(west - margin, east + margin, n), rng.uniform(south - margin, north + margin, n)
+
+
+def test_rasterize__a_point_falls_into_its_cell() -> None:
+    """The cell whose centre is nearest has it, and by its reach the four beside it."""
+    column, row = 40, 30
+    x, y = (a[i] for a, i in zip(GRID.centres(), (column, row), strict=True))
+    model = rasterize(cloud(np.array([[x, y, 512.5]])), GRID)
+    rows, columns = np.nonzero(np.isfinite(model.height.values))
+    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == {(30, 40), (29, 40), (31, 40), (30, 39), (30, 41)}
+    assert model.height.values[30, 40] == 512.5 and model.intensity.values[30, 40] == 700
+    np.testing.assert_array_equal(model.pairs.values > 0, np.isfinite(model.height.values))
+
+
+@pytest.mark.parametrize("slope", [(0.0, 0.0), (0.3, -0.2), (1.0, 0.5)])
+def test_rasterize__a_plane_comes_out_at_the_cell_centres(slope: tuple[float, float]) -> None:
+    """Half a pixel of shift on a slope of 1 would be a bias of 0.25 m."""
+    x, y = scattered(100_000)
+    plane = 500 + slope[0] * (x - 1000) + slope[1] * (y - 2000)
+    found = rasterize(cloud(np.column_stack([x, y, plane])), GRID).height.values
+    cx, cy = GRID.centres()
+    error = found - (500 + slope[0] * (cx[None, :] - 1000) + slope[1] * (cy[:, None] - 2000))
+    steep = max(abs(slope[0]), abs(slope[1]))
+    assert np.isfinite(error).all()
+    assert abs(error.mean()) < 0.002 + 0.002 * steep and error.std() < 1e-3 + 0.1 * steep
+
+
+def test_rasterize__an_edge_stays_an_edge() -> None:
+    x, y = scattered(60_000)
+    rng = np.random.default_rng(2)
+    roof = x > 1030.1
+    z = np.where(roof, 512.0, 500.0) + rng.normal(0, 0.2, len(x))
+    found = rasterize(cloud(np.column_stack([x, y, z])), GRID).height.values
+    on_roof = np.abs(found - 512) < 0.9
+    assert (on_roof | (np.abs(found - 500) < 0.9)).all()  # never between
+    cx = GRID.centres()[0]
+    assert on_roof[:, cx > 1030.1 + 0.5].all() and not on_roof[:, cx < 1030.1 - 0.5].any()
+    for cells, height in ((cx > 1031, 512.0), (cx < 1029.5, 500.0)):
+        assert abs(found[:, cells].mean() - height) < 0.01
+        assert found[:, cells].std() < 0.12
+
+
+def test_rasterize__a_fifth_of_outliers_changes_little() -> None:
+    x, y = scattered(120_000)
+    rng = np.random.default_rng(3)
+    z = 500 + rng.normal(0, 0.2, len(x))
+    wrong = rng.random(len(x)) < 0.2
+    z[wrong] += rng.uniform(-40, 40, wrong.sum())
+    error = rasterize(cloud(np.column_stack([x, y, z])), GRID).height.values - 500
+    assert (np.abs(error) < 0.5).mean() > 0.995
+    assert abs(np.median(error)) < 0.01 and error.std() < 1.0
+
+
+def test_rasterize__precise_points_count_for_more() -> None:
+    """Two pairs that differ by less than what counts as one surface."""
+    x, y = scattered(120_000)
+    precise = np.random.default_rng(4).random(len(x)) < 0.5
+    z = np.where(precise, 500.0, 500.5)
+    sigma = np.where(precise, 0.1, 0.6)
+    assert AGREE_M > 0.5
+    found = rasterize(cloud(np.column_stack([x, y, z]), sigma), GRID).height.values
+    assert 500.0 <= np.median(found) < 500.1
+
+
+def test_sigma__positive_and_smaller_with_more_pairs() -> None:
+    x, y = scattered(120_000)
+    rng = np.random.default_rng(5)
+    z = 500 + rng.normal(0, 0.3, len(x))
+    xyz = np.column_stack([x, y, z])
+    one, two = (rasterize(cloud(xyz, 0.3, rng.integers(0, n, len(x))), GRID) for n in (1, 2))
+    assert set(np.unique(one.pairs.values)) == {1} and two.pairs.values.max() == 2
+    for model in (one, two):
+        assert (model.sigma.values > 0).all()
+    assert np.median(one.sigma.values) == pytest.approx(0.3, rel=0.2)  # more points of one pair tell nothing new
+    assert np.median(two.sigma.values) == pytest.approx(np.median(one.sigma.values) / 2**0.5, rel=0.1)
+
+
+def test_sigma__tells_of_scatter_that_the_points_do_not_admit() -> None:
+    x, y = scattered(120_000)
+    z = 500 + np.random.default_rng(6).uniform(-0.6, 0.6, len(x))
+    model = rasterize(cloud(np.column_stack([x, y, z]), 0.05), GRID)
+    assert np.median(model.sigma.values) > 0.2
+
+
+def test_rasterize__empty_where_no_point_fell() -> None:
+    x, y = scattered(60_000)
+    keep = np.hypot(x - 1030, y - 2025) > 6
+    model = rasterize(cloud(np.column_stack([x, y, 500 + 0 * x])[keep]), GRID)
+    cx, cy = GRID.centres()
+    away = np.hypot(cx[None, :] - 1030, cy[:, None] - 2025)
+    assert np.isnan(model.height.values[away < 5.4]).all() and np.isfinite(model.height.values[away > 7]).all()
+    np.testing.assert_array_equal(np.isnan(model.height.values), np.isnan(model.sigma.values))
+    np.testing.assert_array_equal(np.isnan(model.height.values), model.pairs.values == 0)
+    np.testing.assert_array_equal(np.isnan(model.height.values), np.isnan(model.intensity.values))
+
+
+def test_rasterize__no_points_at_all() -> None:
+    model = rasterize(cloud(np.empty((0, 3))), GRID)
+    assert np.isnan(model.height.values).all() and model.height.values.dtype == np.float32
+    elsewhere = rasterize(cloud(np.array([[0.0, 0.0, 1.0]])), GRID)
+    assert np.isnan(elsewhere.height.values).all()
+
+
+def within(points: PointCloud, grid: Grid, margin: float) -> PointCloud:
+    west, south, east, north = grid.bounds
+    x, y = points.xyz[:, 0], points.xyz[:, 1]
+    return points.select((x > west - margin) & (x < east + margin) & (y > south - margin) & (y < north + margin))
+
+
+def test_rasterize__blocks_with_margins_equal_the_whole() -> None:
+    x, y = scattered(50_000)
+    rng = np.random.default_rng(7)
+    z = 500 + 0.3 * (x - 1000) + 8.0 * (np.hypot(x - 1030, y - 2025) < 10) + rng.normal(0, 0.4, len(x))
+    points = cloud(np.column_stack([x, y, z]), rng.uniform(0.1, 0.5, len(x)), rng.integers(0, 3, len(x)))
+    whole = rasterize(points, GRID)
+    for row in range(0, GRID.height, 37):
+        for column in range(0, GRID.width, 41):
+            part = GRID.window(row, column, min(37, GRID.height - row), min(41, GRID.width - column))
+            block = rasterize(within(points, part, 2 * GRID.resolution), part)
+            here = (slice(row, row + part.height), slice(column, column + part.width))
+            for name in SurfaceModel.__dataclass_fields__:
+                ours, theirs = getattr(block, name).values, getattr(whole, name).values[here]
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{name} at {row}, {column}")
+
+
+@pytest.mark.parametrize(
+    ("resolution", "west", "north"), [(0.3, 680_000.1, 5_230_000.2), (0.7, 680_000.13, 5_230_000.77)]
+)
+def test_rasterize__grids_of_any_cell_and_corner(resolution: float, west: float, north: float) -> None:
+    """Also where corners are no multiples of the cell: the plane is hit at the centres of windows and of the whole."""
+    grid = Grid(REFERENCE, west, north, resolution, 40, 50)
+    rng = np.random.default_rng(8)
+    x, y = (
+        rng.uniform(west - 2, west + 50 * resolution + 2, 40_000),
+        rng.uniform(north - 40 * resolution - 2, north + 2, 40_000),
+    )
+    points = cloud(np.column_stack([x, y, 500 + (x - west)]))
+    whole = rasterize(points, grid)
+    np.testing.assert_allclose(
+        whole.height.values - 500, np.tile(grid.centres()[0] - west, (40, 1)), atol=0.2 * resolution
+    )
+    assert abs((whole.height.values - 500 - (grid.centres()[0] - west)).mean()) < 0.01 * resolution
+    part = grid.window(11, 17, 20, 25)
+    ours, theirs = rasterize(points, part).height.values, whole.height.values[11:31, 17:42]
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -1,0 +1,137 @@
+"""The scene file: paths, globs, defaults, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from terrain3d.config import load_scene
+from terrain3d.errors import ConfigError, InputFileError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a_2.tif", "a_1.tif", "b.tif", "b.RPB", "cloud.tif", "l1.h5", "l2.H5", "geoid.gtx"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def write(folder: Path, **content: Any) -> Path:
+    path = folder / "scene.yaml"
+    path.write_text(yaml.safe_dump({"name": "test", "images": ["a_*.tif"], **content}), encoding="utf-8")
+    return path
+
+
+def test_load_scene__paths_are_found_beside_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    scene = load_scene(write(folder, lidar=["*.h5", "l2.H5"]))
+    assert [Path(i.path).name for i in scene.images] == ["a_1.tif", "a_2.tif"]  # a glob is sorted
+    assert all(Path(i.path).is_absolute() for i in scene.images)
+    assert [p.name for p in scene.lidar] == ["l1.h5", "l2.H5"]
+
+
+def test_load_scene__order_of_images_is_kept(folder: Path) -> None:
+    scene = load_scene(write(folder, images=["b.tif", "a_2.tif", "a_1.tif"]))
+    assert [Path(i.path).name for i in scene.images] == ["b.tif", "a_2.tif", "a_1.tif"]
+
+
+def test_load_scene__rpc_and_mask_of_an_image(folder: Path) -> None:
+    scene = load_scene(write(folder, images=["a_1.tif", {"path": "b.tif", "rpc": "b.RPB", "mask": "cloud.tif"}]))
+    assert scene.images[1].rpc == str(folder / "b.RPB") and scene.images[1].mask == str(folder / "cloud.tif")
+    assert scene.images[0].rpc is None
+
+
+def test_load_scene__defaults(folder: Path) -> None:
+    output = load_scene(write(folder)).config.output
+    assert (output.resolution, output.crs, output.vertical) == ("auto", "auto", "ellipsoid")
+    assert load_scene(write(folder)).lidar == ()
+
+
+def test_load_scene__brackets_in_names_are_names(folder: Path) -> None:
+    (folder / "x[1].tif").write_bytes(b"x")
+    assert len(load_scene(write(folder, images=["x[1].tif", "b.tif"])).images) == 2
+
+
+def test_completed__is_a_scene_of_its_own(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    images = ["a_1.tif", {"path": "b.tif", "rpc": "b.RPB"}]
+    first = load_scene(write(folder, images=images, lidar=["*.h5"], output={"vertical": "geoid.gtx"}))
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "config.yaml"
+    elsewhere.write_text(yaml.safe_dump(first.completed()), encoding="utf-8")
+    second = load_scene(elsewhere)
+    assert second.images == first.images and second.lidar == first.lidar
+    assert Path(second.config.output.vertical) == folder / "geoid.gtx"
+    assert second.completed() == first.completed()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"imges": 1}, r"unknown key 'imges'; known keys here: name, images, lidar, lidar_rules, output"),
+        ({"output": {"res": 1}}, r"unknown key 'output\.res'; known keys here: resolution, crs, vertical"),
+        ({"images": ["a_1.tif", {"path": "b.tif", "rpcs": "x"}]}, r"unknown key 'images\.1\.rpcs'; .*path, rpc, mask"),
+        ({"images": ["a_1.tif", {"rpc": "b.RPB"}]}, r"images\.1\.path: Field required"),
+        ({"images": []}, "images"),
+        ({"images": [3, 4]}, r"images\.0"),
+        ({"name": "a/b"}, "name"),
+        ({"name": ""}, "name"),
+        ({"output": {"resolution": 0}}, r"output\.resolution"),
+        ({"output": {"resolution": "coarse"}}, r"output\.resolution"),
+        ({"lidar_rules": "lax"}, "lidar_rules"),
+        ({"output": 5}, "output"),
+        ({"images": ["a_1.tif"]}, "at least two images, the scene has 1"),
+        ({"images": ["a_*.tif", "a_1.tif"]}, r"listed twice: .*a_1\.tif"),
+        ({"lidar": ["b.tif"]}, r"lidar file of type '\.tif'"),
+    ],
+)
+def test_load_scene__wrong_content(folder: Path, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        load_scene(write(folder, **content))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": ["a_1.tif", "none.tif"]},
+        {"images": ["z_*.tif"]},
+        {"images": ["a_1.tif", {"path": "b.tif", "rpc": "c.RPB"}]},
+        {"images": ["a_1.tif", {"path": "b.tif", "mask": "m.tif"}]},
+        {"lidar": ["none.h5"]},
+        {"images": [".", "a_1.tif"]},
+    ],
+)
+def test_load_scene__missing_files(folder: Path, content: dict[str, Any]) -> None:
+    with pytest.raises(InputFileError, match=r"check the path in .*scene\.yaml"):
+        load_scene(write(folder, **content))
+
+
+@pytest.mark.parametrize("text", ["a: [", "", "text", "- x", "name: !!python/object:os.system x", "\x00"])
+def test_load_scene__not_a_configuration(folder: Path, text: str) -> None:
+    path = folder / "scene.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"scene\.yaml"):
+        load_scene(path)
+
+
+def test_load_scene__not_utf8_and_too_large(folder: Path) -> None:
+    path = folder / "scene.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="not readable YAML"):
+        load_scene(path)
+    path.write_bytes(b"#" * 5_000_001)
+    with pytest.raises(ConfigError, match="too large"):
+        load_scene(path)
+
+
+def test_load_scene__entities_do_not_explode(folder: Path) -> None:
+    """YAML anchors may repeat themselves without bound."""
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{c}: &{c} [{','.join(['*' + p] * 9)}]\n" for p, c in zip("abcdefg", "bcdefgh", strict=True)
+    )
+    path = folder / "scene.yaml"
+    path.write_text(bomb + "images: *h\nname: x\n", encoding="utf-8")
+    with pytest.raises(ConfigError):
+        load_scene(path)
