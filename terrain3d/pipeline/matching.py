@@ -123,7 +123,7 @@ def match_scene(
     workers: int,
     reporter: Reporter,
 ) -> Spool:
-    """Match all pairs at full resolution; the points lie in files of ``folder``. Raises OverlapError if there are none."""
+    """Match all pairs in full; the points go to files of ``folder``. Raises OverlapError if there are none."""
     height = float(np.median(surface.trend.values))
     tasks = [
         (k, n, t)

@@ -152,7 +152,8 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     dsm_sigma: 1-sigma of these heights, same CRS.
 
     The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
-    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse; the tilt only where it is significant, returns span the surface, and held-out tracks fit better.
+    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. The
+    tilt is applied only where it is significant, returns span the surface, and held-out tracks fit better.
 
     Raises LidarError without returns, OverlapError where none meets the surface, FrameError for heights or coordinates
     of another kind.

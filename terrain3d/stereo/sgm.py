@@ -89,7 +89,8 @@ def match_census(
     sums = (buffers or SgmBuffers()).sums(height * width * disparities)
     _sgm(
         np.ascontiguousarray(left), reversed_right(right, disparities), np.ascontiguousarray(small, np.uint8),
-        np.ascontiguousarray(large, np.uint8), disparities, left_right_px, sums, result.integer, result.disparity, result.best, result.second,
+        np.ascontiguousarray(large, np.uint8), disparities, left_right_px, sums,
+        result.integer, result.disparity, result.best, result.second,
     )  # fmt: skip
     return result
 

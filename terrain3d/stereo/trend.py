@@ -19,7 +19,7 @@ SMOOTHING_M = 30.0
 
 @dataclass(frozen=True)
 class CoarseSurface:
-    """Heights on a coarse grid without gaps: ``trend`` is smooth, ``low`` and ``high`` bound the surface near a cell."""
+    """Heights on a coarse grid without gaps: ``trend`` is smooth, ``low`` and ``high`` bound the surface at a cell."""
 
     trend: Raster
     low: Raster

@@ -24,7 +24,8 @@ def triangulate(tile: EpipolarTile, lattice: Lattice, disparity: Floats, columns
     geometry = np.concatenate([lattice.height_of, lattice.shift_of.reshape(*lattice.shift_of.shape[:2], 4)], axis=-1)
     _triangulate(
         np.asarray(disparity, np.float64), np.asarray(columns, np.float64), np.asarray(rows, np.float64), geometry,
-        np.array([*tile.frame.along, *tile.frame.down]) * tile.frame.pixel, float(east0), float(north0), tile.height0, out,
+        np.array([*tile.frame.along, *tile.frame.down]) * tile.frame.pixel,
+        float(east0), float(north0), tile.height0, out,
     )  # fmt: skip
     return out
 
