@@ -24,6 +24,7 @@ from terrain3d.surface.voids import fill_voids, remove_spikes
 from terrain3d.surface.water import flatten_water, water_mask
 
 BLOCK_CELLS = 1024
+WATER_SIGMA = 1.0  # metres, of a level that rests on its shores alone
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
 
 
@@ -93,6 +94,7 @@ def make_surfaces(
     reporter.stage("water")
     wet = water_mask(clean, picture)
     dsm = flatten_water(dsm, wet)
+    dsm_sigma = _with_water(dsm, dsm_sigma, wet)
     reporter.stage("terrain model")
     measured = np.isfinite(clean.values) & ~wet
     terrain: Dtm = make_dtm(dsm, dsm_sigma, measured=measured, ground_returns=returns)
@@ -108,6 +110,15 @@ def _with_registration(sigma: Raster, registration: Registration | None) -> np.n
     x, y = sigma.grid.centres()
     shared = registration.sigma_at(x[None, :], y[:, None])
     return np.hypot(sigma.values, shared).astype(np.float32)
+
+
+def _with_water(dsm: Raster, sigma: Raster, wet: np.ndarray) -> Raster:
+    """Sigma with a value on all water: cells that levelling gave a height share the median of the water around."""
+    values = sigma.values.copy()
+    bare = wet & np.isfinite(dsm.values) & ~np.isfinite(values)
+    known = wet & np.isfinite(values)
+    values[bare] = np.median(values[known]) if known.any() else WATER_SIGMA
+    return Raster(values, sigma.grid)
 
 
 def _mask(dsm: Raster, filled: np.ndarray, wet: np.ndarray) -> Raster:

@@ -1,4 +1,4 @@
-"""Census transform (Zabih & Woodfill 1994): each pixel becomes a word of comparisons with its neighbours.
+"""Census transform (Zabih & Woodfill 1994): each pixel becomes a word of comparisons among its neighbours.
 
 It is blind to gain and offset between dates, which is what makes it fit satellite pairs.
 """
@@ -9,12 +9,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-# Full 5 x 5 window plus eight neighbours at distance 3: 32 bits.
-_INNER = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
-_OUTER = [(dy, dx) for dy in (-3, 0, 3) for dx in (-3, 0, 3) if (dy, dx) != (0, 0)]
-_OFFSETS = np.array(_INNER + _OUTER, dtype=np.int64)
+# Every pixel of a 5 x 5 window against its centre, and eight pairs that lie opposite each other: 32 bits, each a
+# comparison of two offsets (row, column). A wider window bridges the gaps between crowns and houses.
+_AGAINST_CENTRE = [(dy, dx, 0, 0) for dy in range(-2, 3) for dx in range(-2, 3) if (dy, dx) != (0, 0)]
+_OPPOSITE = [(r * dy, r * dx, -r * dy, -r * dx) for r in (1, 2) for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1))]
+_OFFSETS = np.array(_AGAINST_CENTRE + _OPPOSITE, dtype=np.int64)
 CENSUS_BITS = len(_OFFSETS)
-CENSUS_RADIUS = 3
+CENSUS_RADIUS = 2
 INVALID = np.uint32(0xAAAAAAAA)  # half of the bits set: about the same cost against every word
 
 
@@ -32,12 +33,14 @@ def _census(padded: NDArray[np.float32], offsets: NDArray[np.int64], out: NDArra
     for y in range(height):
         row = out[y]
         row[:] = 0
-        centre = padded[y + 3, 3 : 3 + width]
         for k in range(offsets.shape[0]):
-            other = padded[y + 3 + offsets[k, 0], 3 + offsets[k, 1] : 3 + offsets[k, 1] + width]
+            dy, dx, ey, ex = offsets[k]
+            a = padded[y + 2 + dy, 2 + dx : 2 + dx + width]
+            b = padded[y + 2 + ey, 2 + ex : 2 + ex + width]
             bit = np.uint32(1 << k)
             for x in range(width):
-                row[x] |= bit if other[x] > centre[x] else np.uint32(0)
+                row[x] |= bit if a[x] > b[x] else np.uint32(0)
+        centre = padded[y + 2, 2 : 2 + width]
         for x in range(width):
             if np.isnan(centre[x]):
                 row[x] = INVALID
