@@ -19,8 +19,9 @@ from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.dsm import SurfaceModel, rasterize
 from terrain3d.surface.dtm import Dtm, make_dtm
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.membrane import membrane
 from terrain3d.surface.ortho import OrthoView, ortho
-from terrain3d.surface.voids import fill_voids, remove_spikes
+from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
 from terrain3d.surface.water import flatten_water, water_mask
 
 BLOCK_CELLS = 1024
@@ -90,10 +91,13 @@ def make_surfaces(
     sigma = Raster(np.where(np.isfinite(clean.values), _with_registration(model.sigma, registration), np.nan), grid)
     dsm, dsm_sigma, filled = fill_voids(clean, sigma)
     reporter.stage("ortho image")
-    picture = ortho(dsm, [_ortho_view(v) for v in views])
+    # water shows in the image of what could not be matched, so a guess closes the large voids for the moment
+    closed = membrane(dsm.values, where=footprint(np.isfinite(dsm.values)))
+    picture = ortho(Raster(closed, grid), [_ortho_view(v) for v in views])
     reporter.stage("water")
     wet = water_mask(clean, picture)
     dsm = flatten_water(dsm, wet)
+    picture = Raster(np.where(np.isfinite(dsm.values), picture.values, 0).astype(picture.values.dtype), grid)
     dsm_sigma = _with_water(dsm, dsm_sigma, wet)
     reporter.stage("terrain model")
     measured = np.isfinite(clean.values) & ~wet
