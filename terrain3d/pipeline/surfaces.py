@@ -21,6 +21,7 @@ from terrain3d.surface.dtm import Dtm, make_dtm
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.ortho import OrthoView, ortho
+from terrain3d.surface.sigma import cell_sigma
 from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
 from terrain3d.surface.water import flatten_water, water_mask
 
@@ -88,8 +89,9 @@ def make_surfaces(
     model = surface_model(spool, grid, registration, workers, reporter)
     reporter.stage("voids")
     clean = remove_spikes(model.height)
-    sigma = Raster(np.where(np.isfinite(clean.values), _with_registration(model.sigma, registration), np.nan), grid)
+    sigma = Raster(np.where(np.isfinite(clean.values), model.sigma.values, np.nan), grid)
     dsm, dsm_sigma, filled = fill_voids(clean, sigma)
+    dsm_sigma = _with_registration(cell_sigma(dsm, dsm_sigma), registration)
     reporter.stage("ortho image")
     # water shows in the image of what could not be matched, so a guess closes the large voids for the moment
     closed = membrane(dsm.values, where=footprint(np.isfinite(dsm.values)))
@@ -107,13 +109,13 @@ def make_surfaces(
     return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs)
 
 
-def _with_registration(sigma: Raster, registration: Registration | None) -> np.ndarray:
+def _with_registration(sigma: Raster, registration: Registration | None) -> Raster:
     """Sigma of the cells with that of the vertical correction added."""
     if registration is None or not registration.applied:
-        return np.asarray(sigma.values)
+        return sigma
     x, y = sigma.grid.centres()
     shared = registration.sigma_at(x[None, :], y[:, None])
-    return np.hypot(sigma.values, shared).astype(np.float32)
+    return Raster(np.hypot(sigma.values, shared).astype(np.float32), sigma.grid)
 
 
 def _with_water(dsm: Raster, sigma: Raster, wet: np.ndarray) -> Raster:

@@ -119,21 +119,21 @@ def _filled_sigma(sigma: Singles, z: Singles, known: Bools, fill: Bools, ring: B
     return out
 
 
-def roughness(z: Singles, resolution: float) -> Singles:
-    """Standard deviation of the heights about their mean in 5 x 5 cells, slope taken out, at most 2 m; 0 at voids."""
+def roughness(z: Singles, resolution: float, size: int = 5, limit: float = 2.0) -> Singles:
+    """Standard deviation of the heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
     ok = np.isfinite(z).astype(np.float32)
     base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
     v = np.where(ok > 0, z - base, np.float32(0))
 
     def mean(a: Singles) -> Singles:
-        return np.asarray(cv2.boxFilter(a, -1, (5, 5), borderType=cv2.BORDER_REFLECT), np.float32)
+        return cv2.boxFilter(a, -1, (size, size), borderType=cv2.BORDER_REFLECT)
 
     n = np.maximum(mean(ok), 1e-6)
     m = mean(v) / n
     variance = np.maximum(mean(v * v) / n - m * m, 0)
     gx, gy = np.gradient(m, resolution)
-    slope = (gx**2 + gy**2) * (2 * resolution**2)  # variance of a plane over 5 cells a side
-    return np.minimum(np.sqrt(np.maximum(variance - slope, 0)), 2.0).astype(np.float32) * (ok > 0)
+    slope = (gx**2 + gy**2) * ((size**2 - 1) / 12 * resolution**2)  # variance of a plane over ``size`` cells a side
+    return np.minimum(np.sqrt(np.maximum(variance - slope, 0)), limit).astype(np.float32) * (ok > 0)
 
 
 def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:

@@ -1,0 +1,37 @@
+"""1-sigma of the cells of a surface model: what the matches say of themselves, and what the surface says of them.
+
+The spread of the matches that meet in a cell does not know two errors: a height that belongs to a place half a window
+away, which is as large as the surface is rough there, and a gap between crowns or houses that was taken for their top,
+which is as large as the relief around and likely where the matches disagree. The factors are those that make 68, 90 and
+95 % intervals hold on ground of scenes with exact truth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.raster import Raster
+from terrain3d.surface.voids import roughness
+
+Singles = NDArray[np.float32]
+
+NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
+MATCH, NEAR, WIDE = 1.15, 1.85, 4.5  # factors of the matches' own sigma, of the near and of the wide roughness
+DISAGREEMENT_POWER = 1.65  # of the matches' sigma in metres, up to 1: how likely a gross error is
+LARGEST_ROUGHNESS = 30.0
+
+
+def cell_sigma(height: Raster, matches: Raster) -> Raster:
+    """Sigma (m) of the cells of ``height`` (m, NaN voids) from that of the matches in them (m); NaN where either is."""
+    z, s = np.asarray(height.values, np.float32), np.asarray(matches.values, np.float32)
+    resolution = height.grid.resolution
+    near, wide = (roughness(z, resolution, _odd(m / resolution), LARGEST_ROUGHNESS) for m in (NEAR_M, WIDE_M))
+    doubt = np.minimum(s, 1.0) ** DISAGREEMENT_POWER
+    sigma = np.sqrt((MATCH * s) ** 2 + (NEAR * near) ** 2 + (WIDE * wide * doubt) ** 2)
+    return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
+
+
+def _odd(cells: float) -> int:
+    """Nearest odd number of cells, at least 3."""
+    return max(3, 2 * round((cells - 1) / 2) + 1)

@@ -1,0 +1,45 @@
+"""Sigma of cells: the matches' own on smooth ground, more at edges, more where matches disagree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from terrain3d.crs import Reference
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.sigma import MATCH, cell_sigma
+
+GRID = Grid(Reference("EPSG:32654"), 1000.0, 2000.0, 0.5, 60, 80)
+
+
+def raster(values: np.ndarray) -> Raster:
+    return Raster(np.asarray(values, np.float32), GRID)
+
+
+def test_cell_sigma__plane_keeps_that_of_the_matches() -> None:
+    x, y = np.meshgrid(*GRID.centres())
+    tilted = cell_sigma(raster(0.4 * (x - 1000) + 0.3 * (y - 2000)), raster(np.full(GRID.shape, 0.1)))
+    assert tilted.values[10:-10, 10:-10] == pytest.approx(0.1 * MATCH, rel=0.05)
+
+
+def test_cell_sigma__grows_at_a_wall_only() -> None:
+    z = np.zeros(GRID.shape)
+    z[:, 40:] = 10.0
+    s = cell_sigma(raster(z), raster(np.full(GRID.shape, 0.1))).values
+    assert s[30, 39] > 5.0 and s[30, 40] > 5.0
+    assert s[30, 10] == pytest.approx(0.1 * MATCH, rel=0.01)
+
+
+def test_cell_sigma__disagreeing_matches_in_relief_are_doubted() -> None:
+    rng = np.random.default_rng(0)
+    rough = raster(rng.normal(0, 2, GRID.shape))
+    sure = cell_sigma(rough, raster(np.full(GRID.shape, 0.1))).values
+    unsure = cell_sigma(rough, raster(np.full(GRID.shape, 0.8))).values
+    assert np.median(unsure) > 1.5 * np.median(sure)
+
+
+def test_cell_sigma__no_height_no_sigma() -> None:
+    z = np.zeros(GRID.shape)
+    z[3, 4] = np.nan
+    s = cell_sigma(raster(z), raster(np.full(GRID.shape, 0.1))).values
+    assert np.isnan(s[3, 4]) and np.isfinite(s[3, 5]) and s[3, 5] > 0
