@@ -13,6 +13,7 @@ from terrain3d.config import OutputConfig, Scene
 from terrain3d.crs import Reference, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import FrameError, ImageError, OverlapError
 from terrain3d.image.view import View, footprint
+from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
 from terrain3d.io.images import has_data, open_image
 from terrain3d.lidar.read import LidarSet, read_lidar
@@ -31,7 +32,7 @@ def load_views(scene: Scene) -> list[View]:
         rpc = read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
         if not has_data(image):
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
-        views.append(View(path.stem, image, Camera(rpc)))
+        views.append(View(path.stem, image, Camera(rpc), read_acquired(path)))
     return _with_unique_names(views)
 
 

@@ -28,6 +28,8 @@ def quality(result: RunResult) -> dict[str, Any]:
                 "base_to_height": p.base_to_height,
                 "convergence_deg": p.convergence_deg,
                 "overlap": p.overlap,
+                "time_gap_days": p.time_gap_days,
+                "sun_difference_deg": p.sun_difference_deg,
                 "matched": p.chosen,
                 "reason": p.reason,
             }

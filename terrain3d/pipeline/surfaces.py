@@ -26,6 +26,7 @@ from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
 from terrain3d.surface.water import flatten_water, water_mask
 
 BLOCK_CELLS = 1024
+STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 WATER_SIGMA = 1.0  # metres, of a level that rests on its shores alone
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
 
@@ -91,7 +92,7 @@ def make_surfaces(
     clean = remove_spikes(model.height)
     sigma = Raster(np.where(np.isfinite(clean.values), model.sigma.values, np.nan), grid)
     dsm, dsm_sigma, filled = fill_voids(clean, sigma)
-    dsm_sigma = _with_registration(cell_sigma(dsm, dsm_sigma), registration)
+    dsm_sigma = _with_registration(cell_sigma(dsm, dsm_sigma), dsm, registration)
     reporter.stage("ortho image")
     # water shows in the image of what could not be matched, so a guess closes the large voids for the moment
     closed = membrane(dsm.values, where=footprint(np.isfinite(dsm.values)))
@@ -109,13 +110,18 @@ def make_surfaces(
     return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs)
 
 
-def _with_registration(sigma: Raster, registration: Registration | None) -> Raster:
-    """Sigma of the cells with that of the vertical correction added."""
+def _with_registration(sigma: Raster, dsm: Raster, registration: Registration | None) -> Raster:
+    """Sigma of the cells with that of the registration added: of the vertical correction, and of a sideways shift on
+    the slope of the cell."""
     if registration is None or not registration.applied:
         return sigma
     x, y = sigma.grid.centres()
-    shared = registration.sigma_at(x[None, :], y[:, None])
-    return Raster(np.hypot(sigma.values, shared).astype(np.float32), sigma.grid)
+    vertical = registration.sigma_at(x[None, :], y[:, None])
+    south, east = np.gradient(dsm.values, sigma.grid.resolution)
+    slopes = np.clip(np.stack([east, -south]), -STEEPEST, STEEPEST)
+    sideways = np.einsum("irc,ij,jrc->rc", slopes, registration.covariance[:2, :2], slopes)
+    total = np.sqrt(sigma.values**2 + vertical**2 + np.nan_to_num(sideways))
+    return Raster(total.astype(np.float32), sigma.grid)
 
 
 def _with_water(dsm: Raster, sigma: Raster, wet: np.ndarray) -> Raster:
