@@ -2,47 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from shapely.geometry import Polygon
 
 from terrain3d.adjust.bundle import Adjustment, adjust
 from terrain3d.adjust.keypoints import Keypoints, find_keypoints
+from terrain3d.adjust.spread import grid_share, inside, reach
 from terrain3d.adjust.ties import Ties, tie_views
+from terrain3d.crs import from_lonlat
 from terrain3d.errors import AdjustmentError
-from terrain3d.image.view import View
+from terrain3d.image.view import View, footprint
 
 MIN_TIES_PER_VIEW = 12
 REFINED_POINTING_PX = 3.0
 REFINED_MARGIN_M = 40.0
+# Of terrain3d.adjust.spread.reach: beyond the first the drift of an image is left at zero, for it would only carry the
+# errors of the ties outwards; beyond the second not even the bias means anything away from the ties.
+DRIFT_REACH = 12.0
+MAX_REACH = 60.0
 
 
 @dataclass(frozen=True)
 class Network:
-    """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust)."""
+    """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust).
+
+    reach: one a view, how far its key points lie from its ties, in units of the ties' spread. warnings: what a user
+    should know of the ties.
+    """
 
     views: list[View]
     ties: Ties
     adjustment: Adjustment
     heights: tuple[float, float]
+    reach: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
 
     def ties_of(self, view: int) -> int:
         """Number of observations that the adjustment kept in a view."""
         return int((self.adjustment.used & (self.ties.view == view)).sum())
+
+    def pair_ties(self, left: int, right: int, area: Polygon, crs: str) -> tuple[int, float]:
+        """Number of tie points that two views have in common, and the share of a 4 x 4 grid over their common ground
+        ``area`` (in ``crs``) that holds one."""
+        seen = np.zeros((2, self.ties.n_tracks), bool)
+        for k, view in enumerate((left, right)):
+            seen[k, self.ties.track[self.adjustment.used & (self.ties.view == view)]] = True
+        lon, lat, _ = self.adjustment.points[seen.all(axis=0)].T
+        return len(lon), grid_share(*from_lonlat(crs, lon, lat), area)
 
 
 def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> Network:
     """Tie and adjust the views. ``limits``: heights that the scene can have at most.
 
     The first pass knows neither heights nor pointing; the second searches with both nearly known, which finds more
-    ties and fewer wrong ones. Raises AdjustmentError, naming the view, where ties are too few.
+    ties and fewer wrong ones. Raises AdjustmentError, naming the view, where ties are too few or so badly spread that
+    they do not tell its correction.
     """
     keypoints = [find_keypoints(v) for v in views]
     rough = _solve(views, keypoints, crs, limits, None)
     low, high = rough.heights
     near = (max(low - REFINED_MARGIN_M, limits[0]), min(high + REFINED_MARGIN_M, limits[1]))
     refined = _solve(rough.views, keypoints, crs, near, REFINED_POINTING_PX)
-    return refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough
+    network = refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough
+    return replace(network, warnings=_judge(network))
 
 
 def _solve(
@@ -51,8 +78,16 @@ def _solve(
     ties = tie_views(views, keypoints, crs, heights) if pointing_px is None else tie_views(
         views, keypoints, crs, heights, pointing_px=pointing_px
     )  # fmt: skip
-    _check(views, ties)
-    adjustment = adjust([v.camera for v in views], ties, sum(heights) / 2)
+    for i, view in enumerate(views):
+        _enough(int((ties.view == i).sum()), view)
+    middle = sum(heights) / 2
+    cameras = [v.camera for v in views]
+    adjustment = adjust(cameras, ties, middle)
+    places = _shared_keypoints(views, keypoints, crs, middle)
+    reaches = _reaches(ties, adjustment, places)
+    if max(reaches) > DRIFT_REACH:
+        adjustment = adjust(cameras, ties, middle, drift=[r <= DRIFT_REACH for r in reaches])
+        reaches = _reaches(ties, adjustment, places)
     kept = np.zeros(ties.n_tracks, int)
     np.add.at(kept, ties.track[adjustment.used], 1)
     z = adjustment.points[kept >= 2, 2]
@@ -61,19 +96,72 @@ def _solve(
     low, high = np.percentile(z, [1, 99])
     return Network(
         [v.with_camera(c) for v, c in zip(views, adjustment.cameras, strict=True)], ties, adjustment,
-        (float(low), float(high)),
+        (float(low), float(high)), tuple(reaches),
     )  # fmt: skip
 
 
 _FIX = "check that the images show the same place, are free of cloud, and have the right RPC"
 
 
-def _check(views: list[View], ties: Ties) -> None:
-    for i, view in enumerate(views):
-        mine = ties.view == i
-        if mine.sum() < MIN_TIES_PER_VIEW:
+def _enough(n: int, view: View) -> None:
+    if n < MIN_TIES_PER_VIEW:
+        raise AdjustmentError(
+            f"only {n} tie points with the other images ({MIN_TIES_PER_VIEW} are needed)",
+            where=view.image.path,
+            fix=_FIX,
+        )
+
+
+def _shared_keypoints(
+    views: list[View], keypoints: list[Keypoints], crs: str, height: float
+) -> list[NDArray[np.float64]]:
+    """Key points (M, 2) line and sample of every view on ground that another view shows too. That is where ties could
+    be; water has no key points, and nothing will be measured there."""
+    prints = [footprint(v, crs, height) for v in views]
+    out = []
+    for i, (view, found) in enumerate(zip(views, keypoints, strict=True)):
+        x, y = view.locate(crs, found.line, found.sample, height)
+        shared = np.any([inside(p, x, y) for j, p in enumerate(prints) if j != i], axis=0)
+        out.append(np.column_stack([found.line, found.sample])[shared])
+    return out
+
+
+def _reaches(ties: Ties, adjustment: Adjustment, places: list[NDArray[np.float64]]) -> list[float]:
+    found = []
+    for i, place in enumerate(places):
+        mine = adjustment.used & (ties.view == i)
+        found.append(reach(np.column_stack([ties.line[mine], ties.sample[mine]]), place))
+    return found
+
+
+def _judge(network: Network) -> tuple[str, ...]:
+    """Warnings about ties; raises AdjustmentError where a correction is not determined."""
+    warnings = []
+    for i, view in enumerate(network.views):
+        _enough(network.ties_of(i), view)
+        if network.reach[i] > MAX_REACH:
             raise AdjustmentError(
-                f"only {int(mine.sum())} tie points with the other images ({MIN_TIES_PER_VIEW} are needed)",
+                f"its {network.ties_of(i)} tie points lie in one corner or on one line and tell nothing of the rest",
                 where=view.image.path,
                 fix=_FIX,
             )
+        if network.reach[i] > DRIFT_REACH:
+            warnings.append(
+                f"{view.name}: tie points cover a small part of what it shares with other images; its drift is not "
+                "estimated"
+            )
+    groups = _groups(network)
+    if len(groups) > 1:
+        names = "; ".join(", ".join(network.views[i].name for i in g) for g in groups)
+        warnings.append(f"no tie points join these groups of images, so their heights may disagree: {names}")
+    return tuple(warnings)
+
+
+def _groups(network: Network) -> list[list[int]]:
+    """Views that tie points join, directly or through others."""
+    used, n = network.adjustment.used, len(network.views)
+    view, track = network.ties.view[used], network.ties.track[used]
+    size = n + network.ties.n_tracks
+    graph = coo_array((np.ones(len(view)), (view, n + track)), shape=(size, size))
+    label = connected_components(graph, directed=False)[1][:n]
+    return [np.flatnonzero(label == k).tolist() for k in np.unique(label)]

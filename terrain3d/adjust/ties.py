@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from terrain3d.adjust.keypoints import Keypoints
 from terrain3d.image.view import View, lean
@@ -16,6 +17,9 @@ Integers = NDArray[np.int64]
 
 RATIO = 0.85  # of the distances to the best and to the second best descriptor (Lowe 2004)
 POINTING_PX = 40.0  # how far the RPCs of two images may disagree across the epipolar line
+WIDER_POINTING_PX = (150.0, 600.0)  # tried where no common offset shows
+NEIGHBOURS = 8
+RELIEF_PX = 15.0  # roofs and crowns may stand off the ties around by this much
 AGREEMENT_PX = 2.5  # how far a tie may lie from the smooth disagreement of its pair
 _CHUNK = 1024
 
@@ -79,12 +83,33 @@ def match_pair(
     along = relative / max(base, 1e-9)
     across = np.array([-along[1], along[0]])
     gsd = _pixel_size(first, crs, middle)
-    gate_along = base * (high - low) / 2 + pointing_px * gsd
-    best = _mutual_best(a, b, (pa @ along, pa @ across), (pb @ along, pb @ across), gate_along, pointing_px * gsd)
-    if len(best) < 3:
-        return best
-    offset = ((pa[best[:, 0]] - pb[best[:, 1]]) @ across) / gsd
-    return best[_agrees(offset, pa[best[:, 0]])]
+    at, bt = (pa @ along, pa @ across), (pb @ along, pb @ across)
+    for gate_px in (pointing_px, *(g for g in WIDER_POINTING_PX if pointing_px == POINTING_PX)):
+        best = _mutual_best(a, b, at, bt, base * (high - low) / 2 + gate_px * gsd, gate_px * gsd)
+        offset = ((pa[best[:, 0]] - pb[best[:, 1]]) @ across) / gsd
+        agreed = _agrees(offset, pa[best[:, 0]]) if len(best) >= 3 else np.zeros(len(best), bool)
+        if agreed.sum() > _by_chance(len(best), gate_px):
+            best = best[agreed]
+            return best[_height_agrees(((pa[best[:, 0]] - pb[best[:, 1]]) @ along) / gsd, pa[best[:, 0]])]
+    return np.empty((0, 2), np.int64)
+
+
+def _by_chance(n: int, gate_px: float) -> float:
+    """Most of ``n`` wrong matches, spread evenly over the gate, that would seem to agree with each other."""
+    share = min(2 * AGREEMENT_PX / gate_px, 1.0)
+    return 0.0 if share > 0.5 else n * share + 4 * float(np.sqrt(n * share)) + 4
+
+
+def _height_agrees(offset: Floats, place: Floats) -> NDArray[np.bool_]:
+    """Ties whose offset along the epipolar line (px) is near that of the ties around: a wrong match on the same line
+    cannot be told by its offset across."""
+    if len(offset) <= NEIGHBOURS:
+        return np.ones(len(offset), bool)
+    _, index = cKDTree(place).query(place, k=NEIGHBOURS + 1)
+    around = offset[index[:, 1:]]
+    middle = np.median(around, axis=1)
+    spread = np.median(np.abs(around - middle[:, None]), axis=1)
+    return np.asarray(np.abs(offset - middle) < RELIEF_PX + 5 * spread)
 
 
 def _pixel_size(view: View, crs: str, height: float) -> float:

@@ -19,12 +19,12 @@ from terrain3d.io.rasters import open_raster
 # DS_PHR1B_201306290637144_..., IMG_SPOT6_P_201305251018121_...; the last digit is a tenth of a second
 _AIRBUS = re.compile(r"(?:PHR1[AB]|SPOT[67]|PNEO[3-6])_(?:[A-Z]{1,4}_)?(\d{14})(\d?)(?!\d)")
 _MAXAR = re.compile(r"(?<![0-9A-Za-z])(\d\d)(JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC)(\d{8})-[A-Z]\d[A-Z]{2}")
-_MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+_MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y%m%d%H%M%S")
 
 
 def read_acquired(path: Path) -> datetime | None:
-    """Time of acquisition (UTC) of an image, None where nothing tells it. Raises InputFileError if it cannot be read."""
+    """Time of acquisition (UTC) of an image; None where nothing tells it. Raises InputFileError if unreadable."""
     with open_raster(path) as file:
         stated = [file.tags(ns="IMAGERY").get("ACQUISITIONDATETIME"), file.tags().get("NITF_IDATIM")]
         names = [path.name, *_names(file)]

@@ -54,11 +54,15 @@ def height_limits(views: list[View]) -> tuple[float, float]:
     return low, high
 
 
-def check_overlap(views: list[View], height: float) -> None:
-    """Raises OverlapError, naming the image, if one shares no ground with any other."""
-    prints = [footprint(v, LONLAT, height) for v in views]
+def check_overlap(views: list[View], heights: tuple[float, float]) -> None:
+    """Raises OverlapError, naming the image, if one shares no ground with any other at any of the heights.
+
+    Where images meet depends on the height: small crops may miss each other at the middle of the RPCs' range and
+    still show the same slope.
+    """
+    levels = [[footprint(v, LONLAT, h) for v in views] for h in np.linspace(*heights, 9)]
     for i, view in enumerate(views):
-        if not any(prints[i].intersects(p) for j, p in enumerate(prints) if j != i):
+        if not any(prints[i].intersects(p) for prints in levels for j, p in enumerate(prints) if j != i):
             raise OverlapError(
                 "image shares no ground with any other image of the scene",
                 where=view.image.path,

@@ -12,6 +12,7 @@ import numpy as np
 from terrain3d import __version__
 from terrain3d.image.view import view_angles
 from terrain3d.pipeline.result import RunResult
+from terrain3d.stereo.pairs import Pair
 from terrain3d.surface.mask import MaskCode
 
 
@@ -22,19 +23,7 @@ def quality(result: RunResult) -> dict[str, Any]:
         "software": f"terrain3d {__version__}",
         "reference": {"horizontal": result.reference.horizontal, "vertical": result.reference.vertical.name},
         "images": _images(result),
-        "pairs": [
-            {
-                "images": [result.views[p.left].name, result.views[p.right].name],
-                "base_to_height": p.base_to_height,
-                "convergence_deg": p.convergence_deg,
-                "overlap": p.overlap,
-                "time_gap_days": p.time_gap_days,
-                "sun_difference_deg": p.sun_difference_deg,
-                "matched": p.chosen,
-                "reason": p.reason,
-            }
-            for p in result.pairs
-        ],
+        "pairs": [_pair(result, p) for p in result.pairs],
         "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
         "lidar": _lidar(result),
         "cells": _cells(result),
@@ -60,9 +49,11 @@ def _images(result: RunResult) -> list[dict[str, Any]]:
         out.append(
             {
                 "name": view.name,
+                "acquired": None if view.acquired is None else view.acquired.isoformat(),
                 "incidence_deg": incidence,
                 "azimuth_deg": azimuth,
                 "ties": result.network.ties_of(i),
+                "ties_reach": result.network.reach[i],
                 "rms_before_px": adjusted.rms_before_px[i],
                 "rms_after_px": adjusted.rms_after_px[i],
                 "correction_line_px": list(adjusted.cameras[i].correction.line),
@@ -70,6 +61,22 @@ def _images(result: RunResult) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def _pair(result: RunResult, pair: Pair) -> dict[str, Any]:
+    ties, share = result.network.pair_ties(pair.left, pair.right, pair.area, result.reference.horizontal)
+    return {
+        "images": [result.views[pair.left].name, result.views[pair.right].name],
+        "base_to_height": pair.base_to_height,
+        "convergence_deg": pair.convergence_deg,
+        "overlap": pair.overlap,
+        "time_gap_days": pair.time_gap_days,
+        "sun_difference_deg": pair.sun_difference_deg,
+        "ties": ties,
+        "ties_grid_share": share,
+        "matched": pair.chosen,
+        "reason": pair.reason,
+    }
 
 
 def _lidar(result: RunResult) -> dict[str, Any] | None:

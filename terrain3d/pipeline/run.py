@@ -73,11 +73,11 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     timed = _Timed(reporter)
     timed.stage("inputs")
     views = load_views(scene)
-    height_limits(views)
+    limits = height_limits(views)
     lidar = load_lidar(scene, views, mean_height(views))
     height = mean_height(views, lidar)
     reference = output_reference(scene.config.output, views, height, scene.folder)
-    check_overlap(views, height)
+    check_overlap(views, limits)
     with _work_folder(out) as folder:
         result, spool = _compute(scene, views, lidar, reference, folder, workers, timed)
         timed.stage("writing", 12)
@@ -100,6 +100,8 @@ def _compute(
     crs = inside.horizontal
     timed.stage("tie points and adjustment")
     network = build_network(views, crs, height_limits(views))
+    for note in network.warnings:
+        timed.warn(note)
     middle = sum(network.heights) / 2
     decided = choose_pairs(network.views, crs, middle)
     chosen = [p for p in decided if p.chosen]

@@ -119,11 +119,11 @@ def _summary(name: str, s: ErrorSummary) -> tuple[str, ...]:
 
 def _image_table(figures: dict[str, list[dict[str, float]]]) -> Table:
     return Table(
-        ("image", "incidence deg", "azimuth deg", "ties", "RMS before px", "RMS after px"),
+        ("image", "acquired", "incidence deg", "azimuth deg", "ties", "RMS before px", "RMS after px"),
         [
             (
-                str(i["name"]), f"{i['incidence_deg']:.1f}", f"{i['azimuth_deg']:.0f}", f"{i['ties']}",
-                f"{i['rms_before_px']:.2f}", f"{i['rms_after_px']:.2f}",
+                str(i["name"]), str(i["acquired"] or "-")[:19], f"{i['incidence_deg']:.1f}",
+                f"{i['azimuth_deg']:.0f}", f"{i['ties']}", f"{i['rms_before_px']:.2f}", f"{i['rms_after_px']:.2f}",
             )
             for i in figures["images"]
         ],
@@ -135,8 +135,11 @@ def _pair_table(figures: dict[str, list[dict[str, object]]]) -> Table:
     for p in figures["pairs"]:
         names = p["images"]
         assert isinstance(names, list)
-        rows.append((" + ".join(names), "matched" if p["matched"] else "left out", str(p["reason"])))
-    return Table(("pair", "decision", "reason"), rows)
+        decision = "matched" if p["matched"] else "left out"
+        share = p["ties_grid_share"]
+        assert isinstance(share, float)
+        rows.append((" + ".join(names), decision, str(p["reason"]), str(p["ties"]), f"{share:.0%}"))
+    return Table(("pair", "decision", "reason", "ties", "cells of a 4 x 4 grid with ties"), rows)
 
 
 def _time_table(figures: dict[str, dict[str, dict[str, float]]]) -> Table:

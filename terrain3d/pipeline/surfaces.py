@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from terrain3d.errors import OverlapError
 from terrain3d.image.view import View
 from terrain3d.io.images import read_window
 from terrain3d.pipeline.matching import in_threads
@@ -22,7 +23,7 @@ from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.ortho import OrthoView, ortho
 from terrain3d.surface.sigma import cell_sigma
-from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
+from terrain3d.surface.voids import fill_voids, footprint, remove_islands, remove_spikes
 from terrain3d.surface.water import flatten_water, water_mask
 
 BLOCK_CELLS = 1024
@@ -89,8 +90,8 @@ def make_surfaces(
     """All rasters of a run. ``views``: cameras in the frame of the registered model."""
     model = surface_model(spool, grid, registration, workers, reporter)
     reporter.stage("voids")
-    clean = remove_spikes(model.height)
-    sigma = Raster(np.where(np.isfinite(clean.values), model.sigma.values, np.nan), grid)
+    clean, sigma, pairs = _trimmed(remove_islands(remove_spikes(model.height)), model.sigma, model.pairs)
+    grid = clean.grid
     dsm, dsm_sigma, filled = fill_voids(clean, sigma)
     dsm_sigma = _with_registration(cell_sigma(dsm, dsm_sigma), dsm, registration)
     reporter.stage("ortho image")
@@ -108,6 +109,18 @@ def make_surfaces(
     dtm = Raster(np.fmin(terrain.height.values, dsm.values), grid)
     chm = canopy_height(dsm, dtm)
     return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs)
+
+
+def _trimmed(height: Raster, sigma: Raster, pairs: Raster) -> tuple[Raster, Raster, Raster]:
+    """The rasters on the part of their grid that has heights, sigma and pairs only where there is one."""
+    known = np.isfinite(height.values)
+    if not known.any():
+        raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud, snow or water")
+    rows, columns = (np.flatnonzero(known.any(axis=k)) for k in (1, 0))
+    part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    grid = height.grid.window(int(rows[0]), int(columns[0]), *known[part].shape)
+    spread = np.where(known, sigma.values, np.float32(np.nan))
+    return Raster(height.values[part], grid), Raster(spread[part], grid), Raster((pairs.values * known)[part], grid)
 
 
 def _with_registration(sigma: Raster, dsm: Raster, registration: Registration | None) -> Raster:

@@ -24,6 +24,8 @@ P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
 TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
 SPECKLE_PX = 20  # smaller islands of disparity are mismatches
 SIGMA_FLOOR_PX = 0.1
+DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
+MIN_CONFIDENCE = 0.3  # below it about half of the points are wrong
 RANGE_MARGIN_M = 8.0  # towers and pits that the coarse pass missed
 
 
@@ -65,15 +67,15 @@ def match_tile(
         residual, sigma_px = polished.disparity, np.maximum(polished.sigma_px, SIGMA_FLOOR_PX)
     else:
         sigma_px = np.full(residual.shape, 0.3, np.float32)
-    rows, columns = np.nonzero(np.isfinite(residual) & np.isfinite(sigma_px))
+    gap = (found.second.astype(np.float32) - found.best) / DISTINCT_BITS
+    rows, columns = np.nonzero(np.isfinite(residual) & np.isfinite(sigma_px) & (gap > MIN_CONFIDENCE))
     d = residual[rows, columns]
     total = d + _at_columns(flat, rows, columns - d)
     xyz = triangulate(tile, lattice, total, columns, rows)
-    gap = (found.second[rows, columns].astype(np.float32) - found.best[rows, columns]) / 64
     return DensePoints(
         xyz,
         (sigma_px[rows, columns] / frame.px_per_metre()).astype(np.float32),
-        np.clip(gap, 0, 1).astype(np.float32),
+        np.clip(gap[rows, columns], 0, 1),
         image_left[rows, columns],
         np.column_stack([columns, rows]).astype(np.int32),
     )

@@ -24,6 +24,7 @@ Bools = NDArray[np.bool_]
 MAX_VOID_AREA = 2000.0  # m2
 _WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
 _WALL_STEP = 1.0  # m
+_ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -146,6 +147,19 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     limit = max(round(max_area / dsm.grid.resolution**2), 1)
     bad = _loose(z, np.float32(step), limit)
     return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
+
+
+def remove_islands(dsm: Raster, max_area: float = _ISLAND_AREA) -> Raster:
+    """DSM without small islands in the void, which matching invents where images hardly overlap or show water.
+
+    Cells closer than two cells belong together; groups of up to ``max_area`` m2 become NaN unless they are the largest.
+    """
+    known = np.isfinite(dsm.values).astype(np.uint8)
+    joined = cv2.dilate(known, np.ones((3, 3), np.uint8))
+    n, label = cv2.connectedComponents(joined, connectivity=8)
+    area = np.bincount(label[known > 0], minlength=n) * dsm.grid.resolution**2
+    keep = area > min(max_area, area.max(initial=0.0) - 1e-6)
+    return replace(dsm, values=np.where(keep[label], dsm.values, np.float32(np.nan)))
 
 
 @njit(**_JIT)
