@@ -10,7 +10,7 @@ from terrain3d.config import load_scene
 from terrain3d.console import ConsoleReporter, say, say_table
 from terrain3d.errors import Terrain3dError
 from terrain3d.info import describe
-from terrain3d.io.atomic import write_json, write_text
+from terrain3d.io.atomic import write_json
 from terrain3d.pipeline.change import run_change
 from terrain3d.pipeline.demo import DemoResult, run_demo
 from terrain3d.pipeline.result import RunResult
@@ -22,7 +22,6 @@ def run_command(scene: Path, out: Path, *, workers: int | None, quiet: bool) -> 
     """``terrain3d run``."""
     with ConsoleReporter(quiet=quiet) as reporter:
         result = run_scene(load_scene(scene), out, reporter, workers=workers)
-    write_text(out / "run.log", "\n".join(reporter.log) + "\n")
     if not quiet:
         _say_run(result, out)
 
@@ -112,7 +111,6 @@ def demo_command(out: Path, *, workers: int | None, quiet: bool) -> None:
     """``terrain3d demo``."""
     with ConsoleReporter(quiet=quiet) as reporter:
         result = run_demo(out, reporter, workers=workers)
-    write_text(out / "before" / "run.log", "\n".join(reporter.log) + "\n")
     if not quiet:
         _say_demo(result, out)
 

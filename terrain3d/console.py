@@ -1,10 +1,9 @@
-"""What a person sees while a command works: stages, a bar with an ETA, warnings; and the log of the same."""
+"""What a person sees while a command works: stages, a bar with an ETA, warnings."""
 
 from __future__ import annotations
 
 import sys
 import time
-from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.console import Console
@@ -12,14 +11,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 
 class ConsoleReporter:
-    """Reporter for a terminal (bar with ETA), for a pipe (one line a stage), or quiet (warnings only).
-
-    ``log`` holds every line with its time, whatever is shown.
-    """
+    """Reporter for a terminal (bar with ETA), for a pipe (one line a stage), or quiet (warnings only)."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.log: list[str] = []
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -46,7 +41,6 @@ class ConsoleReporter:
     def stage(self, name: str, steps: int = 1) -> None:
         self._finish()
         self._stage = (name, time.perf_counter())
-        self._add(f"begin {name}")
         if self._progress is not None:
             self._task = self._progress.add_task(name, total=max(steps, 1))
 
@@ -55,10 +49,9 @@ class ConsoleReporter:
             self._progress.advance(self._task)
 
     def note(self, text: str) -> None:
-        self._add(text)
+        """Notes are for the log of the results, not for the screen."""
 
     def warn(self, text: str) -> None:
-        self._add(f"warning: {text}")
         self.console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
     def _finish(self) -> None:
@@ -67,16 +60,12 @@ class ConsoleReporter:
             return
         name, start = self._stage
         took = time.perf_counter() - start
-        self._add(f"end {name} after {took:.2f} s")
         if self._progress is not None and self._task is not None:
             total = self._progress.tasks[self._task].total or 1
             self._progress.update(self._task, completed=total)
         elif not self._quiet:
             self.console.print(f"{name}: {took:.1f} s", markup=False, soft_wrap=True)
         self._stage = None
-
-    def _add(self, text: str) -> None:
-        self.log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")
 
 
 def say(text: str = "") -> None:

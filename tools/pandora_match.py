@@ -8,16 +8,12 @@ left and right; RESULT gets the disparity in terrain3d's sign (NaN where there i
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-    os.environ[name] = "1"
 
 import numpy as np
 import pandora

@@ -8,8 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.adjust.bundle import TIES_PER_SPLINE, Adjustment, intersect, prior_sigmas, tie_weight, with_parameters
-from terrain3d.adjust.normal import joint_step, linearize, parameters_of
+from terrain3d.adjust.bundle import (
+    TIES_PER_SPLINE,
+    Adjustment,
+    intersect,
+    jitter_prior,
+    pointing_prior,
+    refine,
+    tie_weight,
+    with_parameters,
+    with_splines,
+)
+from terrain3d.adjust.normal import joint_step, linearize
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 
@@ -18,7 +28,19 @@ MIN_LINES_PER_SPLINE = 40.0
 MIN_GAIN = 0.015  # of the RMS of the ties left out
 
 
-def along_terms(adjustment: Adjustment, ties: Ties, drift: Sequence[bool]) -> int:
+def follow_jitter(adjustment: Adjustment, ties: Ties, drift: Sequence[bool]) -> Adjustment:
+    """The adjustment with splines along the track, if ties show jitter; else as it is.
+
+    drift: as the adjustment was made with.
+    """
+    count = along_terms(adjustment, ties)
+    if not count:
+        return adjustment
+    wide = pointing_prior(len(adjustment.cameras), drift, count)
+    return refine(adjustment, ties, count, jitter_prior(adjustment, count), wide)
+
+
+def along_terms(adjustment: Adjustment, ties: Ties) -> int:
     """Number of spline coefficients an image that lowers the residuals of held-out ties most; 0 where none does.
 
     One Gauss-Newton step from the finished adjustment on every other track, judged on the rest.
@@ -28,28 +50,22 @@ def along_terms(adjustment: Adjustment, ties: Ties, drift: Sequence[bool]) -> in
     test = adjustment.used & (ties.track % 2 == 1)
     per_view = np.bincount(ties.view[train], minlength=len(cameras))
     lines = 2 * min(c.rpc.line_scale for c in cameras)
-    counts = [k for k in COUNTS if k * TIES_PER_SPLINE <= per_view.min() and k * MIN_LINES_PER_SPLINE <= lines]
+    counts = [k for k in COUNTS if k * TIES_PER_SPLINE <= 2 * per_view.min() and k * MIN_LINES_PER_SPLINE <= lines]
     if not counts or test.sum() < len(cameras) * TIES_PER_SPLINE:
         return 0
     held_out = _subset(ties, test)
-    rms = {k: _rms(_fitted(cameras, ties, adjustment.points, train, k, drift), held_out) for k in (0, *counts)}
+    rms = {k: _rms(_fitted(adjustment, ties, train, k), held_out) for k in (0, *counts)}
     best = min(rms, key=lambda k: rms[k])
     return best if rms[best] < (1 - MIN_GAIN) * rms[0] else 0
 
 
-def _fitted(
-    cameras: list[Camera], ties: Ties, points: NDArray[np.float64], train: NDArray[np.bool_], k: int,
-    drift: Sequence[bool],
-) -> list[Camera]:  # fmt: skip
-    a, residual = linearize(cameras, ties, points)
-    half = parameters_of(k) // 2
-    parameters = np.zeros((len(cameras), 2, half))
-    parameters[..., :3] = [[c.correction.line, c.correction.sample] for c in cameras]
-    parameters = parameters.reshape(len(cameras), -1)
-    weight = train * tie_weight(int(train.sum()), len(cameras), k, residual[train], ties)
-    prior = prior_sigmas(len(cameras), drift, k)
-    step, _, _ = joint_step(cameras, a, residual, weight, ties, parameters, prior)
-    return [with_parameters(c, p) for c, p in zip(cameras, parameters + step, strict=True)]
+def _fitted(adjustment: Adjustment, ties: Ties, train: NDArray[np.bool_], k: int) -> list[Camera]:
+    cameras, points = list(adjustment.cameras), adjustment.points
+    residual = linearize(cameras, ties, points)[1]
+    weight = train.astype(float) * tie_weight(int(train.sum()), len(cameras), k, residual[train], ties)
+    start = with_splines(cameras, k)
+    step, _, _ = joint_step(cameras, ties, points, weight, start, jitter_prior(adjustment, k))
+    return [with_parameters(c, p) for c, p in zip(cameras, start + step, strict=True)]
 
 
 def _subset(ties: Ties, keep: NDArray[np.bool_]) -> Ties:

@@ -12,21 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.adjust.normal import joint_step, linearize, metres_per_unit, parameters_of, solve_points
+from terrain3d.adjust.normal import Prior, joint_step, linearize, metres_per_unit, parameters_of, solve_points
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera, Correction
-from terrain3d.stats import nmad
+from terrain3d.stats import NMAD_FACTOR
 
 Floats = NDArray[np.float64]
 BIAS_SIGMA_PX = 8.0
 DRIFT_SIGMA_PX = 1.5
 NO_DRIFT_SIGMA_PX = 0.01
 JITTER_SIGMA_PX = 0.3
+HELD_SIGMA_PX = 0.3
 TIE_SIGMA_PX = 0.2  # floor of the scale: no key point is better than this
 # Errors of neighbouring ties are alike (jitter, relief, the RPC's own fit), so thousands of them know no more than some
 # hundred independent ones. Without this the datum drifts along combinations that only such errors determine.
 INDEPENDENT_TIES = 200
-TIES_PER_SPLINE = 10
+TIES_PER_SPLINE = 20
 
 
 @dataclass(frozen=True)
@@ -66,57 +67,82 @@ def intersect(cameras: list[Camera], ties: Ties, start_height: float, weight: Fl
 
 
 def adjust(
-    cameras: list[Camera],
-    ties: Ties,
-    start_height: float,
-    *,
-    drift: Sequence[bool] = (),
-    along: int = 0,
-    iterations: int = 12,
+    cameras: list[Camera], ties: Ties, start_height: float, *, drift: Sequence[bool] = (), iterations: int = 12
 ) -> Adjustment:
     """Estimate corrections of all cameras from ties, robustly (Huber first, then Tukey's biweight).
 
     drift: one a camera, whether its drift is estimated; without it stays near zero. All are by default.
-    along: number of spline coefficients along the track of every image and coordinate, 0 or at least 4.
     """
-    start = [c.corrected(Correction()) for c in cameras]
-    points = intersect(start, ties, start_height)
-    cameras = start
-    parameters = np.zeros((len(cameras), parameters_of(along)))
-    weight = np.ones(len(ties.view))
-    scale, step_px = 3.0, np.inf
-    alike = _alike(len(ties.view), along * len(cameras))
-    covariance = np.eye(parameters.size)
-    prior_sigma = prior_sigmas(len(cameras), drift, along)
+    bare = [c.corrected(Correction()) for c in cameras]
+    points = intersect(bare, ties, start_height)
+    start = np.zeros((len(cameras), parameters_of(0)))
+    return _solve(bare, ties, points, start, pointing_prior(len(cameras), drift, 0), None, iterations)
+
+
+def refine(adjustment: Adjustment, ties: Ties, along: int, prior: Prior, covariance_prior: Prior) -> Adjustment:
+    """Go on from an adjustment with ``along`` spline coefficients (4 or more) an image and coordinate.
+
+    prior: holds what the splines must not move. covariance_prior: what is known without ties, for the covariance.
+    """
+    bare = [c.corrected(Correction()) for c in adjustment.cameras]
+    start = with_splines(adjustment.cameras, along)
+    return _solve(bare, ties, adjustment.points, start, prior, covariance_prior, 8)
+
+
+def with_splines(cameras: Sequence[Camera], along: int) -> Floats:
+    """Parameters (n, p) of corrections without splines, with room for their coefficients."""
+    parameters = np.zeros((len(cameras), 2, 3 + along))
+    parameters[..., :3] = [[c.correction.line, c.correction.sample] for c in cameras]
+    return parameters.reshape(len(cameras), -1)
+
+
+def _solve(
+    bare: list[Camera],
+    ties: Ties,
+    points: Floats,
+    parameters: Floats,
+    prior: Prior,
+    covariance_prior: Prior | None,
+    iterations: int,
+) -> Adjustment:
+    n = len(bare)
+    along = parameters.shape[1] // 2 - 3
+    alike = _alike(len(ties.view), along * n)
+    huber = 0 if along else 4
+    used = np.ones(len(ties.view), bool)
+    cameras = [with_parameters(c, p) for c, p in zip(bare, parameters, strict=True)]
     for turn in range(iterations):
-        a, residual = linearize(cameras, ties, points)
-        length = np.hypot(*residual.T)
-        scale = _scale(residual[weight > 0], ties)
-        weight = _robust(length / scale, redescending=turn >= 4) * alike / scale**2
-        step, points_step, covariance = joint_step(cameras, a, residual, weight, ties, parameters, prior_sigma)
-        parameters += step
+        residual = linearize(cameras, ties, points)[1]
+        scale = _scale(residual[used], ties)
+        robust = _robust(np.hypot(*residual.T) / scale, redescending=turn >= huber)
+        used = robust > 0
+        weight = robust * alike / scale**2
+        step, points_step, covariance = joint_step(cameras, ties, points, weight, parameters, prior)
+        parameters = parameters + step
         points = _moved(points, points_step)
-        cameras = [with_parameters(c, p) for c, p in zip(start, parameters, strict=True)]
+        cameras = [with_parameters(c, p) for c, p in zip(bare, parameters, strict=True)]
         step_px = float(np.abs(step).max())
-        if turn > 6 and step_px < 1e-3:
+        if turn > huber + 2 and step_px < 1e-3:
             break
-    used = weight * scale**2 / alike > 0.05
-    points = intersect(cameras, ties, start_height, weight=used.astype(float) + 1e-9)
+    if covariance_prior is not None:
+        covariance = joint_step(cameras, ties, points, weight, parameters, covariance_prior)[2]
+    used = robust > 0.05
+    points = intersect(cameras, ties, float(np.median(points[:, 2])), weight=used.astype(float) + 1e-9)
     after = linearize(cameras, ties, points)[1]
-    before_points = intersect(start, ties, start_height, weight=used.astype(float) + 1e-9)
-    before = linearize(start, ties, before_points)[1]
+    before_points = intersect(bare, ties, float(np.median(points[:, 2])), weight=used.astype(float) + 1e-9)
+    before = linearize(bare, ties, before_points)[1]
     return Adjustment(
         tuple(cameras), points, used, after[:, 0], after[:, 1],
-        _rms(before, used, ties, len(cameras)), _rms(after, used, ties, len(cameras)), covariance, along,
-        step_px < 1e-2,
+        _rms(before, used, ties, n), _rms(after, used, ties, n), covariance, along, step_px < 1e-2,
     )  # fmt: skip
 
 
 def _scale(residual: Floats, ties: Ties) -> float:
     """1-sigma of a tie in either coordinate, px, from residuals that lack what the ground points took of them."""
     freedom = np.sqrt(2 * len(ties.view) / max(2 * len(ties.view) - 3 * ties.n_tracks, 1))
-    both = residual.ravel()
-    return max(float(freedom) * nmad(np.concatenate([both, -both])), TIE_SIGMA_PX)
+    size = np.abs(residual).ravel()
+    within = size[size <= 3 * NMAD_FACTOR * np.median(size)]  # some coordinates have no residual: RMS, not NMAD
+    return max(float(freedom * np.sqrt((within**2).mean())), TIE_SIGMA_PX)
 
 
 def _alike(n: int, splines: int) -> float:
@@ -129,13 +155,20 @@ def tie_weight(n: int, n_views: int, along: int, residual: Floats, ties: Ties) -
     return _alike(n, along * n_views) / _scale(residual, ties) ** 2
 
 
-def prior_sigmas(n: int, drift: Sequence[bool], along: int) -> Floats:
-    """Prior sigma (n, p) of the parameters, px."""
-    half = np.array([BIAS_SIGMA_PX, DRIFT_SIGMA_PX, DRIFT_SIGMA_PX, *[JITTER_SIGMA_PX] * along])
-    sigma = np.tile(half, (n, 2))
+def pointing_prior(n: int, drift: Sequence[bool], along: int) -> Prior:
+    """What is known of the pointing of ``n`` images without ties."""
+    sigma = np.tile([BIAS_SIGMA_PX, DRIFT_SIGMA_PX, DRIFT_SIGMA_PX, *[JITTER_SIGMA_PX] * along], (n, 2))
     held = np.flatnonzero(~np.array(drift, bool))
     sigma[held[:, None], [1, 2, 4 + along, 5 + along]] = NO_DRIFT_SIGMA_PX
-    return sigma
+    return Prior.of(np.zeros_like(sigma), sigma, along)
+
+
+def jitter_prior(adjustment: Adjustment, along: int) -> Prior:
+    """Bias and drift stay about where an adjustment has them, for the many weak ties that splines need would else move
+    the datum along combinations that only the errors of the ties determine."""
+    mean = with_splines(adjustment.cameras, along)
+    sigma = np.tile([HELD_SIGMA_PX] * 3 + [JITTER_SIGMA_PX] * along, (len(mean), 2))
+    return Prior.of(mean, sigma, along)
 
 
 def _rms(residual: Floats, used: NDArray[np.bool_], ties: Ties, n: int) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry import Polygon
 
+from terrain3d.adjust.along import follow_jitter
 from terrain3d.adjust.bundle import Adjustment, adjust
 from terrain3d.adjust.keypoints import Keypoints, find_keypoints
 from terrain3d.adjust.spread import grid_share, inside, reach
@@ -69,7 +70,10 @@ def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> N
     near = (max(low - REFINED_MARGIN_M, limits[0]), min(high + REFINED_MARGIN_M, limits[1]))
     refined = _solve(rough.views, keypoints, crs, near, REFINED_POINTING_PX)
     network = refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough
-    return replace(network, warnings=_judge(network))
+    warnings = _judge(network)
+    followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
+    corrected = [v.with_camera(c) for v, c in zip(views, followed.cameras, strict=True)]
+    return replace(network, views=corrected, adjustment=followed, warnings=warnings)
 
 
 def _solve(

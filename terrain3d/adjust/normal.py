@@ -5,15 +5,41 @@ Ground points are eliminated by the Schur complement (Triggs et al. 2000); matri
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import bsr_array, csr_array
 
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera, along_basis
+from terrain3d.camera.rpc import project
 
 Floats = NDArray[np.float64]
 _METRES_PER_DEG = 111_320.0
+_SPLINE_MEAN_SIGMA_PX = 1e-3
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of the parameters without ties: mean (n, p), px, and precision (n p, n p), 1 / px^2."""
+
+    mean: Floats
+    precision: Floats
+
+    @classmethod
+    def of(cls, mean: Floats, sigma: Floats, along: int) -> Prior:
+        """Independent parameters of prior ``sigma`` (n, p). Splines with neither a constant nor a linear part, which
+        bias and drift are for."""
+        precision = np.diag(1 / sigma.ravel() ** 2)
+        if along:
+            index = np.arange(along) - (along - 1) / 2  # coefficients that grow linearly make a linear spline
+            modes = np.stack([np.ones(along), index])
+            modes /= np.linalg.norm(modes, axis=1)[:, None]
+            stiff = modes.T @ modes / _SPLINE_MEAN_SIGMA_PX**2
+            for first in range(3, sigma.size, 3 + along):
+                precision[first : first + along, first : first + along] += stiff
+        return cls(mean, precision)
 
 
 def parameters_of(along: int) -> int:
@@ -55,23 +81,21 @@ def solve_points(a: Floats, residual: Floats, weight: Floats, ties: Ties) -> Flo
 
 def joint_step(
     cameras: list[Camera],
-    a: Floats,
-    residual: Floats,
-    weight: Floats,
     ties: Ties,
+    points: Floats,
+    weight: Floats,
     parameters: Floats,
-    prior_sigma: Floats,
+    prior: Prior,
 ) -> tuple[Floats, Floats, Floats]:
     """One Gauss-Newton step of the corrections (n, p) and points (T, 3), and the covariance of the corrections (n p,
-    n p). parameters: (n, p) as they are; prior_sigma: (n, p), of their distance from zero."""
+    n p). parameters: (n, p) as they are. weight: (N,) 1 / px^2."""
+    a, residual = linearize(cameras, ties, points)
     n, p = parameters.shape
     m, half = len(ties.view), p // 2
     design = np.empty((m, half))
     for i, camera in enumerate(cameras):
         mine = ties.view == i
-        line = ties.line[mine] - camera.correction.line[0]  # about where the RPC has it
-        sample = ties.sample[mine] - camera.correction.sample[0]
-        design[mine] = basis(camera, line, sample, half - 3)
+        design[mine] = basis(camera, *project(camera.rpc, *points[ties.track[mine]].T), half - 3)
     root = np.sqrt(weight)
     rows = np.repeat(np.arange(2 * m), half)
     columns = ((ties.view[:, None] * p + np.array([0, half])).ravel()[:, None] + np.arange(half)).ravel()
@@ -88,9 +112,8 @@ def joint_step(
     inverted = bsr_array((inverse, blocks[:-1], blocks), shape=(3 * ties.n_tracks, 3 * ties.n_tracks)).tocsr()
     cross = (b.T @ c).tocsr()
     solved = inverted @ cross
-    prior = 1 / prior_sigma.ravel() ** 2
-    normal = (c.T @ c - cross.T @ solved).toarray() + np.diag(prior)
-    rhs = c.T @ r - solved.T @ right.ravel() - prior * parameters.ravel()
+    normal = (c.T @ c - cross.T @ solved).toarray() + prior.precision
+    rhs = c.T @ r - solved.T @ right.ravel() - prior.precision @ (parameters - prior.mean).ravel()
     covariance = np.linalg.inv(normal)
     step = covariance @ rhs
     points_step = inverted @ (right.ravel() - cross @ step)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
-
-T = TypeVar("T")
+import time
+from datetime import UTC, datetime
+from typing import Protocol
 
 
 class Reporter(Protocol):
@@ -40,8 +39,43 @@ class Silent:
         pass
 
 
-def stepped(items: Iterable[T], reporter: Reporter) -> Iterator[T]:
-    """The items, with a step reported after each."""
-    for item in items:
-        yield item
-        reporter.step()
+class Recorder:
+    """Reporter that passes everything on and keeps what the results need: time by stage, warnings, and the log."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+        self._open: tuple[str, float, float] | None = None
+        self.seconds: dict[str, tuple[float, float]] = {}
+        self.warnings: list[str] = []
+        self.log: list[str] = []
+
+    def stage(self, name: str, steps: int = 1) -> None:
+        self.close()
+        self._open = (name, time.perf_counter(), time.process_time())
+        self._write(f"begin {name}")
+        self._inner.stage(name, steps)
+
+    def close(self) -> None:
+        """End the last stage."""
+        if self._open is not None:
+            name, wall, cpu = self._open
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            before = self.seconds.get(name, (0.0, 0.0))
+            self.seconds[name] = (before[0] + wall, before[1] + cpu)
+            self._write(f"end {name}: {wall:.2f} s, {cpu:.2f} CPU s")
+        self._open = None
+
+    def step(self) -> None:
+        self._inner.step()
+
+    def note(self, text: str) -> None:
+        self._write(text)
+        self._inner.note(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._write(f"warning: {text}")
+        self._inner.warn(text)
+
+    def _write(self, text: str) -> None:
+        self.log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")

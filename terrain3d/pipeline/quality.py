@@ -58,6 +58,8 @@ def _images(result: RunResult) -> list[dict[str, Any]]:
                 "rms_after_px": adjusted.rms_after_px[i],
                 "correction_line_px": list(adjusted.cameras[i].correction.line),
                 "correction_sample_px": list(adjusted.cameras[i].correction.sample),
+                "along_track_line_px": list(adjusted.cameras[i].correction.line_along),
+                "along_track_sample_px": list(adjusted.cameras[i].correction.sample_along),
             }
         )
     return out
@@ -104,12 +106,15 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
 def _cells(result: RunResult) -> dict[str, Any]:
     s = result.surfaces
     total = s.mask.values.size
-    sigma = s.dsm_sigma.values[s.mask.values == MaskCode.MEASURED]
+    measured = s.mask.values == MaskCode.MEASURED
+    sigma = s.dsm_sigma.values[measured]
+    by_pairs = np.bincount(s.pairs.values[measured]) / max(int(measured.sum()), 1)
     return {
         "resolution_m": s.dsm.grid.resolution,
         "width": s.dsm.grid.width,
         "height": s.dsm.grid.height,
         **{f"{c.name.lower()}_share": float(np.count_nonzero(s.mask.values == c)) / total for c in MaskCode},
+        "measured_share_by_pairs": {str(n): float(share) for n, share in enumerate(by_pairs) if share > 0},
         "median_sigma_m": float(np.median(sigma)) if sigma.size else None,
         "height_min_m": _extreme(s.dsm.values, np.nanmin),
         "height_max_m": _extreme(s.dsm.values, np.nanmax),

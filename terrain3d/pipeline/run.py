@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,12 +16,12 @@ from terrain3d.adjust.network import build_network
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
-from terrain3d.io.atomic import output_error
+from terrain3d.io.atomic import output_error, write_text
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.products import write_products
-from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces, register
@@ -33,45 +32,12 @@ from terrain3d.stereo.pairs import choose_pairs
 RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
-class _Timed:
-    """Reporter that passes everything on and keeps the seconds of each stage and the warnings."""
-
-    def __init__(self, inner: Reporter) -> None:
-        self._inner = inner
-        self._open: tuple[str, float, float] | None = None
-        self.seconds: dict[str, tuple[float, float]] = {}
-        self.warnings: list[str] = []
-
-    def stage(self, name: str, steps: int = 1) -> None:
-        self.close()
-        self._open = (name, time.perf_counter(), time.process_time())
-        self._inner.stage(name, steps)
-
-    def close(self) -> None:
-        """End the last stage."""
-        if self._open is not None:
-            name, wall, cpu = self._open
-            before = self.seconds.get(name, (0.0, 0.0))
-            self.seconds[name] = (before[0] + time.perf_counter() - wall, before[1] + time.process_time() - cpu)
-        self._open = None
-
-    def step(self) -> None:
-        self._inner.step()
-
-    def note(self, text: str) -> None:
-        self._inner.note(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-        self._inner.warn(text)
-
-
 def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | None = None) -> RunResult:
     """Run a scene and write all products to ``out``. Raises Terrain3dError; then ``out`` is as it was before."""
     workers = workers or os.cpu_count() or 1
     cv2.setNumThreads(1)  # the program's own threads fill the machine
-    timed = _Timed(reporter)
-    timed.stage("inputs")
+    recorder = Recorder(reporter)
+    recorder.stage("inputs")
     views = load_views(scene)
     limits = height_limits(views)
     lidar = load_lidar(scene, views, mean_height(views))
@@ -79,11 +45,12 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     reference = output_reference(scene.config.output, views, height, scene.folder)
     check_overlap(views, limits)
     with _work_folder(out) as folder:
-        result, spool = _compute(scene, views, lidar, reference, folder, workers, timed)
-        timed.stage("writing", 12)
-        result = replace(result, seconds=dict(timed.seconds))
-        write_products(result, spool, out, timed)
-        timed.close()
+        result, spool = _compute(scene, views, lidar, reference, folder, workers, recorder)
+        recorder.stage("writing", 12)
+        result = replace(result, seconds=dict(recorder.seconds))
+        write_products(result, spool, out, recorder)
+        recorder.close()
+        write_text(out / "run.log", "\n".join(recorder.log) + "\n")
     return result
 
 
@@ -94,30 +61,30 @@ def _compute(
     reference: Reference,
     folder: Path,
     workers: int,
-    timed: _Timed,
+    recorder: Recorder,
 ) -> tuple[RunResult, Spool]:
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
-    timed.stage("tie points and adjustment")
+    recorder.stage("tie points and adjustment")
     network = build_network(views, crs, height_limits(views))
     for note in network.warnings:
-        timed.warn(note)
+        recorder.warn(note)
     middle = sum(network.heights) / 2
     decided = choose_pairs(network.views, crs, middle)
     chosen = [p for p in decided if p.chosen]
-    surface = coarse_pass(network.views, chosen, inside, network.heights, workers, timed)
-    spool = match_scene(network.views, chosen, inside, surface, folder, workers, timed)
+    surface = coarse_pass(network.views, chosen, inside, network.heights, workers, recorder)
+    spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
     grid = Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle))
-    registration = None if lidar is None else register(spool, grid, lidar.returns, workers, timed)
+    registration = None if lidar is None else register(spool, grid, lidar.returns, workers, recorder)
     for note in () if registration is None else registration.notes:
-        timed.warn(note)
+        recorder.warn(note)
     final = network.views
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None else lidar.returns
-    surfaces = make_surfaces(spool, grid, final, registration, returns, workers, timed)
+    surfaces = make_surfaces(spool, grid, final, registration, returns, workers, recorder)
     return RunResult(
-        scene, reference, final, network, decided, lidar, registration, surfaces, spool.count, tuple(timed.warnings)
+        scene, reference, final, network, decided, lidar, registration, surfaces, spool.count, tuple(recorder.warnings)
     ), spool
 
 

@@ -108,14 +108,14 @@ def make_surfaces(
     terrain: Dtm = make_dtm(dsm, dsm_sigma, measured=measured, ground_returns=returns)
     dtm = Raster(np.fmin(terrain.height.values, dsm.values), grid)
     chm = canopy_height(dsm, dtm)
-    return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), model.pairs)
+    return Surfaces(dsm, dsm_sigma, dtm, terrain.sigma, chm, picture, _mask(dsm, filled, wet), pairs)
 
 
 def _trimmed(height: Raster, sigma: Raster, pairs: Raster) -> tuple[Raster, Raster, Raster]:
     """The rasters on the part of their grid that has heights, sigma and pairs only where there is one."""
     known = np.isfinite(height.values)
     if not known.any():
-        raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud, snow or water")
+        raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud or snow")
     rows, columns = (np.flatnonzero(known.any(axis=k)) for k in (1, 0))
     part = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     grid = height.grid.window(int(rows[0]), int(columns[0]), *known[part].shape)

@@ -36,7 +36,8 @@ def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
     """
     start = smooth_between_edges(disparity)
     d = start.copy()
-    step, _ = _increment(left, *warp_row(right, d), WINDOW)
+    warped, slope = warp_row(right, d)
+    step, _ = _increment(left, warped, slope, WINDOW)
     d = _moved(d, step, start)
     smooth = _without_edges(d)
     warped, slope = warp_row(right, d)

@@ -121,7 +121,7 @@ def _filled_sigma(sigma: Singles, z: Singles, known: Bools, fill: Bools, ring: B
 
 
 def roughness(z: Singles, resolution: float, size: int = 5, limit: float = 2.0) -> Singles:
-    """Standard deviation of the heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
+    """Standard deviation of heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
     ok = np.isfinite(z).astype(np.float32)
     base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
     v = np.where(ok > 0, z - base, np.float32(0))

@@ -1,0 +1,66 @@
+"""What the covariance of the corrections means for heights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.adjust.bundle import Adjustment
+from terrain3d.adjust.normal import basis, metres_per_unit
+from terrain3d.camera.rpc import project
+from terrain3d.crs import from_lonlat, to_lonlat
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeightSigma:
+    """1-sigma of triangulated heights from the corrections alone, metres, (N,).
+
+    total: with what a free network does not know, the height and tilt of the whole model. relative: without the plane
+    through the heights of all views together, which registration to lidar takes out: between pairs, and bends.
+    """
+
+    total: Floats
+    relative: Floats
+
+
+def height_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: Any, y: Any, height: Any) -> HeightSigma:
+    """1-sigma of heights that ``views`` (two or more indices) give at places of ``crs`` and ellipsoidal heights."""
+    x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
+    here = _height_by_parameters(adjustment, views, np.column_stack([*to_lonlat(crs, x, y), height]))
+    points = adjustment.points
+    common = _height_by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
+    east, north = from_lonlat(crs, points[:, 0], points[:, 1])
+    middle = east.mean(), north.mean()
+    plane = np.linalg.pinv(_plane(east, north, middle)) @ common  # (3, n p): plane of the model by parameters
+    apart = here - _plane(x, y, middle) @ plane
+    return HeightSigma(_sigma(here, adjustment.covariance), _sigma(apart, adjustment.covariance))
+
+
+def _plane(x: Floats, y: Floats, middle: tuple[float, float]) -> Floats:
+    return np.column_stack([np.ones(len(x)), (x - middle[0]) / 1000, (y - middle[1]) / 1000])
+
+
+def _sigma(by_parameters: Floats, covariance: Floats) -> Floats:
+    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", by_parameters, covariance, by_parameters), 0))
+
+
+def _height_by_parameters(adjustment: Adjustment, views: tuple[int, ...], points: Floats) -> Floats:
+    """Change of the height that least squares intersection of ``views`` gives at ``points``, by the corrections'
+    parameters, metres per px (N, n p)."""
+    half = 3 + adjustment.along
+    a = np.concatenate(
+        [adjustment.cameras[i].jacobian(*points.T) / metres_per_unit(points)[:, None, :] for i in views], axis=1
+    )
+    up = np.linalg.pinv(a)[:, 2]  # (N, 2 views): height by line and sample of every view
+    out = np.zeros((len(points), len(adjustment.cameras), 2, half))
+    for k, i in enumerate(views):
+        camera = adjustment.cameras[i]
+        design = basis(camera, *project(camera.rpc, *points.T), adjustment.along)
+        # a larger correction moves the projection as a smaller measurement would
+        out[:, i] = -up[:, 2 * k : 2 * k + 2, None] * design[:, None, :]
+    return out.reshape(len(points), -1)
