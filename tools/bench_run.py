@@ -126,6 +126,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
+        warm_up(folder, given.scene, given.workers)
         runs = [benchmark(folder, given.scene, mp, given.workers) for mp in sorted(given.megapixels)]
     growth(runs)
 
@@ -135,14 +136,17 @@ def benchmark(folder: Path, kind: str, megapixels: float, workers: int) -> Run:
     scene = here / "scene.yaml"
     if not scene.exists():
         make_scene(here, kind, megapixels)
-    # a small run first, so that nothing is compiled in the one that counts
-    warm = folder / f"{kind}_warm" / "scene.yaml"
-    if not warm.exists():
-        make_scene(warm.parent, kind, 0.36)
-        child(warm, warm.parent / "out", workers)
     run = child(scene, here / "out", workers)
     table(run, workers)
     return run
+
+
+def warm_up(folder: Path, kind: str, workers: int) -> None:
+    """A small run, so that nothing is compiled in those that count."""
+    here = folder / f"{kind}_warm"
+    if not (here / "scene.yaml").exists():
+        make_scene(here, kind, 0.2)
+    child(here / "scene.yaml", here / "out", workers)
 
 
 def make_scene(folder: Path, kind: str, megapixels: float) -> None:

@@ -113,10 +113,10 @@ def _solve(
     cameras = [with_parameters(c, p) for c, p in zip(bare, parameters, strict=True)]
     for turn in range(iterations):
         residual = linearize(cameras, ties, points)[1]
-        scale = _scale(residual[used], ties)
-        robust = _robust(np.hypot(*residual.T) / scale, redescending=turn >= huber)
+        scale = _scale(residual[used])
+        robust = _robust(np.hypot(*residual.T) / max(2**0.5 * scale, TIE_SIGMA_PX), redescending=turn >= huber)
         used = robust > 0
-        weight = robust * alike / scale**2
+        weight = robust * alike / _tie_sigma(scale, ties) ** 2
         step, points_step, covariance = joint_step(cameras, ties, points, weight, parameters, prior)
         parameters = parameters + step
         points = _moved(points, points_step)
@@ -137,12 +137,18 @@ def _solve(
     )  # fmt: skip
 
 
-def _scale(residual: Floats, ties: Ties) -> float:
-    """1-sigma of a tie in either coordinate, px, from residuals that lack what the ground points took of them."""
+def _scale(residual: Floats) -> float:
+    """RMS of a coordinate, px, of residuals (N, 2) without gross errors. From their lengths: with two views the rays
+    take up all of what lies along the epipolar line, so single coordinates may have no residual at all."""
+    length = np.hypot(*residual.T)
+    within = length[length <= 3 * NMAD_FACTOR * np.median(length)]
+    return float(np.sqrt((within**2).mean() / 2))
+
+
+def _tie_sigma(scale: float, ties: Ties) -> float:
+    """1-sigma of a tie in either coordinate, px, from the RMS of residuals, which lack what the points took of them."""
     freedom = np.sqrt(2 * len(ties.view) / max(2 * len(ties.view) - 3 * ties.n_tracks, 1))
-    size = np.abs(residual).ravel()
-    within = size[size <= 3 * NMAD_FACTOR * np.median(size)]  # some coordinates have no residual: RMS, not NMAD
-    return max(float(freedom * np.sqrt((within**2).mean())), TIE_SIGMA_PX)
+    return max(float(freedom) * scale, TIE_SIGMA_PX)
 
 
 def _alike(n: int, splines: int) -> float:
@@ -152,7 +158,7 @@ def _alike(n: int, splines: int) -> float:
 
 def tie_weight(n: int, n_views: int, along: int, residual: Floats, ties: Ties) -> float:
     """Weight of a tie among ``n``, 1 / px^2; ``residual``: of those that are used."""
-    return _alike(n, along * n_views) / _scale(residual, ties) ** 2
+    return _alike(n, along * n_views) / _tie_sigma(_scale(residual), ties) ** 2
 
 
 def pointing_prior(n: int, drift: Sequence[bool], along: int) -> Prior:
@@ -189,7 +195,7 @@ def with_parameters(camera: Camera, p: Floats) -> Camera:
 def _robust(t: Floats, *, redescending: bool) -> Floats:
     """Weights of lengths in units of the scale."""
     if redescending:
-        return np.where(t < 5.0, (1 - (t / 5.0) ** 2) ** 2, 0.0)
+        return np.where(t < 4.7, (1 - (t / 4.7) ** 2) ** 2, 0.0)
     return np.minimum(1.0, 2.0 / np.maximum(t, 1e-9))
 
 

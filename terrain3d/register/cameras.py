@@ -33,4 +33,4 @@ def move_camera(view: View, registration: Registration, crs: str, heights: tuple
     if along:
         basis = np.hstack([basis, along_basis(u, along)])
     a, b = (np.linalg.lstsq(basis, observed, rcond=None)[0] for observed in (line - rpc_line, sample - rpc_sample))
-    return view.with_camera(bare.corrected(Correction.of(a, b)))
+    return view.with_camera(bare.corrected(Correction.of(np.asarray(a, float), np.asarray(b, float))))

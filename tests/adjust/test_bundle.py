@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from terrain3d.adjust.along import along_terms, follow_jitter
 from terrain3d.adjust.bundle import BIAS_SIGMA_PX, DRIFT_SIGMA_PX, Adjustment, adjust, intersect
+from terrain3d.adjust.sigma import height_sigma
 from terrain3d.adjust.ties import Ties
-from terrain3d.camera.adjusted import Camera
-from terrain3d.crs import from_lonlat
+from terrain3d.camera.adjusted import Camera, Correction
+from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.raster import Grid
 from terrain3d.simulate.sensor import Pointing, PushbroomCamera, View, camera_over, draw_pointing, fit_rpc
 from terrain3d.simulate.world import CENTRE, REFERENCE
@@ -170,7 +172,7 @@ def test_adjust__covariance_shrinks_where_ties_tell() -> None:
     # of the biases: some combination every tie tells of, and one that none does, which is where the model lies
     biases = np.ix_(range(0, 18, 3), range(0, 18, 3))
     sigma = [np.sqrt(np.linalg.eigvalsh(c[biases])) for c in (few, many)]
-    assert sigma[1][0] < 0.6 * sigma[0][0] < 0.1
+    assert sigma[1][0] < 0.7 * sigma[0][0] < 0.1
     assert sigma[1][-1] > 0.95 * BIAS_SIGMA_PX
 
 
@@ -180,3 +182,83 @@ def test_adjust__starts_anew_from_corrected_cameras() -> None:
     once = adjust([v.delivered for v in views], ties, 540.0)
     twice = adjust(list(once.cameras), ties, 540.0)
     np.testing.assert_allclose(corrections(twice), corrections(once), atol=1e-9)
+
+
+def shaken(ties: Ties, amplitude_px: float, period: float) -> Ties:
+    """Ties in images whose lines swing, each image with phases of its own."""
+    phase = np.random.default_rng(8).uniform(0, 6, (ties.view.max() + 1, 2))[ties.view]
+    swing = amplitude_px * np.sin(2 * np.pi * ties.line[:, None] / period + phase)
+    return replace(ties, line=ties.line + swing[:, 0], sample=ties.sample + swing[:, 1])
+
+
+def disagreement_shaken(views: list[Shot], cameras: tuple[Camera, ...], amplitude_px: float, period: float) -> float:
+    ties = shaken(observe(views, ground(400, 99)), amplitude_px, period)
+    points = intersect(list(cameras), ties, 540.0)
+    seen = np.array([cameras[i].project(*points[t]) for i, t in zip(ties.view, ties.track, strict=True)])
+    return float(np.sqrt(((seen - np.column_stack([ties.line, ties.sample])) ** 2).mean()))
+
+
+@pytest.mark.parametrize(("along", "period"), [(THREE, 700.0), ((10.0, -8.0), 700.0), (THREE, 400.0)])
+def test_jitter__is_taken_out_and_the_datum_stays(along: tuple[float, ...], period: float) -> None:
+    views = shots(along, 4)
+    ties = shaken(observe(views, ground(700, 4), 0.2), 0.3, period)
+    before = adjust([v.delivered for v in views], ties, 540.0)
+    after = follow_jitter(before, ties, [True] * len(views))
+    assert after.along >= 6 and after.converged
+    rough, fine = (disagreement_shaken(views, a.cameras, 0.3, period) for a in (before, after))
+    assert fine < 0.5 * rough and fine < 0.08
+    assert max(after.rms_after_px) < min(before.rms_after_px)
+    moved = after.points[:, 2] - before.points[:, 2]
+    assert abs(np.median(moved)) < 0.05  # metres
+    assert after.covariance.shape[0] == len(views) * 2 * (3 + after.along)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_jitter__is_not_seen_in_noise(seed: int) -> None:
+    views = shots(THREE, seed)
+    ties = observe(views, ground(600, seed), 0.25, seed)
+    found = adjust([v.delivered for v in views], ties, 540.0)
+    assert along_terms(found, ties) == 0
+    assert follow_jitter(found, ties, [True] * 3) is found
+
+
+def test_jitter__needs_ties_enough() -> None:
+    views = shots(THREE, 4)
+    ties = shaken(observe(views, ground(40, 4), 0.2), 0.3, 700.0)
+    assert along_terms(adjust([v.delivered for v in views], ties, 540.0), ties) == 0
+
+
+def test_adjust__drift_is_held_where_told() -> None:
+    views = shots(THREE, 3)
+    found = adjust([v.delivered for v in views], observe(views, ground(100, 3)), 540.0, drift=[True, False, True])
+    size = np.abs(corrections(found))[..., 1:].max(axis=(1, 2))
+    assert size[1] < 0.01 < 0.05 < min(size[0], size[2])
+
+
+def test_height_sigma__agrees_with_trials() -> None:
+    """Pointing errors drawn from the priors, ties with noise: errors of heights and of heights against the model's
+    plane have the stated sigma."""
+    exact = [Camera(fit_rpc(s.exact, NO_ERROR, CRS, (500.0, 600.0))) for s in shots(THREE, 1)]
+    rng, points, places = np.random.default_rng(0), ground(60, 5), ground(30, 9)
+    plane = lambda p: np.column_stack([np.ones(len(p)), p[:, 0] - X, p[:, 1] - Y])  # noqa: E731
+    total, relative, stated = [], [], []
+    for _ in range(60):
+        true = [c.corrected(Correction.of(*rng.normal(0, [8.0, 1.5, 1.5], (2, 3)))) for c in exact]
+        seen = [np.array(c.project(*to_lonlat(CRS, *points[:, :2].T), points[:, 2])) for c in true]
+        noisy = np.concatenate(seen, axis=1) + rng.normal(0, 0.3, (2, 180))
+        ties = Ties(np.repeat(np.arange(3), 60), np.tile(np.arange(60), 3), *noisy)
+        found = adjust(exact, ties, 540.0, iterations=8)
+        model = intersect(list(found.cameras), replace(ties, line=np.concatenate(seen, axis=1)[0],
+                          sample=np.concatenate(seen, axis=1)[1]), 540.0)[:, 2] - points[:, 2]  # fmt: skip
+        common = np.linalg.lstsq(plane(points), model, rcond=None)[0]
+        two = [np.array(c.project(*to_lonlat(CRS, *places[:, :2].T), places[:, 2])) for c in true[:2]]
+        pair = Ties(np.repeat([0, 1], 30), np.tile(np.arange(30), 2), *np.concatenate(two, axis=1))
+        error = intersect(list(found.cameras[:2]), pair, 540.0)[:, 2] - places[:, 2]
+        total.append(error)
+        relative.append(error - plane(places) @ common)
+        sigma = height_sigma(found, (0, 1), CRS, *places.T)
+        stated.append((np.median(sigma.total), np.median(sigma.relative)))
+    for errors, sigma in zip((total, relative), np.median(stated, axis=0), strict=True):
+        assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(sigma, rel=0.2)
+    # all views together are the model, so only bends are left of them
+    assert np.median(height_sigma(found, (0, 1, 2), CRS, *places.T).relative) < 0.03
