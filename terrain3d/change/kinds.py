@@ -3,7 +3,8 @@
 The object is looked at in the epoch in which it stands: after a rise, before a fall.
 
 1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a
-   step of at least 1.5 m within 2.5 m), and its surface is smooth, as roofs are: risen ``new_building``, fallen
+   step of at least 1.5 m within 2.5 m), and its surface is smooth, as roofs are, more clearly than it is rough as
+   crowns are: risen ``new_building``, fallen
    ``demolished_building``.
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
    being a building: fallen ``felling``, risen ``vegetation_growth``.
@@ -179,10 +180,12 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     stands = (seen.step_share - STEP_SHARE) / (1 - STEP_SHARE)
     smooth = 1 - seen.texture / smooth_limit if np.isfinite(seen.texture) else 0.0
     compact = (seen.solidity - SOLIDITY) / (1 - SOLIDITY)
-    if min(stands, smooth, compact) >= 0:
+    building = min(stands, smooth, compact)
+    crowns = 1 - SMOOTHEST_VEGETATION - smooth  # how clearly a tall object has the texture of crowns
+    tall = seen.above_ground > HIGH_VEGETATION and crowns > 0
+    if building >= 0 and not (tall and crowns > building):
         kind = Kind.NEW_BUILDING if sign > 0 else Kind.DEMOLISHED_BUILDING
-        return Verdict(kind, _margin(min(stands, smooth, compact)))
-    tall = seen.above_ground > HIGH_VEGETATION and smooth < 1 - SMOOTHEST_VEGETATION
+        return Verdict(kind, _margin(building))
     if tall or smooth < 0:
         kind = Kind.VEGETATION_GROWTH if sign > 0 else Kind.FELLING
         return Verdict(kind, _margin(max(-smooth, 0.5 if tall else 0.0)))
