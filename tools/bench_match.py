@@ -37,6 +37,7 @@ from terrain3d.stereo.sgm import SgmBuffers, match_census
 
 Singles = NDArray[np.float32]
 PATHS = 8
+CONFIDENT = "  + confidence: as match_tile"
 PEER = Path(__file__).with_name("pandora_match.py")
 
 
@@ -118,11 +119,12 @@ def compare(size: int, disparities: int, noise: float, repeats: int, seed: int, 
     scored("terrain3d census + SGM", trusted)
 
     def polished() -> None:
-        scored("  + left-right, speckle, sub-pixel", refine(left, right, once()).disparity)
-
-    def once() -> Singles:
         found = matched()
-        return dense._trusted(found.integer, found.disparity, left, right)
+        trusted = dense._trusted(found.integer, found.disparity, left, right)
+        disparity = refine(left, right, trusted).disparity
+        scored("  + left-right, speckle, sub-pixel", disparity)
+        confidence = (found.second.astype(np.float32) - found.best) / dense.DISTINCT_BITS
+        scored(CONFIDENT, np.where(confidence > dense.MIN_CONFIDENCE, disparity, np.float32(np.nan)))
 
     bytes_left, bytes_right = to_bytes(left, right)
     padded = [cv2.copyMakeBorder(b, 0, 0, disparities, 0, cv2.BORDER_REFLECT_101) for b in (bytes_left, bytes_right)]
@@ -152,6 +154,7 @@ def compare(size: int, disparities: int, noise: float, repeats: int, seed: int, 
             work()
             seconds[k] = min(seconds[k], time.process_time() - start)
     rows = [Row(n, p, s, errors.get(n)) for (n, p, _), s in zip(tasks, seconds, strict=True)]
+    rows.insert(3, Row(CONFIDENT, PATHS, rows[2].seconds, errors[CONFIDENT]))
     if pandora is not None:
         disparity, spent, version = peer(pandora, left, right, disparities)
         scored("pandora", disparity)

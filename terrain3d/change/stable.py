@@ -12,6 +12,7 @@ from terrain3d.change.filters import Array, box_mean
 from terrain3d.stats import NMAD_FACTOR, nmad
 
 BLOCK = 50.0  # metres
+LEAST_FACTOR = 0.5  # of a nominal sigma that the scene's own differences may reduce it to
 CLASSES = 12  # of roughness, for calibration
 LEAST_IN_CLASS = 200
 Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this many sigma
@@ -129,8 +130,8 @@ def correlation_area(lags: tuple[float, ...], gamma: tuple[float, ...], resoluti
 def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
     """Sigma scaled so that the normalized difference has unit spread, class by class of roughness.
 
-    Nominal sigmas are too small where matching is hard: on crowns and at edges. The factor of each class is at least
-    1, and interpolated between the classes.
+    Nominal sigmas are too small where matching is hard and nothing says so, and too large where both epochs err alike
+    (the gaps of one wood). The factor of each class is at least LEAST_FACTOR, and interpolated between the classes.
     """
     usable = np.isfinite(difference) & np.isfinite(sigma) & np.isfinite(rough)
     n = int(np.count_nonzero(usable))
@@ -149,7 +150,7 @@ def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
             continue
         z = d[members] / s[members]
         centres.append(float(np.sqrt(edges[k] * edges[k + 1])))
-        factors.append(max(1.0, _half_spread(z)))
+        factors.append(max(LEAST_FACTOR, _half_spread(z)))
     if not centres:
         return sigma
     factor = np.interp(np.maximum(rough, 1e-3), centres, factors).astype(np.float32)

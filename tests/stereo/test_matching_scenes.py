@@ -80,7 +80,9 @@ def matched(pair: Any, left: Singles, right: Singles) -> Result:
     p1, p2 = dense._penalties(left)
     found = match_census(census(left), census(right), DISPARITIES, p1=p1, p2=p2)
     polished = refine(left, right, dense._trusted(found.integer, found.disparity, left, right))
-    return Result(pair, polished.disparity, polished.sigma_px)
+    confidence = (found.second.astype(np.float32) - found.best) / dense.DISTINCT_BITS
+    sure = confidence > dense.MIN_CONFIDENCE
+    return Result(pair, np.where(sure, polished.disparity, np.float32(np.nan)), polished.sigma_px)
 
 
 def ground(rng: np.random.Generator, low: float = 14.0, high: float = 26.0) -> Singles:
@@ -158,7 +160,7 @@ def test_scene__depth_edges_are_sharp_and_hidden_ground_stays_empty() -> None:
     around = np.ones((9, 9))
     edge = cv2.dilate(pair.disparity, around) - cv2.erode(pair.disparity, around) > 3
     near, away = result.score(edge), result.score(~edge)
-    assert near.complete > 0.91 and near.wrong < 0.05 and near.median < 0.06
+    assert near.complete > 0.87 and near.wrong < 0.035 and near.median < 0.06
     assert away.complete > 0.99 and away.wrong < 0.002 and away.median < 0.022
     assert result.hidden_kept() < 0.10
 
@@ -193,13 +195,13 @@ def test_scene__thin_structures() -> None:
     boxes = [b for _, b in walls] + bars
     pair = scene.render(ground(rng, 16, 22), LEVEL * (1 + texture(rng)), MARGIN, boxes, texture(rng))
     result = matched(pair, scene.expose(pair.left, rng), scene.expose(pair.right, rng, gain=2450.0, offset=130.0))
-    for width, complete, wrong in ((3, 0.55, 0.24), (4, 0.75, 0.09), (6, 0.82, 0.07)):
+    for width, complete, wrong in ((3, 0.48, 0.19), (4, 0.69, 0.06), (6, 0.78, 0.04)):
         s = result.score(tops(pair, [b for w, b in walls if w == width]))
         assert s.complete > complete and s.wrong < wrong, width
     s = result.score(tops(pair, bars))
-    assert s.complete > 0.88 and s.wrong < 0.08 and s.median < 0.09
+    assert s.complete > 0.80 and s.wrong < 0.07 and s.median < 0.09
     between = result.score(pair.disparity < 30)
-    assert between.complete > 0.92 and between.wrong < 0.03
+    assert between.complete > 0.90 and between.wrong < 0.025
 
 
 @pytest.mark.parametrize("period", [6, 9, 14])
@@ -210,14 +212,14 @@ def test_scene__repetitive_texture(period: int) -> None:
     grid = np.sign(np.sin(2 * np.pi * x / period)) * (0.6 + 0.4 * np.sign(np.sin(2 * np.pi * y / 11)))
     result, region, _ = patched(rng, LEVEL * (1 + 0.5 * grid + texture(rng, 0.04)), LEVEL * (1 + texture(rng)))
     on, off = result.score(region), result.score(~region)
-    assert on.complete > (0.80 if period == 6 else 0.99)
+    assert on.complete > (0.65 if period == 6 else 0.99)
     assert on.wrong < (0.015 if period == 6 else 0.002)  # what cannot be told apart is left out, not guessed
     assert on.median < 0.03
     assert off.complete > 0.99 and off.wrong < 0.001
 
 
 @pytest.mark.parametrize(
-    ("contrast", "complete", "wrong", "median"), [(0.04, 0.99, 0.001, 0.10), (0.02, 0.99, 0.003, 0.19)]
+    ("contrast", "complete", "wrong", "median"), [(0.04, 0.99, 0.001, 0.10), (0.02, 0.98, 0.003, 0.19)]
 )
 def test_scene__low_texture(contrast: float, complete: float, wrong: float, median: float) -> None:
     """Texture of 4 and of 2 %, which is 3 and 1.5 times the noise."""
@@ -233,7 +235,7 @@ def test_scene__texture_below_the_noise_is_mostly_right_or_left_out() -> None:
     rng = np.random.default_rng(7)
     result, region, _ = patched(rng, LEVEL * (1 + texture(rng, 0.01)), LEVEL * (1 + texture(rng)))
     on, off = result.score(region), result.score(~region)
-    assert on.complete > 0.84 and on.wrong < 0.065
+    assert on.complete > 0.76 and on.wrong < 0.06
     assert on.sigma > 5 * off.sigma
     assert off.complete > 0.99 and off.wrong < 0.001
 
@@ -283,7 +285,7 @@ def test_scene__dark() -> None:
     result, region, left = patched(rng, 0.02 * t, t)
     assert left[region].mean() < 150
     on, off = result.score(region), result.score(~region)
-    assert on.complete > 0.84 and on.wrong < 0.065
+    assert on.complete > 0.76 and on.wrong < 0.06
     assert on.sigma > 5 * off.sigma
     assert off.complete > 0.99 and off.wrong < 0.001
 

@@ -78,7 +78,7 @@ def test_open_country__both_views_see_the_same_ground(tmp_path: Path) -> None:
 def test_bench_match__prints_a_row_for_every_matcher() -> None:
     table = run("bench_match.py", "--size", "150", "--disparities", "64", "--noise", "1", "--repeats", "1")
     rows = [line for line in table.splitlines() if line.startswith(("terrain3d", "  +", "OpenCV"))]
-    assert len(rows) == 5
+    assert len(rows) == 6
     assert "two threads" in table and "pandora was not measured" in table
 
 
