@@ -27,6 +27,7 @@ from terrain3d.surface.voids import fill_voids, footprint, remove_islands, remov
 from terrain3d.surface.water import flatten_water, water_mask
 
 BLOCK_CELLS = 1024
+STRIP_ROWS = 256
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 WATER_SIGMA = 1.0  # metres, of a level that rests on its shores alone
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
@@ -129,12 +130,17 @@ def _with_registration(sigma: Raster, dsm: Raster, registration: Registration | 
     if registration is None or not registration.applied:
         return sigma
     x, y = sigma.grid.centres()
-    vertical = registration.sigma_at(x[None, :], y[:, None])
-    south, east = np.gradient(dsm.values, sigma.grid.resolution)
-    slopes = np.clip(np.stack([east, -south]), -STEEPEST, STEEPEST)
-    sideways = np.einsum("irc,ij,jrc->rc", slopes, registration.covariance[:2, :2], slopes)
-    total = np.sqrt(sigma.values**2 + vertical**2 + np.nan_to_num(sideways))
-    return Raster(total.astype(np.float32), sigma.grid)
+    total = np.empty_like(sigma.values)
+    for top in range(0, sigma.grid.height, STRIP_ROWS):
+        rows = slice(top, min(top + STRIP_ROWS, sigma.grid.height))
+        first = max(top - 1, 0)  # one row more on both sides for the slopes
+        south, east = np.gradient(dsm.values[first : rows.stop + 1], sigma.grid.resolution)
+        inner = slice(top - first, top - first + rows.stop - top)
+        slopes = np.clip(np.stack([east[inner], -south[inner]]), -STEEPEST, STEEPEST)
+        sideways = np.einsum("irc,ij,jrc->rc", slopes, registration.covariance[:2, :2], slopes)
+        vertical = registration.sigma_at(x[None, :], y[rows, None])
+        total[rows] = np.sqrt(sigma.values[rows] ** 2 + vertical**2 + np.nan_to_num(sideways))
+    return Raster(total, sigma.grid)
 
 
 def _with_water(dsm: Raster, sigma: Raster, wet: np.ndarray) -> Raster:
