@@ -30,9 +30,8 @@ from llvmlite import binding
 from numpy.typing import NDArray
 from rectified_pair import Box, Pair, expose, render, smooth_field, texture
 
-from terrain3d.stereo import dense
 from terrain3d.stereo.census import census
-from terrain3d.stereo.refine import refine
+from terrain3d.stereo.match import match_images, penalties, trusted
 from terrain3d.stereo.sgm import SgmBuffers, match_census
 
 Singles = NDArray[np.float32]
@@ -106,7 +105,7 @@ def compare(size: int, disparities: int, noise: float, repeats: int, seed: int, 
 
     buffers = SgmBuffers()
     words = census(left), census(right)
-    p1, p2 = dense._penalties(left)
+    p1, p2 = penalties(left)
 
     def kernel() -> None:
         match_census(*words, disparities, p1=p1, p2=p2, buffers=buffers)
@@ -115,16 +114,10 @@ def compare(size: int, disparities: int, noise: float, repeats: int, seed: int, 
         return match_census(census(left), census(right), disparities, p1=p1, p2=p2, buffers=buffers)
 
     found = matched()
-    trusted = dense._trusted(found.integer, found.disparity, left, right)
-    scored("terrain3d census + SGM", trusted)
+    scored("terrain3d census + SGM", trusted(found.integer, found.disparity, left, right))
 
     def polished() -> None:
-        found = matched()
-        trusted = dense._trusted(found.integer, found.disparity, left, right)
-        disparity = refine(left, right, trusted).disparity
-        scored("  + left-right, speckle, sub-pixel", disparity)
-        confidence = (found.second.astype(np.float32) - found.best) / dense.DISTINCT_BITS
-        scored(CONFIDENT, np.where(confidence > dense.MIN_CONFIDENCE, disparity, np.float32(np.nan)))
+        scored(CONFIDENT, match_images(left, right, disparities, buffers).disparity)
 
     bytes_left, bytes_right = to_bytes(left, right)
     padded = [cv2.copyMakeBorder(b, 0, 0, disparities, 0, cv2.BORDER_REFLECT_101) for b in (bytes_left, bytes_right)]

@@ -176,7 +176,7 @@ def shrink(values: NDArray[Any], size: int) -> tuple[NDArray[np.float32], int]:
 
 def png(picture: Picture) -> bytes:
     """PNG file of a picture."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    done, data = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]), [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not done:
         raise ValueError(f"no PNG of an array {picture.shape}")
     return bytes(data)

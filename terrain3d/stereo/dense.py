@@ -9,23 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.image.view import View
-from terrain3d.stereo.census import census
 from terrain3d.stereo.epipolar import NODE_PX, EpipolarTile
-from terrain3d.stereo.refine import refine
+from terrain3d.stereo.match import match_images
 from terrain3d.stereo.resample import resample
-from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census, padded_disparities
+from terrain3d.stereo.sgm import SgmBuffers, padded_disparities
 from terrain3d.stereo.trend import CoarseSurface
 from terrain3d.stereo.triangulate import triangulate
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
-P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
-TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
-SPECKLE_PX = 20  # smaller islands of disparity are mismatches
-SIGMA_FLOOR_PX = 0.1
-DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
-MIN_CONFIDENCE = 0.3  # below it about half of the points are wrong
 RANGE_MARGIN_M = 8.0  # towers and pits that the coarse pass missed
 
 
@@ -59,23 +52,15 @@ def match_tile(
     flat = trend_px + np.float32(first)
     image_left = resample(left, lattice.left_image, tile.height, tile.width, reduction=reduction)
     image_right = resample(right, lattice.right_image, tile.height, tile.width, shift=flat, reduction=reduction)
-    p1, p2 = _penalties(image_left)
-    found = match_census(census(image_left), census(image_right), disparities, p1=p1, p2=p2, buffers=buffers)
-    residual = _trusted(found.integer, found.disparity, image_left, image_right)
-    if polish:
-        polished = refine(image_left, image_right, residual)
-        residual, sigma_px = polished.disparity, np.maximum(polished.sigma_px, SIGMA_FLOOR_PX)
-    else:
-        sigma_px = np.full(residual.shape, 0.3, np.float32)
-    gap = (found.second.astype(np.float32) - found.best) / DISTINCT_BITS
-    rows, columns = np.nonzero(np.isfinite(residual) & np.isfinite(sigma_px) & (gap > MIN_CONFIDENCE))
-    d = residual[rows, columns]
+    found = match_images(image_left, image_right, disparities, buffers, polish=polish)
+    rows, columns = np.nonzero(np.isfinite(found.disparity))
+    d = found.disparity[rows, columns]
     total = d + _at_columns(flat, rows, columns - d)
     xyz = triangulate(tile, lattice, total, columns, rows)
     return DensePoints(
         xyz,
-        (sigma_px[rows, columns] / frame.px_per_metre()).astype(np.float32),
-        np.clip(gap[rows, columns], 0, 1),
+        (found.sigma_px[rows, columns] / frame.px_per_metre()).astype(np.float32),
+        found.confidence[rows, columns],
         image_left[rows, columns],
         np.column_stack([columns, rows]).astype(np.int32),
     )
@@ -112,30 +97,6 @@ def _search(
     )  # fmt: skip
     extreme = float(np.abs(rise).max() + max(high, -low) + margin_m)
     return low - margin_m, high + margin_m, np.ascontiguousarray(trend), extreme
-
-
-def _penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Penalties of every pixel: high where there is little texture against the tile's median, low where much."""
-    valid = np.isfinite(image)
-    if not valid.any():
-        return np.full(image.shape, int(P1), np.uint8), np.full(image.shape, int(P2), np.uint8)
-    values = np.where(valid, image, np.float32(np.median(image[valid])))
-    mean = cv2.blur(values, (5, 5))
-    deviation = np.sqrt(np.maximum(cv2.blur((values - mean) ** 2, (5, 5)), 1e-6))
-    factor = (np.median(deviation[valid]) / deviation) ** TEXTURE_POWER
-    p1 = np.clip(np.rint(P1 * factor), 4, 9).astype(np.uint8)
-    return p1, np.clip(np.rint(P2 * factor), 12, MAX_P2).astype(np.uint8)
-
-
-def _trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
-    """Sub-pixel disparities that both images confirm, that are no speckle, and whose pixels have values."""
-    height, width = integer.shape
-    columns = np.arange(width)[None, :] - integer
-    ok = (integer >= 0) & np.isfinite(left) & (columns >= 0)
-    ok &= np.isfinite(right[np.arange(height)[:, None], np.clip(columns, 0, width - 1)])
-    work = np.where(ok, integer * 4, -4).astype(np.int16)
-    cv2.filterSpeckles(work, -4, SPECKLE_PX, 4)
-    return np.where(work >= 0, disparity, np.float32(np.nan))
 
 
 def _at_columns(values: Singles, rows: NDArray[np.int64], columns: NDArray[np.float32]) -> Floats:

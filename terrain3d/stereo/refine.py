@@ -22,10 +22,14 @@ LARGEST_MOVE_PX = 0.7
 
 @dataclass(frozen=True)
 class Refined:
-    """disparity, sigma_px: (h, w) float32; NaN where the input has none. sigma_px is the precision of the match."""
+    """disparity, sigma_px: (h, w) float32; NaN where the input has none. sigma_px is the precision of the match.
+
+    smooth: where the surface around has no edge and no hole.
+    """
 
     disparity: Singles
     sigma_px: Singles
+    smooth: NDArray[np.bool_]
 
 
 def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
@@ -47,7 +51,7 @@ def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
     d = np.where(smooth, smooth_between_edges(d, 2, 0.5), d)
     variance = np.where(smooth, far_variance, near_variance)
     d[~np.isfinite(disparity)] = np.nan
-    return Refined(d.astype(np.float32), np.sqrt(variance).astype(np.float32))
+    return Refined(d.astype(np.float32), np.sqrt(variance).astype(np.float32), smooth)
 
 
 def _moved(disparity: Singles, step: Singles, start: Singles) -> Singles:

@@ -68,14 +68,13 @@ def _cones(low: Singles, domain: NDArray[np.uint8], step: float) -> None:
 def footprint(measured: Bools) -> Bools:
     """Convex hull of the measured cells, as a mask."""
     out = np.zeros(measured.shape, np.uint8)
-    rows, columns = np.nonzero(measured)
+    rows = np.flatnonzero(measured.any(axis=1))
     if rows.size:
         # the ends of each row are enough for the hull
-        first = np.unique(rows, return_index=True)[1]
-        last = np.append(first[1:], rows.size) - 1
-        ends = np.concatenate([first, last])
-        hull = cv2.convexHull(np.stack([columns[ends], rows[ends]], 1).astype(np.int32))
-        cv2.fillConvexPoly(out, hull, 1)
+        first = measured.argmax(axis=1)[rows]
+        last = measured.shape[1] - 1 - measured[:, ::-1].argmax(axis=1)[rows]
+        ends = np.concatenate([np.stack([first, rows], 1), np.stack([last, rows], 1)])
+        cv2.fillConvexPoly(out, cv2.convexHull(ends.astype(np.int32)), 1)
     return out.astype(bool)
 
 

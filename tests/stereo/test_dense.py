@@ -10,7 +10,8 @@ import pytest
 from terrain3d.crs import Reference
 from terrain3d.simulate.world import CENTRE
 from terrain3d.stats import nmad
-from terrain3d.stereo.dense import SIGMA_FLOOR_PX, DensePoints, match_tile
+from terrain3d.stereo.dense import DensePoints, match_tile
+from terrain3d.stereo.match import SIGMA_FLOOR_PX
 from terrain3d.stereo.pairs import choose_pairs
 from terrain3d.stereo.plan import plan_matching
 from terrain3d.stereo.sgm import SgmBuffers

@@ -1,0 +1,79 @@
+"""Matching of a rectified pair of images: penalties by texture, SGM, what is trusted of it, and the sub-pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.stereo.census import census
+from terrain3d.stereo.refine import refine
+from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census
+
+Singles = NDArray[np.float32]
+
+P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
+TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
+SPECKLE_PX = 20  # smaller islands of disparity are mismatches
+SIGMA_FLOOR_PX = 0.1
+DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
+MIN_CONFIDENCE = 0.3  # below it, and not on a smooth surface, about half of the points are wrong
+UNPOLISHED_SIGMA_PX = 0.3
+
+
+@dataclass(frozen=True)
+class ImageMatch:
+    """Per left pixel, (h, w) float32: disparity (px, NaN where there is none to be trusted), its 1-sigma (px), and the
+    confidence of the match, 0 to 1."""
+
+    disparity: Singles
+    sigma_px: Singles
+    confidence: Singles
+
+
+def match_images(
+    left: Singles, right: Singles, disparities: int, buffers: SgmBuffers | None = None, *, polish: bool = True
+) -> ImageMatch:
+    """Match two rectified images (h, w; NaN for no value): left (x) <-> right (x - d), 0 <= d < disparities.
+
+    disparities: a multiple of 64. polish: refine to sub-pixel by least squares.
+    """
+    p1, p2 = penalties(left)
+    found = match_census(census(left), census(right), disparities, p1=p1, p2=p2, buffers=buffers)
+    lead = found.second.astype(np.float32) - found.best
+    confidence = np.clip(lead / DISTINCT_BITS, 0, 1).astype(np.float32)
+    sure = confidence > MIN_CONFIDENCE
+    disparity = trusted(found.integer, found.disparity, left, right)
+    sigma_px = np.full(disparity.shape, UNPOLISHED_SIGMA_PX, np.float32)
+    if polish:
+        polished = refine(left, right, disparity)
+        disparity, sigma_px = polished.disparity, np.maximum(polished.sigma_px, SIGMA_FLOOR_PX)
+        sure |= polished.smooth
+    sure &= np.isfinite(sigma_px)
+    return ImageMatch(np.where(sure, disparity, np.float32(np.nan)), sigma_px, confidence)
+
+
+def penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Penalties of every pixel: high where there is little texture against the tile's median, low where much."""
+    valid = np.isfinite(image)
+    if not valid.any():
+        return np.full(image.shape, int(P1), np.uint8), np.full(image.shape, int(P2), np.uint8)
+    values = np.where(valid, image, np.float32(np.median(image[valid])))
+    mean = cv2.blur(values, (5, 5))
+    deviation = np.sqrt(np.maximum(cv2.blur((values - mean) ** 2, (5, 5)), 1e-6))
+    factor = (np.median(deviation[valid]) / deviation) ** TEXTURE_POWER
+    p1 = np.clip(np.rint(P1 * factor), 4, 9).astype(np.uint8)
+    return p1, np.clip(np.rint(P2 * factor), 12, MAX_P2).astype(np.uint8)
+
+
+def trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
+    """Sub-pixel disparities that both images confirm, that are no speckle, and whose pixels have values."""
+    height, width = integer.shape
+    columns = np.arange(width)[None, :] - integer
+    ok = (integer >= 0) & np.isfinite(left) & (columns >= 0)
+    ok &= np.isfinite(right[np.arange(height)[:, None], np.clip(columns, 0, width - 1)])
+    work = np.where(ok, integer * 4, -4).astype(np.int16)
+    cv2.filterSpeckles(work, -4, SPECKLE_PX, 4)
+    return np.where(work >= 0, disparity, np.float32(np.nan))
