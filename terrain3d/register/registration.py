@@ -176,7 +176,8 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
     fit, problem = scene.fit(SHIFT, start)
     flat_fit, flat_problem = fit_linear(unmoved, VERTICAL), unmoved
-    constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem)
+    geolocation = _geolocation_variance(returns, fit)
+    constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem, geolocation)
     fit, problem = _held_to_pointing(scene, fit) if accepted else (flat_fit, flat_problem)
     n_used = int(fit.used.sum())
     if n_used < MIN_USED:
@@ -202,19 +203,26 @@ def _prepare(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None) -> _S
     return _Scene(dsm, object_map(dsm), returns, footprints, ((west + east) / 2, (south + north) / 2), dsm_sigma)
 
 
+def _geolocation_variance(returns: LidarReturns, fit: Fit) -> float:
+    """Variance of the place that the returns themselves give, m2: every track is off as a whole, by what its product
+    is known for, however many returns it has."""
+    sigma = horizontal_sigma(returns)
+    tracks, first = np.unique(returns.track[fit.used], return_index=True)
+    return float(1 / np.sum(sigma[fit.used][first] ** -2.0)) if len(tracks) else float("inf")
+
+
 def _judge_horizontal(
-    fit: Fit, problem: Linearization, flat_fit: Fit, flat_problem: Linearization
+    fit: Fit, problem: Linearization, flat_fit: Fit, flat_problem: Linearization, geolocation: float
 ) -> tuple[bool, bool, str]:
     """Whether dx and dy are constrained, whether they are accepted, and why."""
     n_used = int(fit.used.sum())
     if n_used < MIN_USED_HORIZONTAL:
         return False, False, f"{n_used} usable returns do not determine a horizontal shift"
-    part = fit.covariance[:2, :2]
-    sigma = float(np.sqrt(np.linalg.eigvalsh(part)[-1]))
+    sigma = float(np.sqrt(np.linalg.eigvalsh(fit.covariance[:2, :2])[-1] + geolocation))
     shift = fit.parameters[:2]
     length = float(np.hypot(*shift))
     if not sigma < MAX_HORIZONTAL_SIGMA:
-        return False, False, f"the relief under the returns determines a horizontal shift only to {sigma:.1f} m"
+        return False, False, f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m"
     if length > MAX_HORIZONTAL:
         return False, False, f"the horizontal shift found, {length:.0f} m, is beyond the search"
     moved, _ = hold_out(problem, SHIFT, fit.parameters)

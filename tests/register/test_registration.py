@@ -130,6 +130,14 @@ def test_register__model_in_place_stays() -> None:
     assert np.hypot(result.dx, result.dy) < 0.15 and abs(result.dz) < 0.04
 
 
+def test_register__badly_located_returns_do_not_shift() -> None:
+    returns = lidar(hills)
+    gedi = replace(returns, product=("GEDI_L2A",) * len(returns.product))
+    result = register_dsm(surface(hills, (6.0, 0.0, 1.0)), gedi)
+    assert (result.dx, result.dy) == (0.0, 0.0)  # each track is some ten metres off as a whole
+    assert "geolocation" in result.horizontal_reason
+
+
 def test_register__shift_fades_where_relief_is_faint() -> None:
     def faint(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return 0.12 * hills(x, y)
