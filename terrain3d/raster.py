@@ -102,6 +102,11 @@ class Raster:
         return bilinear(self.values, *self.grid.column_row(x, y))
 
 
+def odd_cells(length: float, resolution: float, least: int = 3) -> int:
+    """Odd number of cells nearest to a length in metres, at least ``least``."""
+    return max(least, 2 * round((length / resolution - 1) / 2) + 1)
+
+
 def bilinear(values: NDArray[Any], column: Any, row: Any) -> Floats:
     """Bilinear interpolation of (height, width) ``values`` at continuous indices; NaN outside."""
     column, row = np.asarray(column, float), np.asarray(row, float)

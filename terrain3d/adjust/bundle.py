@@ -35,7 +35,7 @@ class Adjustment:
     """Result of the bundle adjustment.
 
     cameras: the views' cameras with their corrections. points: (T, 3) lon_deg, lat_deg, ellipsoidal height of tracks.
-    used: (observations,) which ones the robust estimate kept. residual_line, residual_sample: px, after.
+    used: (observations,) which ones the robust estimate kept.
     rms_before_px, rms_after_px: one a view, over the used observations, with points intersected both times.
     covariance: (n p, n p) of the corrections, px^2, p parameters a view (``terrain3d.adjust.normal``). along: number of
     spline coefficients among them. converged: whether the last step was below 0.001 px.
@@ -44,8 +44,6 @@ class Adjustment:
     cameras: tuple[Camera, ...]
     points: Floats
     used: NDArray[np.bool_]
-    residual_line: Floats
-    residual_sample: Floats
     rms_before_px: tuple[float, ...]
     rms_after_px: tuple[float, ...]
     covariance: Floats
@@ -132,7 +130,7 @@ def _solve(
     before_points = intersect(bare, ties, float(np.median(points[:, 2])), weight=used.astype(float) + 1e-9)
     before = linearize(bare, ties, before_points)[1]
     return Adjustment(
-        tuple(cameras), points, used, after[:, 0], after[:, 1],
+        tuple(cameras), points, used,
         _rms(before, used, ties, n), _rms(after, used, ties, n), covariance, along, step_px < 1e-2,
     )  # fmt: skip
 

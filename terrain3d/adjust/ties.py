@@ -7,6 +7,8 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from terrain3d.adjust.keypoints import Keypoints
@@ -183,9 +185,6 @@ def _join(keypoints: list[Keypoints], matches: dict[tuple[int, int], Integers]) 
     if not len(edges):
         empty = np.empty(0, np.int64)
         return Ties(empty, empty, np.empty(0), np.empty(0))
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     n = int(offsets[-1])
     _, label = connected_components(
         coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n)), directed=False

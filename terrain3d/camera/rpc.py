@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from terrain3d.errors import CameraError
 
 Floats = NDArray[np.float64]
-# Places in the packed array: four polynomials, then offset and scale of line, sample, longitude, latitude, height.
-LINE_NUM, LINE_DEN, SAMP_NUM, SAMP_DEN, NORM = 0, 20, 40, 60, 80
+# The packed array holds four polynomials of 20, then from NORM on offset and scale of line, sample, lon, lat, height.
+NORM = 80
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 

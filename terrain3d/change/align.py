@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terrain3d.change.filters import box_mean, coarsen, gradient, odd_cells, roughness
+from terrain3d.change.filters import box_mean, coarsen, gradient, roughness
 from terrain3d.change.resample import resample
 from terrain3d.errors import OverlapError
-from terrain3d.raster import Grid, Raster, bilinear
+from terrain3d.raster import Grid, Raster, bilinear, odd_cells
 from terrain3d.stats import nmad, tukey_weights
 
 Array = NDArray[np.float32]

@@ -13,11 +13,6 @@ from terrain3d.raster import Grid, Raster
 Array = NDArray[np.float32]
 
 
-def odd_cells(length: float, resolution: float, least: int = 3) -> int:
-    """Odd number of cells nearest to a length in metres, at least ``least``."""
-    return max(least, 2 * round((length / resolution - 1) / 2) + 1)
-
-
 def disc(radius_cells: float) -> NDArray[np.uint8]:
     """Round structuring element whose cells lie within ``radius_cells`` of its centre cell."""
     r = int(radius_cells)

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terrain3d.change.filters import Array, box_mean, odd_cells
+from terrain3d.change.filters import Array, box_mean
 from terrain3d.change.regions import Patch, groups, inner_part, merged, ring, solidity
+from terrain3d.raster import odd_cells
 from terrain3d.stats import NMAD_FACTOR
 
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope

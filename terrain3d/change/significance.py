@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terrain3d.change.filters import Array, box_mean, disc, gradient, median_smooth, odd_cells, roughness
+from terrain3d.change.filters import Array, box_mean, disc, gradient, median_smooth, roughness
 from terrain3d.change.stable import (
     StableStatistics,
     calibrated_sigma,
@@ -17,6 +17,7 @@ from terrain3d.change.stable import (
     stable_cells,
     stable_statistics,
 )
+from terrain3d.raster import odd_cells
 
 ROUGHNESS_WINDOW = 2.5  # metres
 WIDE_SHARE = 0.3  # of the random sigma at least remains in a mean over the wide window; calibration finds the rest

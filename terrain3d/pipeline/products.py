@@ -24,8 +24,6 @@ from terrain3d.pipeline.spool import Spool
 from terrain3d.points import PointCloud
 from terrain3d.surface.mask import MaskCode
 
-CLOUD_PART = 2_000_000
-
 
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
@@ -50,9 +48,10 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     write_cloud(out / "cloud.laz", clouds)
     reporter.step()
     write_text(out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True))
-    write_json(out / "quality.json", quality(result))
+    figures = quality(result)
+    write_json(out / "quality.json", figures)
     reporter.step()
-    write_report(out / "report.html", run_report(result))
+    write_report(out / "report.html", run_report(result, figures))
     reporter.step()
     write_json(out / "item.json", _item(result, out))
     reporter.step()

@@ -45,8 +45,8 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     reference = output_reference(scene.config.output, views, height, scene.folder)
     check_overlap(views, limits)
     with _work_folder(out) as folder:
-        result, spool = _compute(scene, views, lidar, reference, folder, workers, recorder)
-        recorder.stage("writing", 12)
+        result, spool = _compute(scene, views, limits, lidar, reference, folder, workers, recorder)
+        recorder.stage("writing", 11)
         result = replace(result, seconds=dict(recorder.seconds))
         write_products(result, spool, out, recorder)
         recorder.close()
@@ -57,6 +57,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
 def _compute(
     scene: Scene,
     views: list[View],
+    limits: tuple[float, float],
     lidar: LidarSet | None,
     reference: Reference,
     folder: Path,
@@ -66,7 +67,7 @@ def _compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     recorder.stage("tie points and adjustment")
-    network = build_network(views, crs, height_limits(views))
+    network = build_network(views, crs, limits)
     for note in network.warnings:
         recorder.warn(note)
     middle = sum(network.heights) / 2

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey, limits, relief, shrink, with_bar
 from terrain3d.export.plots import Series, histogram
 from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
-from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
 from terrain3d.raster import Raster
 from terrain3d.stats import ErrorSummary
@@ -22,9 +23,8 @@ MASK_COLOURS = {
 }
 
 
-def run_report(result: RunResult) -> ReportData:
-    """Sections of ``report.html``."""
-    figures = quality(result)
+def run_report(result: RunResult, figures: dict[str, Any]) -> ReportData:
+    """Sections of ``report.html``; ``figures`` are those of ``quality.quality``."""
     cells = figures["cells"]
     lead = (
         f"{len(result.views)} images, {sum(p.chosen for p in result.pairs)} pairs, {result.points:,} points; "

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.image.view import View
+from terrain3d.image.view import View, lean
 from terrain3d.stereo.epipolar import NODE_PX, EpipolarTile
 from terrain3d.stereo.match import match_images
 from terrain3d.stereo.resample import resample
@@ -46,9 +46,9 @@ def match_tile(
     low, high, trend_px, relief = _search(left, tile, surface, margin_m)
     lattice = tile.lattice(left, right, relief)
     first = int(np.floor(low * frame.px_per_metre()))
-    disparities = padded_disparities(int(np.ceil(high * frame.px_per_metre())) - first + 1)
-    slack = disparities - (int(np.ceil(high * frame.px_per_metre())) - first + 1)
-    first -= slack // 3  # what the kernel's vectors leave over goes mostly to towers
+    needed = int(np.ceil(high * frame.px_per_metre())) - first + 1
+    disparities = padded_disparities(needed)
+    first -= (disparities - needed) // 3  # what the kernel's vectors leave over goes mostly to towers
     flat = trend_px + np.float32(first)
     image_left = resample(left, lattice.left_image, tile.height, tile.width, reduction=reduction)
     image_right = resample(right, lattice.right_image, tile.height, tile.width, shift=flat, reduction=reduction)
@@ -82,8 +82,7 @@ def _search(
     east, north = frame.to_ground(xx, yy)
     middle = [int(s) // 2 for s in xx.shape]
     line, sample = left.project(frame.crs, east[middle[0], middle[1]], north[middle[0], middle[1]], tile.height0)
-    e1, n1 = left.locate(frame.crs, line, sample, tile.height0 + 10)
-    move = (float(e1 - east[middle[0], middle[1]]) / 10, float(n1 - north[middle[0], middle[1]]) / 10)
+    move = -lean(left, frame.crs, tile.height0, line, sample)
     height = surface.trend_at(east, north)
     for _ in range(3):
         rise = height - tile.height0

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster, bilinear
@@ -43,8 +44,6 @@ class CoarseSurface:
 
 def coarse_surface(heights: Raster) -> CoarseSurface:
     """Surface from a coarse raster with NaN gaps: gaps take the value of the nearest cell, outliers are clipped."""
-    from scipy.ndimage import distance_transform_edt
-
     values = heights.values.astype(np.float32)
     missing = ~np.isfinite(values)
     if missing.all():

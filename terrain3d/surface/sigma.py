@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.raster import Raster
+from terrain3d.raster import Raster, odd_cells
 from terrain3d.surface.voids import roughness
 
 Singles = NDArray[np.float32]
@@ -26,12 +26,7 @@ def cell_sigma(height: Raster, matches: Raster) -> Raster:
     """Sigma (m) of the cells of ``height`` (m, NaN voids) from that of the matches in them (m); NaN where either is."""
     z, s = np.asarray(height.values, np.float32), np.asarray(matches.values, np.float32)
     resolution = height.grid.resolution
-    near, wide = (roughness(z, resolution, _odd(m / resolution), LARGEST_ROUGHNESS) for m in (NEAR_M, WIDE_M))
+    near, wide = (roughness(z, resolution, odd_cells(m, resolution), LARGEST_ROUGHNESS) for m in (NEAR_M, WIDE_M))
     doubt = np.minimum(s, 1.0) ** DISAGREEMENT_POWER
     sigma = np.sqrt((MATCH * s) ** 2 + (NEAR * near) ** 2 + (WIDE * wide * doubt) ** 2)
     return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
-
-
-def _odd(cells: float) -> int:
-    """Nearest odd number of cells, at least 3."""
-    return max(3, 2 * round((cells - 1) / 2) + 1)
