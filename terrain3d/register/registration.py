@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.footprint import Footprints, place_footprints
 from terrain3d.register.ground import horizontal_sigma
 from terrain3d.register.objects import object_map
+from terrain3d.register.profile import profile_shift, telling
 from terrain3d.register.shift import (
     DX,
     DZ,
@@ -141,6 +142,10 @@ class _Scene:
             self.dsm, self.objects, self.returns, self.footprints, free, start, self.origin, self.dsm_sigma
         )
 
+    def select(self, rows: NDArray[np.int64]) -> _Scene:
+        places = Footprints(*(getattr(self.footprints, f.name)[rows] for f in fields(Footprints)))
+        return replace(self, returns=self.returns.select(rows), footprints=places)
+
     def linearize(self, shift: tuple[float, float]) -> Linearization:
         return linearize(self.dsm, self.objects, self.returns, self.footprints, shift, self.origin, self.dsm_sigma)[0]
 
@@ -177,6 +182,8 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     fit, problem = scene.fit(SHIFT, start)
     flat_fit, flat_problem = fit_linear(unmoved, VERTICAL), unmoved
     geolocation = _geolocation_variance(returns, fit)
+    if fit.used.sum() >= MIN_USED_HORIZONTAL:
+        fit, problem = _profiled(scene, fit, problem)
     constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem, geolocation)
     fit, problem = _held_to_pointing(scene, fit) if accepted else (flat_fit, flat_problem)
     n_used = int(fit.used.sum())
@@ -239,6 +246,18 @@ def _judge_horizontal(
     )
 
 
+def _profiled(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, Linearization]:
+    """The fit with its horizontal part from the profile of the loss, if that has a minimum, and the height there."""
+    found = profile_shift(scene.select(telling(problem)).linearize, fit.parameters[:2])
+    if found is None:
+        return fit, problem
+    moved = scene.linearize((float(found.shift[0]), float(found.shift[1])))
+    grow = np.ones(5)
+    grow[:2] = np.sqrt(np.maximum(1.0, np.diag(found.covariance) / np.maximum(np.diag(fit.covariance)[:2], 1e-12)))
+    height = fit_linear(moved, VERTICAL)
+    return replace(height, covariance=fit.covariance * np.outer(grow, grow), free=SHIFT), moved
+
+
 def _held_to_pointing(scene: _Scene, fit: Fit) -> tuple[Fit, Linearization]:
     """The fit with its horizontal shift combined with the pointing of the images, and the height fitted anew there."""
     part = fit.covariance[:2, :2]
@@ -256,20 +275,25 @@ def _try_tilt(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, lis
     span = extent_share(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     if min(span) < MIN_TILT_EXTENT or fit.used.sum() < MIN_RETURNS * 2:
         return fit, []
-    free = SHIFT_TILT if DX in fit.free else VERTICAL_TILT
-    tilted = fit_linear(problem, free, fit.parameters)
+    # the shift stays: what a few steep returns say of it would be bought with a tilt of all the others
+    tilted = fit_linear(problem, VERTICAL_TILT, fit.parameters)
     tilt = tilted.parameters[TILT_E:]
     if tilt @ np.linalg.solve(tilted.covariance[TILT_E:, TILT_E:], tilt) < CHI2_2_999:
         return fit, []
-    with_tilt, fits = hold_out(problem, free, tilted.parameters)
-    without, _ = hold_out(problem, fit.free, fit.parameters)
+    with_tilt, fits = hold_out(problem, VERTICAL_TILT, tilted.parameters)
+    without, _ = hold_out(problem, VERTICAL, fit.parameters)
     both = np.isfinite(with_tilt) & np.isfinite(without)
     if not fits or not both.any():
         return fit, ["a tilt was found but there are too few tracks to prove it; not applied"]
     bound = problem.sigma[both] * max(fit.scale, SCALE_FOR_TILT)
     if robust_loss(with_tilt[both], bound) > (1 - MIN_TILT_GAIN) * robust_loss(without[both], bound):
         return fit, []
-    return tilted, [f"tilt of {1000 * float(np.hypot(*tilt)):.2f} m per km taken off"]
+    covariance = tilted.covariance.copy()
+    covariance[:2, :2] = fit.covariance[:2, :2]
+    free = SHIFT_TILT if DX in fit.free else VERTICAL_TILT
+    return replace(tilted, covariance=covariance, free=free), [
+        f"tilt of {1000 * float(np.hypot(*tilt)):.2f} m per km taken off"
+    ]
 
 
 def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) -> Registration:

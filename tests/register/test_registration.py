@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -181,6 +182,27 @@ def test_covariance__matches_the_scatter_of_draws() -> None:
         normalized.append(error / np.sqrt(np.diag(r.covariance)[:3]))
     rms = np.sqrt(np.mean(np.square(normalized)))
     assert 0.5 < rms < 1.5
+
+
+def banks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Plain with a river between banks, all that could tell a shift."""
+    u, v = x - WEST, NORTH - y
+    across = (v - 250 - 90 * np.sin(u / 70)) / 30
+    return 50 - 5 * np.exp(-(across**4)) + 0.002 * u
+
+
+def test_shift__is_as_good_as_it_says_where_a_few_banks_decide() -> None:
+    normalized = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        model = surface(banks, (1.0, -1.0, 0.0), 1.0)
+        noise = cv2.GaussianBlur(rng.normal(0, 1, model.grid.shape), (0, 0), 3.0)
+        model = replace(model, values=(model.values + 0.3 * noise / noise.std()).astype(np.float32))
+        r = register_dsm(model, lidar(banks, seed, noise=0.2))
+        if np.hypot(r.dx, r.dy) > 0:
+            normalized.append(np.array([r.dx + 1.0, r.dy - 1.0]) / np.sqrt(np.diag(r.covariance)[:2]))
+    assert len(normalized) > 5
+    assert np.sqrt(np.mean(np.square(normalized))) < 1.5
 
 
 # robustness

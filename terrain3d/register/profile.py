@@ -1,0 +1,90 @@
+"""Horizontal shift from the whole neighbourhood of the best fit, not from the slope of the surface in one place.
+
+The loss of robust residuals as a function of the shift is rough: the surface's own errors move with the slopes that a
+linearization rests on, and a few returns on banks decide which dent the iteration ends in. A paraboloid through the
+losses on a grid of shifts, some metres wide, averages the dents; its minimum is the shift and its curvature the
+information that the returns really hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.register.ground import GroundTest
+from terrain3d.register.shift import VERTICAL, VERTICAL_TILT, Linearization, fit_linear
+
+Floats = NDArray[np.float64]
+
+REACH, STEP, TAPER = 2.25, 0.75, 1.5  # metres: half width of the grid, its step, and 1-sigma of the weights
+LARGEST_MOVE = 2.0  # of the centre of the grid in one turn
+TURNS = 4
+NEAR_ENOUGH = 0.15
+STEEPEST, OTHERS = 300, 100  # returns that are asked
+CUT = 3.0  # residuals beyond this many sigma cost no more
+
+
+@dataclass(frozen=True)
+class Profile:
+    """shift: (2,) metres east and north at the minimum. covariance: (2, 2) from the curvature there."""
+
+    shift: Floats
+    covariance: Floats
+
+
+def profile_shift(at_shift: Callable[[tuple[float, float]], Linearization], start: Floats) -> Profile | None:
+    """Horizontal shift from the profile of the loss around ``start`` (east, north, metres); None if it has no minimum.
+
+    at_shift: compares the returns with the surface moved east and north.
+    """
+    centre = np.asarray(start, float)
+    found = None
+    for _ in range(TURNS):
+        found = _paraboloid(at_shift, centre)
+        if found is None:
+            return None
+        move = found.shift - centre
+        centre = centre + np.clip(move, -LARGEST_MOVE, LARGEST_MOVE)
+        if np.abs(move).max() < NEAR_ENOUGH:
+            break
+    return None if found is None else replace(found, shift=centre)
+
+
+def telling(problem: Linearization) -> NDArray[np.int64]:
+    """Rows of the returns that a profile needs: the steepest for their sigma, and a share of the others, for the
+    height."""
+    rows = np.flatnonzero(problem.ground.usable & np.isfinite(problem.difference))
+    says = np.hypot(problem.slope_x, problem.slope_y)[rows] / problem.sigma[rows]
+    rows = rows[np.argsort(-says, kind="stable")]
+    rest = rows[STEEPEST:]
+    return np.sort(np.append(rows[:STEEPEST], rest[:: max(len(rest) // OTHERS, 1)]))
+
+
+def _paraboloid(at_shift: Callable[[tuple[float, float]], Linearization], centre: Floats) -> Profile | None:
+    """Minimum of the loss around a shift, with the same returns, expected sigma and scale everywhere."""
+    offsets = np.arange(-REACH, REACH + STEP / 2, STEP)
+    tries = [(x, y) for y in offsets for x in offsets]
+    problems = [at_shift((float(centre[0] + x), float(centre[1] + y))) for x, y in tries]
+    middle = at_shift((float(centre[0]), float(centre[1])))
+    usable = middle.ground.usable & np.all([np.isfinite(p.difference) for p in problems], axis=0)
+    choice = GroundTest(usable, ())
+    scale = fit_linear(replace(middle, ground=choice), VERTICAL).scale
+    if not np.isfinite(scale):
+        return None
+    losses = []
+    for problem in problems:
+        same = replace(problem, sigma=middle.sigma, ground=choice)
+        # a tilt is free here, for one that is there would be paid with a shift
+        residual = same.residuals(fit_linear(same, VERTICAL_TILT).parameters)
+        losses.append(np.minimum((residual / (scale * middle.sigma))[usable] ** 2, CUT**2).sum())
+    x, y = np.array(tries).T
+    weight = np.exp(-(x**2 + y**2) / (4 * TAPER**2))
+    design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]) * weight[:, None]
+    c = np.linalg.lstsq(design, np.array(losses) * weight, rcond=None)[0]
+    curvature = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
+    if np.linalg.eigvalsh(curvature)[0] <= 0:
+        return None
+    return Profile(centre - np.linalg.solve(curvature, c[1:3]), 2 * np.linalg.inv(curvature) * max(scale, 1.0) ** 2)
