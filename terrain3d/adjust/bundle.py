@@ -7,7 +7,7 @@ priors hold its datum, so that two views, or a narrow base, stay solvable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,25 @@ def with_splines(cameras: Sequence[Camera], along: int) -> Floats:
     parameters = np.zeros((len(cameras), 2, 3 + along))
     parameters[..., :3] = [[c.correction.line, c.correction.sample] for c in cameras]
     return parameters.reshape(len(cameras), -1)
+
+
+def parameters_from(cameras: Sequence[Camera]) -> Floats:
+    """Parameters (n, p) of the cameras' corrections, which have splines all or none."""
+    return np.array(
+        [
+            [*c.correction.line, *c.correction.line_along, *c.correction.sample, *c.correction.sample_along]
+            for c in cameras
+        ]
+    )
+
+
+def reweighted(adjustment: Adjustment, ties: Ties, parameters: Floats, covariance: Floats) -> Adjustment:
+    """The adjustment with other parameters (n, p): points and residuals that follow from them."""
+    cameras = [with_parameters(c, p) for c, p in zip(adjustment.cameras, parameters, strict=True)]
+    used = adjustment.used
+    points = intersect(cameras, ties, float(np.median(adjustment.points[:, 2])), weight=used.astype(float) + 1e-9)
+    rms = _rms(linearize(cameras, ties, points)[1], used, ties, len(cameras))
+    return replace(adjustment, cameras=tuple(cameras), points=points, rms_after_px=rms, covariance=covariance)
 
 
 def _solve(

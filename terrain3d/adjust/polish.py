@@ -25,11 +25,22 @@ MAX_OBSERVATIONS = 50_000  # 150 MB of patches; more ties tell nothing new
 def polish_ties(views: list[View], ties: Ties, points: Floats, used: Bools, crs: str, height: float) -> Ties:
     """Those of the ``used`` observations that patch matching confirms, moved to where it finds them.
 
-    views: with cameras of an adjustment to these ties, points: its ground points (T, 3). Every track is measured
-    against the view of it that looks most like the others, there and back, and dropped if only that view remains.
+    views: with cameras of an adjustment to these ties, points: its ground points (T, 3). A track of which only one view
+    remains is dropped.
     """
     thin = -(-int(used.sum()) // MAX_OBSERVATIONS)
-    used = used & (ties.track % thin == 0)
+    place, found = measure(views, ties, points, used & (ties.track % thin == 0), crs, height, MAX_MOVE_PX)
+    track = np.unique(ties.track[found], return_inverse=True)[1]
+    return Ties(ties.view[found], track, place[found, 0], place[found, 1])
+
+
+def measure(
+    views: list[View], ties: Ties, points: Floats, used: Bools, crs: str, height: float, max_move_px: float
+) -> tuple[Floats, Bools]:
+    """Places (N, 2) line, sample of observations as patch matching finds them, and which of the ``used`` it confirms.
+
+    Every track is measured against the view of it that looks most like the others, there and back.
+    """
     reference = _references(views, ties, used, crs, height)[ties.track]
     place = np.column_stack([ties.line, ties.sample])
     size = 2 * (HALF_PX + MARGIN_PX) + 3
@@ -42,15 +53,14 @@ def polish_ties(views: list[View], ties: Ties, points: Floats, used: Bools, crs:
     pairs = np.column_stack([ties.view[reference[measured]], ties.view[measured]])
     for a, b in np.unique(pairs, axis=0):
         rows = measured[(pairs == (a, b)).all(axis=1)]
-        forth = _moves(views, (a, b), patch, place, points[ties.track[rows]], (reference[rows], rows))
-        home = _moves(views, (b, a), patch, place, points[ties.track[rows]], (rows, reference[rows]))
-        shape, _ = local_geometry(views[a].camera, views[b].camera, points[ties.track[rows]])
-        again = np.einsum("nij,nj->ni", shape, home)
-        found[rows] = (np.hypot(*(forth + again).T) < MAX_RETURN_PX) & (np.hypot(*forth.T) < MAX_MOVE_PX)
+        at = points[ties.track[rows]]
+        forth = _moves(views, (a, b), patch, place, at, (reference[rows], rows))
+        home = _moves(views, (b, a), patch, place, at, (rows, reference[rows]))
+        again = np.einsum("nij,nj->ni", local_geometry(views[a].camera, views[b].camera, at)[0], home)
+        found[rows] = (np.hypot(*(forth + again).T) < MAX_RETURN_PX) & (np.hypot(*forth.T) < max_move_px)
         place[rows] += (forth - again) / 2
     found &= np.bincount(ties.track[found], minlength=ties.n_tracks)[ties.track] > 1
-    track = np.unique(ties.track[found], return_inverse=True)[1]
-    return Ties(ties.view[found], track, place[found, 0], place[found, 1])
+    return place, found
 
 
 def local_geometry(first: Camera, second: Camera, points: Floats) -> tuple[Floats, Floats]:
