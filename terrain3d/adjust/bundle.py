@@ -104,7 +104,7 @@ def parameters_from(cameras: Sequence[Camera]) -> Floats:
     )
 
 
-def reweighted(adjustment: Adjustment, ties: Ties, parameters: Floats, covariance: Floats) -> Adjustment:
+def moved_to(adjustment: Adjustment, ties: Ties, parameters: Floats, covariance: Floats) -> Adjustment:
     """The adjustment with other parameters (n, p): points and residuals that follow from them."""
     cameras = [with_parameters(c, p) for c, p in zip(adjustment.cameras, parameters, strict=True)]
     used = adjustment.used

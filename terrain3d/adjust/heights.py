@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from terrain3d.adjust.bundle import intersect
-from terrain3d.adjust.normal import metres_per_unit
+from terrain3d.adjust.normal import basis, linearize
 from terrain3d.adjust.patches import MAX_MOVE_PX
 from terrain3d.adjust.polish import measure
 from terrain3d.adjust.ties import Ties
+from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.rpc import project
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.image.view import View, ground_sample_distance
 from terrain3d.points import LidarReturns
@@ -26,6 +28,11 @@ MIN_PLACES = 4
 MAX_ROUGHNESS = 0.6  # metres, of the places about their plane
 ROUGHNESS_PER_SLOPE = 0.5
 CANOPY_LIMIT = 2.0
+SIGMA_FLOOR = 0.1  # metres
+ROUGHNESS_SHARE = 0.5  # of the places' spread that stays in the height of their plane
+# Random horizontal error of a return, metres: GEDI version 2 about 10, ICESat-2 mostly common to a pass.
+HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
+HORIZONTAL_SIGMA_OTHER = 2.0
 NEIGHBOURS, NEAR_M = 6, 60.0
 
 
@@ -127,3 +134,38 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
         rows[seen.at[keep]], np.array(offset), np.array(slope).reshape(-1, 2), np.array(roughness),
         seen.first[keep], seen.count[keep], seen.ties, seen.points,
     )  # fmt: skip
+
+
+def offset_sigma(returns: LidarReturns, seen: Footprints) -> Floats:
+    """1-sigma of a return's height against the plane of its footprint, metres."""
+    by_track = [
+        next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
+        for product in returns.product
+    ]
+    sideways = np.array(by_track)[returns.track[seen.at]] * np.hypot(*seen.slope.T)
+    variance = returns.sigma[seen.at] ** 2 + sideways**2 + (ROUGHNESS_SHARE * seen.roughness) ** 2 + SIGMA_FLOOR**2
+    return np.asarray(np.sqrt(variance))
+
+
+def heights_by_parameters(cameras: list[Camera], seen: Footprints, along: int) -> Floats:
+    """Change of the views' height at the returns by the corrections' parameters, metres per px (N, n p)."""
+    ties, half = seen.ties, 3 + along
+    owner = np.full(len(seen.points), -1)
+    for k in range(len(seen.at)):
+        owner[seen.first[k] : seen.first[k] + seen.count[k]] = k
+    a = linearize(cameras, ties, seen.points)[0]
+    normal = np.zeros((len(seen.points), 3, 3))
+    np.add.at(normal, ties.track, np.einsum("nki,nkj->nij", a, a))
+    # height of the plane at a fixed place: what its points rise, less what they move uphill
+    up = np.column_stack([-seen.slope, np.ones(len(seen.at))]) / seen.count[:, None]
+    rows = np.flatnonzero(owner[ties.track] >= 0)
+    row = owner[ties.track[rows]]
+    lever = np.einsum("ni,nij,nkj->nk", up[row], np.linalg.inv(normal)[ties.track[rows]], a[rows])
+    out = np.zeros((len(seen.at), len(cameras), 2, half))
+    for i, camera in enumerate(cameras):
+        mine = ties.view[rows] == i
+        places = seen.points[ties.track[rows[mine]]]
+        terms = basis(camera, *project(camera.rpc, *places.T), along)
+        # a larger correction moves the projection as a smaller measurement would
+        np.add.at(out[:, i], row[mine], -lever[mine][:, :, None] * terms[:, None, :])
+    return out.reshape(len(seen.at), -1)

@@ -13,12 +13,14 @@ from shapely.geometry import Polygon
 from terrain3d.adjust.along import follow_jitter
 from terrain3d.adjust.bundle import Adjustment, adjust
 from terrain3d.adjust.keypoints import Keypoints, find_keypoints
+from terrain3d.adjust.level import HeightTies, level
 from terrain3d.adjust.polish import polish_ties
 from terrain3d.adjust.spread import grid_share, inside, reach
 from terrain3d.adjust.ties import Ties, tie_views
 from terrain3d.crs import from_lonlat
 from terrain3d.errors import AdjustmentError
 from terrain3d.image.view import View, footprint
+from terrain3d.points import LidarReturns
 
 MIN_TIES_PER_VIEW = 12
 REFINED_POINTING_PX = 3.0
@@ -35,7 +37,7 @@ class Network:
     """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust).
 
     reach: one a view, how far its key points lie from its ties, in units of the ties' spread. warnings: what a user
-    should know of the ties.
+    should know of the ties. height_ties: what lidar said, None without any.
     """
 
     views: list[View]
@@ -44,6 +46,7 @@ class Network:
     heights: tuple[float, float]
     reach: tuple[float, ...]
     warnings: tuple[str, ...] = ()
+    height_ties: HeightTies | None = None
 
     def ties_of(self, view: int) -> int:
         """Number of observations that the adjustment kept in a view."""
@@ -59,8 +62,11 @@ class Network:
         return len(lon), grid_share(*from_lonlat(crs, lon, lat), area)
 
 
-def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> Network:
-    """Tie and adjust the views. ``limits``: heights that the scene can have at most.
+def build_network(
+    views: list[View], crs: str, limits: tuple[float, float], returns: LidarReturns | None = None
+) -> Network:
+    """Tie and adjust the views. ``limits``: heights that the scene can have at most. ``returns``: lidar ground returns,
+    whose heights then set the height of the network, and its tilt and drifts where they prove them.
 
     The first pass knows neither heights nor pointing; the second searches with both nearly known, which finds more
     ties and fewer wrong ones; patch matching then makes them precise. Raises AdjustmentError, naming the view, where
@@ -74,9 +80,29 @@ def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> N
     refined = _adjusted(rough.views, ties, keypoints, crs, sum(near) / 2)
     network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)
-    followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
-    corrected = [v.with_camera(c) for v, c in zip(views, followed.cameras, strict=True)]
-    return replace(network, views=corrected, adjustment=followed, warnings=warnings)
+    drift = [r <= DRIFT_REACH for r in network.reach]
+    followed = follow_jitter(network.adjustment, network.ties, drift)
+    network = replace(_with(network, followed), warnings=warnings)
+    if returns is None or not len(returns):
+        return network
+    levelled, found = level(followed, network.views, network.ties, returns, crs, drift)
+    return replace(_with(network, levelled), height_ties=found)
+
+
+def _with(network: Network, adjustment: Adjustment) -> Network:
+    """The network after another adjustment of its ties."""
+    views = [v.with_camera(c) for v, c in zip(network.views, adjustment.cameras, strict=True)]
+    return replace(network, views=views, adjustment=adjustment, heights=_height_range(network.ties, adjustment))
+
+
+def _height_range(ties: Ties, adjustment: Adjustment) -> tuple[float, float]:
+    """Raises AdjustmentError if hardly any track is seen twice."""
+    kept = np.bincount(ties.track[adjustment.used], minlength=ties.n_tracks)
+    z = adjustment.points[kept >= 2, 2]
+    if len(z) < MIN_TIES_PER_VIEW:
+        raise AdjustmentError(f"only {len(z)} tie points agree with the cameras", fix=_FIX)
+    low, high = np.percentile(z, [1, 99])
+    return float(low), float(high)
 
 
 def _polished(network: Network, keypoints: list[Keypoints], crs: str) -> Network:
@@ -101,16 +127,8 @@ def _adjusted(views: list[View], ties: Ties, keypoints: list[Keypoints], crs: st
     if max(reaches) > DRIFT_REACH:
         adjustment = adjust(cameras, ties, middle, drift=[r <= DRIFT_REACH for r in reaches])
         reaches = _reaches(ties, adjustment, places)
-    kept = np.zeros(ties.n_tracks, int)
-    np.add.at(kept, ties.track[adjustment.used], 1)
-    z = adjustment.points[kept >= 2, 2]
-    if len(z) < MIN_TIES_PER_VIEW:
-        raise AdjustmentError(f"only {len(z)} tie points agree with the cameras", fix=_FIX)
-    low, high = np.percentile(z, [1, 99])
-    return Network(
-        [v.with_camera(c) for v, c in zip(views, adjustment.cameras, strict=True)], ties, adjustment,
-        (float(low), float(high)), tuple(reaches),
-    )  # fmt: skip
+    corrected = [v.with_camera(c) for v, c in zip(views, adjustment.cameras, strict=True)]
+    return Network(corrected, ties, adjustment, _height_range(ties, adjustment), tuple(reaches))
 
 
 _FIX = "check that the images show the same place, are free of cloud, and have the right RPC"
