@@ -25,8 +25,8 @@ MAX_RETURNS = 1500  # of a scene; more are thinned evenly
 SPREAD_OF_PLACES = 0.35  # of a footprint's width, from its centre to the outer places
 MIN_SPACING_PX = 6.0  # of the places: windows of 15 px that overlap more tell the same
 MIN_PLACES = 4
-MAX_ROUGHNESS = 0.6  # metres, of the places about their plane
-ROUGHNESS_PER_SLOPE = 0.5
+MAX_ROUGHNESS = 0.3  # metres, of the places about their plane
+ROUGHNESS_PER_SLOPE = 0.3
 CANOPY_LIMIT = 2.0
 SIGMA_FLOOR = 0.1  # metres
 ROUGHNESS_SHARE = 0.5  # of the places' spread that stays in the height of their plane
@@ -43,7 +43,7 @@ class Footprints:
     at: index of the return. offset: its height minus that of the views' plane at its place, metres. slope: (N, 2)
     of that plane, east and north. roughness: RMS of the places about it, metres. first: first row of its places in
     ``ties.track``, ``count``: how many. ties: observations of the places. points: (T, 3) of them, lon_deg, lat_deg,
-    height.
+    height. visible: number of returns that two views or more have inside.
     """
 
     at: NDArray[np.int64]
@@ -54,6 +54,7 @@ class Footprints:
     count: NDArray[np.int64]
     ties: Ties
     points: Floats
+    visible: int
 
 
 def pick_returns(returns: LidarReturns) -> NDArray[np.int64]:
@@ -91,6 +92,7 @@ def see_footprints(
     east, north = (c[:, None] + reach[:, None] * star[:, k] for k, c in enumerate((x, y)))
     start = np.column_stack([*to_lonlat(crs, east.ravel(), north.ravel()), np.repeat(height, len(star))])
     ties = _everywhere(views, start)
+    visible = int((np.bincount(ties.track, minlength=len(start))[:: len(star)] > 1).sum())
     seen = np.ones(len(ties.view), bool)
     place, found = measure(views, ties, start, seen, crs, float(np.median(height)), MAX_MOVE_PX)
     ties = Ties(ties.view[found], ties.track[found], place[found, 0], place[found, 1])
@@ -99,7 +101,7 @@ def see_footprints(
     points = intersect([v.camera for v in views], ties, float(np.median(height)))
     at, first, count = np.unique(kept // len(star), return_index=True, return_counts=True)
     return _planes(Footprints(
-        at, np.zeros(len(at)), np.zeros((len(at), 2)), np.zeros(len(at)), first, count, ties, points
+        at, np.zeros(len(at)), np.zeros((len(at), 2)), np.zeros(len(at)), first, count, ties, points, visible
     ), returns, rows, crs)  # fmt: skip
 
 
@@ -132,7 +134,7 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
             roughness.append(spread)
     return Footprints(
         rows[seen.at[keep]], np.array(offset), np.array(slope).reshape(-1, 2), np.array(roughness),
-        seen.first[keep], seen.count[keep], seen.ties, seen.points,
+        seen.first[keep], seen.count[keep], seen.ties, seen.points, seen.visible,
     )  # fmt: skip
 
 
@@ -148,7 +150,10 @@ def offset_sigma(returns: LidarReturns, seen: Footprints) -> Floats:
 
 
 def heights_by_parameters(cameras: list[Camera], seen: Footprints, along: int) -> Floats:
-    """Change of the views' height at the returns by the corrections' parameters, metres per px (N, n p)."""
+    """Change of the views' height at the returns by the corrections' parameters, metres per px (N, n p).
+
+    It also changes as sloping ground moves sideways; that is how relief tells the place of the network.
+    """
     ties, half = seen.ties, 3 + along
     owner = np.full(len(seen.points), -1)
     for k in range(len(seen.at)):

@@ -6,13 +6,12 @@ have it and lidar moves what they leave open.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.adjust.bundle import Adjustment, moved_to, parameters_from, pointing_prior, with_parameters
+from terrain3d.adjust.bundle import Adjustment, moved_to, parameters_from, with_parameters
 from terrain3d.adjust.heights import heights_by_parameters, offset_sigma, pick_returns, rough_offset, see_footprints
 from terrain3d.adjust.ties import Ties
 from terrain3d.image.view import View
@@ -27,10 +26,8 @@ TUKEY_C = 4.685
 SCALE_LIMITS = (1.0, 3.0)  # of the residuals in units of their sigma
 MIN_FOOTPRINTS = 8
 MIN_SHARE = 0.4  # of the footprints that must agree on a height
+MIN_SHARE_VISIBLE = 0.15  # of the returns that views have inside; patches are found only near the expected height
 HELD_SIGMA_PX = 0.01
-# The network states its inner geometry with a caution that noise of the returns must not make use of: a part of them is
-# seen by one pair of views, a part by another, and would else move these against each other.
-STIFFER = 25.0
 MIN_GAIN = 14.0  # chi squared of three parameters that chance exceeds in 3 of 1000 cases
 PASSES = 2
 TURNS = 20
@@ -95,19 +92,16 @@ def level(
     ties: Ties,
     returns: LidarReturns,
     crs: str,
-    drift: Sequence[bool] = (),
 ) -> tuple[Adjustment, HeightTies]:
     """The adjustment moved onto lidar heights; as it is, with the reason, where too few returns agree.
 
     views: with the cameras of the adjustment. returns: usable ground returns; those on roofs, in trees or off by gross
-    errors get no weight. drift: as the adjustment was made with.
+    errors get no weight.
     """
     rows = pick_returns(returns)
     lift = rough_offset(adjustment.points, returns.select(rows), crs)
     free = parameters_from(adjustment.cameras)
-    normal = np.linalg.inv(adjustment.covariance)
-    pointing = pointing_prior(len(views), drift or [True] * len(views), adjustment.along).precision
-    stiff = pointing + STIFFER * (normal - pointing)
+    stiff = np.asarray(np.linalg.inv(adjustment.covariance), float)
     parameters, before = free, np.full(len(returns), np.nan)
     for turn in range(PASSES):
         cameras = [with_parameters(v.camera, p) for v, p in zip(views, parameters, strict=True)]
@@ -117,22 +111,23 @@ def level(
             return adjustment, _refused(returns, len(seen.at), f"views see the ground of {len(seen.at)} lidar returns")
         if turn == 0:
             before[seen.at] = seen.offset
-        design = heights_by_parameters(cameras, seen, adjustment.along)
         problem = _Problem(
-            free, stiff, parameters, design, seen.offset, offset_sigma(returns, seen), returns.track[seen.at]
-        )
+            free, stiff, parameters, heights_by_parameters(cameras, seen, adjustment.along),
+            seen.offset, offset_sigma(returns, seen), returns.track[seen.at],
+        )  # fmt: skip
         problem, found, moved = _freed(problem)
         parameters = found.parameters
     used = found.weight > 0
-    if used.sum() < max(MIN_FOOTPRINTS, MIN_SHARE * len(used)):
-        return adjustment, _refused(returns, len(used), f"{used.sum()} of {len(used)} lidar returns agree on a height")
+    if used.sum() < max(MIN_FOOTPRINTS, MIN_SHARE * len(used), MIN_SHARE_VISIBLE * seen.visible):
+        reason = f"{used.sum()} of {seen.visible} lidar returns agree on a height"
+        return adjustment, _refused(returns, len(used), reason)
     after, first = problem.residual(parameters)[used], before[seen.at[used]]
     result = HeightTies(
         len(returns), len(used), int(used.sum()), float(np.nanmedian(first)), nmad(first), float(np.median(after)),
         nmad(after), nmad(_held_out(problem)[used]), True, f"{moved} follow lidar",
     )  # fmt: skip
     w = found.weight / problem.sigma**2
-    covariance = np.asarray(np.linalg.inv(normal + (problem.design * w[:, None]).T @ problem.design), float)
+    covariance = np.asarray(np.linalg.inv(stiff + (problem.design * w[:, None]).T @ problem.design), float)
     return moved_to(adjustment, ties, parameters, covariance), result
 
 
@@ -144,20 +139,23 @@ def _refused(returns: LidarReturns, measured: int, reason: str) -> HeightTies:
 def _freed(problem: _Problem) -> tuple[_Problem, _Solution, str]:
     """The problem and its solution in which as little moves as the returns allow, and the name of what does: biases,
     then drifts too, then splines too, each only if the returns agree better for it than chance would let them."""
-    half = problem.free.shape[1] // 2
-    kind = np.tile([0, 1, 1] + [2] * (half - 3), 2 * len(problem.free))
-    names = ("biases", "biases and drifts", "biases, drifts and splines")
-    best, solution, name, lowest = problem, None, "", np.inf
-    for most in range(int(kind.max()) + 1):
+    kind = np.tile([0, 1, 1] + [2] * (problem.free.shape[1] // 2 - 3), 2 * len(problem.free))
+    best, moved = problem.holding(kind > 0), "biases"
+    solution, lowest = _solved(best, problem.stiff)
+    for most, name in ((1, "drifts"), (2, "splines")):
         tried = problem.holding(kind > most)
-        found = _solve(tried)
-        change = (found.parameters - problem.free).ravel()
-        u = np.minimum(np.abs(problem.residual(found.parameters)) / (TUKEY_C * problem.sigma), 1.0)
-        cost = float(TUKEY_C**2 / 3 * np.sum(1 - (1 - u**2) ** 3) + change @ problem.stiff @ change)
-        if solution is None or cost < lowest - MIN_GAIN:
-            best, solution, name, lowest = tried, found, names[most], cost
-    assert solution is not None
-    return best, solution, name
+        found, cost = _solved(tried, problem.stiff)
+        if cost < lowest - MIN_GAIN:
+            best, solution, lowest, moved = tried, found, cost, f"{moved}, {name}"
+    return best, solution, moved
+
+
+def _solved(problem: _Problem, stiff: Floats) -> tuple[_Solution, float]:
+    """The solution and its cost, in units of chi squared."""
+    found = _solve(problem)
+    change = (found.parameters - problem.free).ravel()
+    u = np.minimum(np.abs(problem.residual(found.parameters)) / (TUKEY_C * problem.sigma), 1.0)
+    return found, float(TUKEY_C**2 / 3 * np.sum(1 - (1 - u**2) ** 3) + change @ stiff @ change)
 
 
 def _solve(problem: _Problem) -> _Solution:

@@ -80,12 +80,11 @@ def build_network(
     refined = _adjusted(rough.views, ties, keypoints, crs, sum(near) / 2)
     network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)
-    drift = [r <= DRIFT_REACH for r in network.reach]
-    followed = follow_jitter(network.adjustment, network.ties, drift)
+    followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
     network = replace(_with(network, followed), warnings=warnings)
     if returns is None or not len(returns):
         return network
-    levelled, found = level(followed, network.views, network.ties, returns, crs, drift)
+    levelled, found = level(followed, network.views, network.ties, returns, crs)
     return replace(_with(network, levelled), height_ties=found)
 
 
