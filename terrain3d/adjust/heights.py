@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ MIN_PLACES = 4
 MAX_ROUGHNESS = 0.3  # metres, of the places about their plane
 ROUGHNESS_PER_SLOPE = 0.3
 CANOPY_LIMIT = 2.0
+STEEPEST = 0.7
 SIGMA_FLOOR = 0.1  # metres
 ROUGHNESS_SHARE = 0.5  # of the places' spread that stays in the height of their plane
 # Random horizontal error of a return, metres: GEDI version 2 about 10, ICESat-2 mostly common to a pass.
@@ -59,9 +61,13 @@ class Footprints:
 
 def pick_returns(returns: LidarReturns) -> NDArray[np.int64]:
     """Indices of returns that may have open ground under them."""
-    open_ground = np.isfinite(returns.height) & ~(returns.canopy > CANOPY_LIMIT)
-    rows = np.flatnonzero(open_ground)
+    rows = np.flatnonzero(np.isfinite(returns.height) & ~(returns.canopy > _canopy_limit(returns, STEEPEST)))
     return rows[:: -(-len(rows) // MAX_RETURNS) or 1]
+
+
+def _canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
+    """A product measures canopy from the lowest ground in the footprint, so half of its relief is allowed for."""
+    return np.asarray(CANOPY_LIMIT + slope * returns.length / 2)
 
 
 def rough_offset(points: Floats, returns: LidarReturns, crs: str) -> float:
@@ -127,7 +133,9 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
         design = np.column_stack([np.ones(seen.count[k]), east[mine] - x[i], north[mine] - y[i]])
         plane, *_ = np.linalg.lstsq(design, seen.points[mine, 2], rcond=None)
         spread = float(np.sqrt(np.sum((seen.points[mine, 2] - design @ plane) ** 2) / max(seen.count[k] - 3, 1)))
-        if spread < MAX_ROUGHNESS + ROUGHNESS_PER_SLOPE * np.hypot(*plane[1:]):
+        tangent = float(np.hypot(*plane[1:]))
+        open_ground = not returns.canopy[rows[i]] > _canopy_limit(returns, tangent)[rows[i]]
+        if open_ground and spread < MAX_ROUGHNESS + ROUGHNESS_PER_SLOPE * tangent:
             keep.append(k)
             offset.append(returns.height[rows[i]] - plane[0])
             slope.append(plane[1:])

@@ -82,8 +82,11 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _Solution:
+    """Parameters (n, p), Tukey weights of the returns, residuals in units of their sigma (1 or more)."""
+
     parameters: Floats
     weight: Floats
+    scale: float
 
 
 def level(
@@ -126,7 +129,7 @@ def level(
         len(returns), len(used), int(used.sum()), float(np.nanmedian(first)), nmad(first), float(np.median(after)),
         nmad(after), nmad(_held_out(problem)[used]), True, f"{moved} follow lidar",
     )  # fmt: skip
-    w = found.weight / problem.sigma**2
+    w = found.weight / (found.scale * problem.sigma) ** 2
     covariance = np.asarray(np.linalg.inv(stiff + (problem.design * w[:, None]).T @ problem.design), float)
     return moved_to(adjustment, ties, parameters, covariance), result
 
@@ -175,7 +178,7 @@ def _solve(problem: _Problem) -> _Solution:
             scale = float(np.clip(NMAD_FACTOR * np.median(agreeing), *SCALE_LIMITS))
         if np.abs(parameters - before).max() < 1e-4:
             break
-    return _Solution(parameters, weight)
+    return _Solution(parameters, weight, scale)
 
 
 def _held_out(problem: _Problem) -> Floats:

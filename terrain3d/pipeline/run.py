@@ -67,7 +67,7 @@ def _compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     recorder.stage("tie points and adjustment")
-    network = build_network(views, crs, limits, None if lidar is None else lidar.returns)
+    network = build_network(views, crs, limits)
     for note in network.warnings:
         recorder.warn(note)
     middle = sum(network.heights) / 2

@@ -169,6 +169,6 @@ def test_footprints__see_ground_where_it_is(free: Network, dtm: Raster) -> None:
 
 def test_pick_returns__leaves_out_canopy_and_thins(dtm: Raster) -> None:
     returns = returns_on(dtm)
-    canopy = np.where(np.arange(150) < 50, 12.0, 0.5)
+    canopy = np.where(np.arange(150) < 50, 14.0, 0.5)
     assert pick_returns(replace(returns, canopy=canopy)).tolist() == list(range(50, 150))
     assert len(pick_returns(replace(returns, height=np.full(150, np.nan)))) == 0
