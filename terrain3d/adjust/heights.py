@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from terrain3d.adjust.bundle import intersect
 from terrain3d.adjust.normal import basis, linearize
 from terrain3d.adjust.patches import MAX_MOVE_PX
-from terrain3d.adjust.polish import measure
+from terrain3d.adjust.polish import MAX_OBSERVATIONS, measure
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.rpc import project
@@ -23,6 +23,7 @@ from terrain3d.points import LidarReturns
 Floats = NDArray[np.float64]
 
 MAX_RETURNS = 1500  # of a scene; more are thinned evenly
+STAR = np.array([(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]) / 2**0.5  # places of a footprint
 SPREAD_OF_PLACES = 0.35  # of a footprint's width, from its centre to the outer places
 MIN_SPACING_PX = 6.0  # of the places: windows of 15 px that overlap more tell the same
 MIN_PLACES = 4
@@ -45,7 +46,7 @@ class Footprints:
     at: index of the return. offset: its height minus that of the views' plane at its place, metres. slope: (N, 2)
     of that plane, east and north. roughness: RMS of the places about it, metres. first: first row of its places in
     ``ties.track``, ``count``: how many. ties: observations of the places. points: (T, 3) of them, lon_deg, lat_deg,
-    height. visible: number of returns that two views or more have inside.
+    height.
     """
 
     at: NDArray[np.int64]
@@ -56,13 +57,13 @@ class Footprints:
     count: NDArray[np.int64]
     ties: Ties
     points: Floats
-    visible: int
 
 
-def pick_returns(returns: LidarReturns) -> NDArray[np.int64]:
-    """Indices of returns that may have open ground under them."""
+def pick_returns(returns: LidarReturns, n_views: int = 2) -> NDArray[np.int64]:
+    """Indices of returns that may have open ground under them, as many as the patches of ``n_views`` allow for."""
     rows = np.flatnonzero(np.isfinite(returns.height) & ~(returns.canopy > _canopy_limit(returns, STEEPEST)))
-    return rows[:: -(-len(rows) // MAX_RETURNS) or 1]
+    most = min(MAX_RETURNS, MAX_OBSERVATIONS // (len(STAR) * n_views))
+    return rows[:: -(-len(rows) // most) or 1]
 
 
 def _canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
@@ -94,21 +95,25 @@ def see_footprints(
     height = returns.height[rows] + lift
     gsd = max(ground_sample_distance(v, crs, float(np.median(height))) for v in views)
     reach = np.maximum(SPREAD_OF_PLACES * np.minimum(returns.length, returns.width)[rows], MIN_SPACING_PX * gsd)
-    star = np.array([(0, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]) / 2**0.5
-    east, north = (c[:, None] + reach[:, None] * star[:, k] for k, c in enumerate((x, y)))
-    start = np.column_stack([*to_lonlat(crs, east.ravel(), north.ravel()), np.repeat(height, len(star))])
+    east, north = (c[:, None] + reach[:, None] * STAR[:, k] for k, c in enumerate((x, y)))
+    start = np.column_stack([*to_lonlat(crs, east.ravel(), north.ravel()), np.repeat(height, len(STAR))])
     ties = _everywhere(views, start)
-    visible = int((np.bincount(ties.track, minlength=len(start))[:: len(star)] > 1).sum())
     seen = np.ones(len(ties.view), bool)
     place, found = measure(views, ties, start, seen, crs, float(np.median(height)), MAX_MOVE_PX)
     ties = Ties(ties.view[found], ties.track[found], place[found, 0], place[found, 1])
     kept, track = np.unique(ties.track, return_inverse=True)
     ties = Ties(ties.view, track, ties.line, ties.sample)
     points = intersect([v.camera for v in views], ties, float(np.median(height)))
-    at, first, count = np.unique(kept // len(star), return_index=True, return_counts=True)
+    at, first, count = np.unique(kept // len(STAR), return_index=True, return_counts=True)
     return _planes(Footprints(
-        at, np.zeros(len(at)), np.zeros((len(at), 2)), np.zeros(len(at)), first, count, ties, points, visible
+        at, np.zeros(len(at)), np.zeros((len(at), 2)), np.zeros(len(at)), first, count, ties, points
     ), returns, rows, crs)  # fmt: skip
+
+
+def inside_views(views: list[View], returns: LidarReturns, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of the returns ``rows`` two views or more have inside."""
+    points = np.column_stack([returns.lon_deg[rows], returns.lat_deg[rows], returns.height[rows]])
+    return np.bincount(_everywhere(views, points).track, minlength=len(rows)) > 1
 
 
 def _everywhere(views: list[View], points: Floats) -> Ties:
@@ -142,7 +147,7 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
             roughness.append(spread)
     return Footprints(
         rows[seen.at[keep]], np.array(offset), np.array(slope).reshape(-1, 2), np.array(roughness),
-        seen.first[keep], seen.count[keep], seen.ties, seen.points, seen.visible,
+        seen.first[keep], seen.count[keep], seen.ties, seen.points,
     )  # fmt: skip
 
 

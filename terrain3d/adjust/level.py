@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.adjust.bundle import Adjustment, moved_to, parameters_from, with_parameters
-from terrain3d.adjust.heights import heights_by_parameters, offset_sigma, pick_returns, rough_offset, see_footprints
+from terrain3d.adjust.heights import (
+    heights_by_parameters,
+    inside_views,
+    offset_sigma,
+    pick_returns,
+    rough_offset,
+    see_footprints,
+)
 from terrain3d.adjust.ties import Ties
 from terrain3d.image.view import View
 from terrain3d.points import LidarReturns
@@ -101,7 +108,10 @@ def level(
     views: with the cameras of the adjustment. returns: usable ground returns; those on roofs, in trees or off by gross
     errors get no weight.
     """
-    rows = pick_returns(returns)
+    rows = pick_returns(returns, len(views))
+    rows = rows[inside_views(views, returns, rows)]
+    if len(rows) < MIN_FOOTPRINTS:
+        return adjustment, _refused(returns, 0, f"two views show {len(rows)} lidar returns without canopy")
     lift = rough_offset(adjustment.points, returns.select(rows), crs)
     free = parameters_from(adjustment.cameras)
     stiff = np.asarray(np.linalg.inv(adjustment.covariance), float)
@@ -121,8 +131,8 @@ def level(
         problem, found, moved = _freed(problem)
         parameters = found.parameters
     used = found.weight > 0
-    if used.sum() < max(MIN_FOOTPRINTS, MIN_SHARE * len(used), MIN_SHARE_VISIBLE * seen.visible):
-        reason = f"{used.sum()} of {seen.visible} lidar returns agree on a height"
+    if used.sum() < max(MIN_FOOTPRINTS, MIN_SHARE * len(used), MIN_SHARE_VISIBLE * len(rows)):
+        reason = f"{used.sum()} of {len(rows)} lidar returns agree on a height"
         return adjustment, _refused(returns, len(used), reason)
     after, first = problem.residual(parameters)[used], before[seen.at[used]]
     result = HeightTies(

@@ -136,6 +136,11 @@ def _started_from(free: Network, levelled: Network) -> Network:
 def test_level__too_few_or_contradictory_returns_change_nothing(free: Network, dtm: Raster) -> None:
     few, found = levelled(free, returns_on(dtm, 6))
     assert not found.applied and "too few" in found.reason and few.adjustment is free.adjustment
+    for none in (replace(returns_on(dtm), lat_deg=returns_on(dtm).lat_deg + 0.1), replace(
+        returns_on(dtm), canopy=np.full(150, 20.0)
+    )):  # fmt: skip
+        same, found = levelled(free, none)
+        assert not found.applied and "two views show 0" in found.reason and same.adjustment is free.adjustment
     scattered, found = levelled(free, returns_on(dtm, wrong=lambda n: np.random.default_rng(4).uniform(-60, 60, n)))
     assert not found.applied and scattered.adjustment is free.adjustment and found.used == 0
 
