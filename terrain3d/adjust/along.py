@@ -4,11 +4,13 @@ agree better for it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.adjust.bundle import (
+    JITTER_SIGMA_PX,
     TIES_PER_SPLINE,
     Adjustment,
     intersect,
@@ -23,8 +25,11 @@ from terrain3d.adjust.normal import joint_step, linearize
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 
+Floats = NDArray[np.float64]
 COUNTS = (6, 12, 24, 48)
 MIN_LINES_PER_SPLINE = 40.0
+JITTER_SHARE_SEEN = 1.4  # of two views that differ by what both have, and that the prior draws together
+MIN_JITTER_PX = 0.02
 MIN_GAIN = 0.015  # of the RMS of the ties left out
 
 
@@ -37,7 +42,18 @@ def follow_jitter(adjustment: Adjustment, ties: Ties, drift: Sequence[bool]) -> 
     if not count:
         return adjustment
     wide = pointing_prior(len(adjustment.cameras), drift, count)
-    return refine(adjustment, ties, count, jitter_prior(adjustment, count), wide)
+    found = refine(adjustment, ties, count, jitter_prior(adjustment, count), wide)
+    return replace(found, covariance=_as_large_as_found(found))
+
+
+def _as_large_as_found(adjustment: Adjustment) -> Floats:
+    """Covariance that expects jitter of the size that the views show against each other, also where they would all
+    jitter alike, which ties cannot see."""
+    splines = np.array([[c.correction.line_along, c.correction.sample_along] for c in adjustment.cameras])
+    size = float(np.clip(JITTER_SHARE_SEEN * np.sqrt((splines**2).mean()), MIN_JITTER_PX, JITTER_SIGMA_PX))
+    half = 3 + adjustment.along
+    more = np.where(np.arange(len(adjustment.covariance)) % half >= 3, size**-2.0 - JITTER_SIGMA_PX**-2.0, 0.0)
+    return np.asarray(np.linalg.inv(np.linalg.inv(adjustment.covariance) + np.diag(more)), float)
 
 
 def along_terms(adjustment: Adjustment, ties: Ties) -> int:

@@ -7,7 +7,7 @@ priors hold its datum, so that two views, or a narrow base, stay solvable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ DRIFT_SIGMA_PX = 1.5
 NO_DRIFT_SIGMA_PX = 0.01
 JITTER_SIGMA_PX = 0.3
 HELD_SIGMA_PX = 0.3
-TIE_SIGMA_PX = 0.2  # floor of the scale: no key point is better than this
+TIE_SIGMA_PX = 0.2  # floor of the scale that ties weigh by: more weight and their small common errors bend the datum
+POLISHED_SIGMA_PX = 0.05  # floor of the scale for the covariance: no patch is matched better than this
 # Errors of neighbouring ties are alike (jitter, relief, the RPC's own fit), so thousands of them know no more than some
 # hundred independent ones. Without this the datum drifts along combinations that only such errors determine.
 INDEPENDENT_TIES = 200
@@ -74,7 +75,8 @@ def adjust(
     bare = [c.corrected(Correction()) for c in cameras]
     points = intersect(bare, ties, start_height)
     start = np.zeros((len(cameras), parameters_of(0)))
-    return _solve(bare, ties, points, start, pointing_prior(len(cameras), drift, 0), None, iterations)
+    prior = pointing_prior(len(cameras), drift, 0)
+    return _solve(bare, ties, points, start, prior, prior, iterations)
 
 
 def refine(adjustment: Adjustment, ties: Ties, along: int, prior: Prior, covariance_prior: Prior) -> Adjustment:
@@ -94,13 +96,32 @@ def with_splines(cameras: Sequence[Camera], along: int) -> Floats:
     return parameters.reshape(len(cameras), -1)
 
 
+def parameters_from(cameras: Sequence[Camera]) -> Floats:
+    """Parameters (n, p) of the cameras' corrections, which have splines all or none."""
+    return np.array(
+        [
+            [*c.correction.line, *c.correction.line_along, *c.correction.sample, *c.correction.sample_along]
+            for c in cameras
+        ]
+    )
+
+
+def moved_to(adjustment: Adjustment, ties: Ties, parameters: Floats, covariance: Floats) -> Adjustment:
+    """The adjustment with other parameters (n, p): points and residuals that follow from them."""
+    cameras = [with_parameters(c, p) for c, p in zip(adjustment.cameras, parameters, strict=True)]
+    used = adjustment.used
+    points = intersect(cameras, ties, float(np.median(adjustment.points[:, 2])), weight=used.astype(float) + 1e-9)
+    rms = _rms(linearize(cameras, ties, points)[1], used, ties, len(cameras))
+    return replace(adjustment, cameras=tuple(cameras), points=points, rms_after_px=rms, covariance=covariance)
+
+
 def _solve(
     bare: list[Camera],
     ties: Ties,
     points: Floats,
     parameters: Floats,
     prior: Prior,
-    covariance_prior: Prior | None,
+    covariance_prior: Prior,
     iterations: int,
 ) -> Adjustment:
     n = len(bare)
@@ -115,15 +136,15 @@ def _solve(
         robust = _robust(np.hypot(*residual.T) / max(2**0.5 * scale, TIE_SIGMA_PX), redescending=turn >= huber)
         used = robust > 0
         weight = robust * alike / _tie_sigma(scale, ties) ** 2
-        step, points_step, covariance = joint_step(cameras, ties, points, weight, parameters, prior)
+        step, points_step, _ = joint_step(cameras, ties, points, weight, parameters, prior)
         parameters = parameters + step
         points = _moved(points, points_step)
         cameras = [with_parameters(c, p) for c, p in zip(bare, parameters, strict=True)]
         step_px = float(np.abs(step).max())
         if turn > huber + 2 and step_px < 1e-3:
             break
-    if covariance_prior is not None:
-        covariance = joint_step(cameras, ties, points, weight, parameters, covariance_prior)[2]
+    weight = robust * alike / _tie_sigma(scale, ties, POLISHED_SIGMA_PX) ** 2
+    covariance = joint_step(cameras, ties, points, weight, parameters, covariance_prior)[2]
     used = robust > 0.05
     points = intersect(cameras, ties, float(np.median(points[:, 2])), weight=used.astype(float) + 1e-9)
     after = linearize(cameras, ties, points)[1]
@@ -143,10 +164,12 @@ def _scale(residual: Floats) -> float:
     return float(np.sqrt((within**2).mean() / 2))
 
 
-def _tie_sigma(scale: float, ties: Ties) -> float:
-    """1-sigma of a tie in either coordinate, px, from the RMS of residuals, which lack what the points took of them."""
-    freedom = np.sqrt(2 * len(ties.view) / max(2 * len(ties.view) - 3 * ties.n_tracks, 1))
-    return max(float(freedom) * scale, TIE_SIGMA_PX)
+def _tie_sigma(scale: float, ties: Ties, floor: float = TIE_SIGMA_PX) -> float:
+    """1-sigma of a tie in either coordinate, px, from the RMS of residuals, which lack what points and relative
+    orientation (affine, so 6 an image less the 9 of the datum) took of them."""
+    rows, images = 2 * len(ties.view), int(ties.view.max(initial=0)) + 1
+    left = rows - 3 * ties.n_tracks - max(6 * images - 9, 0)
+    return max(scale * float(np.sqrt(rows / max(left, 1))), floor)
 
 
 def _alike(n: int, splines: int) -> float:

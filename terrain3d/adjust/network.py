@@ -13,15 +13,19 @@ from shapely.geometry import Polygon
 from terrain3d.adjust.along import follow_jitter
 from terrain3d.adjust.bundle import Adjustment, adjust
 from terrain3d.adjust.keypoints import Keypoints, find_keypoints
+from terrain3d.adjust.level import HeightTies, level
+from terrain3d.adjust.polish import polish_ties
 from terrain3d.adjust.spread import grid_share, inside, reach
 from terrain3d.adjust.ties import Ties, tie_views
 from terrain3d.crs import from_lonlat
 from terrain3d.errors import AdjustmentError
 from terrain3d.image.view import View, footprint
+from terrain3d.points import LidarReturns
 
 MIN_TIES_PER_VIEW = 12
 REFINED_POINTING_PX = 3.0
 REFINED_MARGIN_M = 40.0
+POLISHED_TIES, POLISHED_SHARE = 24, 0.25  # that must be left in every view
 # Of terrain3d.adjust.spread.reach: beyond the first the drift of an image is left at zero, for it would only carry the
 # errors of the ties outwards; beyond the second not even the bias means anything away from the ties.
 DRIFT_REACH = 12.0
@@ -33,7 +37,7 @@ class Network:
     """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust).
 
     reach: one a view, how far its key points lie from its ties, in units of the ties' spread. warnings: what a user
-    should know of the ties.
+    should know of the ties. height_ties: what lidar said, None without any.
     """
 
     views: list[View]
@@ -42,6 +46,7 @@ class Network:
     heights: tuple[float, float]
     reach: tuple[float, ...]
     warnings: tuple[str, ...] = ()
+    height_ties: HeightTies | None = None
 
     def ties_of(self, view: int) -> int:
         """Number of observations that the adjustment kept in a view."""
@@ -57,34 +62,63 @@ class Network:
         return len(lon), grid_share(*from_lonlat(crs, lon, lat), area)
 
 
-def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> Network:
-    """Tie and adjust the views. ``limits``: heights that the scene can have at most.
+def build_network(
+    views: list[View], crs: str, limits: tuple[float, float], returns: LidarReturns | None = None
+) -> Network:
+    """Tie and adjust the views. ``limits``: heights that the scene can have at most. ``returns``: lidar ground returns,
+    whose heights then set the height of the network, and its tilt and drifts where they prove them.
 
     The first pass knows neither heights nor pointing; the second searches with both nearly known, which finds more
-    ties and fewer wrong ones. Raises AdjustmentError, naming the view, where ties are too few or so badly spread that
-    they do not tell its correction.
+    ties and fewer wrong ones; patch matching then makes them precise. Raises AdjustmentError, naming the view, where
+    ties are too few or so badly spread that they do not tell its correction.
     """
     keypoints = [find_keypoints(v) for v in views]
-    rough = _solve(views, keypoints, crs, limits, None)
+    rough = _adjusted(views, tie_views(views, keypoints, crs, limits), keypoints, crs, sum(limits) / 2)
     low, high = rough.heights
     near = (max(low - REFINED_MARGIN_M, limits[0]), min(high + REFINED_MARGIN_M, limits[1]))
-    refined = _solve(rough.views, keypoints, crs, near, REFINED_POINTING_PX)
-    network = refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough
+    ties = tie_views(rough.views, keypoints, crs, near, pointing_px=REFINED_POINTING_PX)
+    refined = _adjusted(rough.views, ties, keypoints, crs, sum(near) / 2)
+    network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)
     followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
-    corrected = [v.with_camera(c) for v, c in zip(views, followed.cameras, strict=True)]
-    return replace(network, views=corrected, adjustment=followed, warnings=warnings)
+    network = replace(_with(network, followed), warnings=warnings)
+    if returns is None or not len(returns):
+        return network
+    levelled, found = level(followed, network.views, network.ties, returns, crs)
+    return replace(_with(network, levelled), height_ties=found)
 
 
-def _solve(
-    views: list[View], keypoints: list[Keypoints], crs: str, heights: tuple[float, float], pointing_px: float | None
-) -> Network:
-    ties = tie_views(views, keypoints, crs, heights) if pointing_px is None else tie_views(
-        views, keypoints, crs, heights, pointing_px=pointing_px
-    )  # fmt: skip
+def _with(network: Network, adjustment: Adjustment) -> Network:
+    """The network after another adjustment of its ties."""
+    views = [v.with_camera(c) for v, c in zip(network.views, adjustment.cameras, strict=True)]
+    return replace(network, views=views, adjustment=adjustment, heights=_height_range(network.ties, adjustment))
+
+
+def _height_range(ties: Ties, adjustment: Adjustment) -> tuple[float, float]:
+    """Raises AdjustmentError if hardly any track is seen twice."""
+    kept = np.bincount(ties.track[adjustment.used], minlength=ties.n_tracks)
+    z = adjustment.points[kept >= 2, 2]
+    if len(z) < MIN_TIES_PER_VIEW:
+        raise AdjustmentError(f"only {len(z)} tie points agree with the cameras", fix=_FIX)
+    low, high = np.percentile(z, [1, 99])
+    return float(low), float(high)
+
+
+def _polished(network: Network, keypoints: list[Keypoints], crs: str) -> Network:
+    """The network of the ties that patch matching confirms, unless a view would lose its hold for it: where images
+    differ too much for that, key points are the best there is."""
+    adjustment, middle = network.adjustment, sum(network.heights) / 2
+    ties = polish_ties(network.views, network.ties, adjustment.points, adjustment.used, crs, middle)
+    left = np.bincount(ties.view, minlength=len(network.views))
+    if any(n < max(POLISHED_TIES, POLISHED_SHARE * network.ties_of(i)) for i, n in enumerate(left)):
+        return network
+    polished = _adjusted(network.views, ties, keypoints, crs, middle)
+    return polished if max(polished.reach) <= max(DRIFT_REACH, max(network.reach)) else network
+
+
+def _adjusted(views: list[View], ties: Ties, keypoints: list[Keypoints], crs: str, middle: float) -> Network:
     for i, view in enumerate(views):
         _enough(int((ties.view == i).sum()), view)
-    middle = sum(heights) / 2
     cameras = [v.camera for v in views]
     adjustment = adjust(cameras, ties, middle)
     places = _shared_keypoints(views, keypoints, crs, middle)
@@ -92,16 +126,8 @@ def _solve(
     if max(reaches) > DRIFT_REACH:
         adjustment = adjust(cameras, ties, middle, drift=[r <= DRIFT_REACH for r in reaches])
         reaches = _reaches(ties, adjustment, places)
-    kept = np.zeros(ties.n_tracks, int)
-    np.add.at(kept, ties.track[adjustment.used], 1)
-    z = adjustment.points[kept >= 2, 2]
-    if len(z) < MIN_TIES_PER_VIEW:
-        raise AdjustmentError(f"only {len(z)} tie points agree with the cameras", fix=_FIX)
-    low, high = np.percentile(z, [1, 99])
-    return Network(
-        [v.with_camera(c) for v, c in zip(views, adjustment.cameras, strict=True)], ties, adjustment,
-        (float(low), float(high)), tuple(reaches),
-    )  # fmt: skip
+    corrected = [v.with_camera(c) for v, c in zip(views, adjustment.cameras, strict=True)]
+    return Network(corrected, ties, adjustment, _height_range(ties, adjustment), tuple(reaches))
 
 
 _FIX = "check that the images show the same place, are free of cloud, and have the right RPC"

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from terrain3d.adjust.bundle import Adjustment
 from terrain3d.adjust.normal import basis, metres_per_unit
 from terrain3d.camera.rpc import project
-from terrain3d.crs import from_lonlat, to_lonlat
+from terrain3d.crs import Reference, from_lonlat, to_lonlat
+from terrain3d.raster import Grid, Raster
 
 Floats = NDArray[np.float64]
+MODEL_POINTS = 500  # that make up the plane of the model
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def height_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: An
     """1-sigma of heights that ``views`` (two or more indices) give at places of ``crs`` and ellipsoidal heights."""
     x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
     here = _height_by_parameters(adjustment, views, np.column_stack([*to_lonlat(crs, x, y), height]))
-    points = adjustment.points
+    points = adjustment.points[:: -(-len(adjustment.points) // MODEL_POINTS)]
     common = _height_by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
     east, north = from_lonlat(crs, points[:, 0], points[:, 1])
     middle = east.mean(), north.mean()
@@ -41,12 +43,33 @@ def height_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: An
     return HeightSigma(_sigma(here, adjustment.covariance), _sigma(apart, adjustment.covariance))
 
 
+def relative_sigma(
+    adjustment: Adjustment,
+    views: tuple[int, ...],
+    reference: Reference,
+    bounds: tuple[float, float, float, float],
+    height: float,
+    nodes: int = 32,
+) -> Raster:
+    """``HeightSigma.relative`` of heights that ``views`` give over a scene, to be interpolated (``Raster.sample``).
+
+    reference: horizontal CRS of ``bounds`` (west, south, east, north) and of the result, which has about ``nodes``
+    cells along the longer side and whose cell centres reach beyond the bounds. height: of the scene, ellipsoidal.
+    """
+    west, south, east, north = bounds
+    cell = max(east - west, north - south) / max(nodes - 1, 1)
+    grid = Grid.from_bounds(reference, west - cell, south - cell, east + cell, north + cell, cell)
+    x, y = (a.ravel() for a in np.meshgrid(*grid.centres()))
+    sigma = height_sigma(adjustment, views, reference.horizontal, x, y, height).relative
+    return Raster(sigma.reshape(grid.shape).astype(np.float32), grid)
+
+
 def _plane(x: Floats, y: Floats, middle: tuple[float, float]) -> Floats:
     return np.column_stack([np.ones(len(x)), (x - middle[0]) / 1000, (y - middle[1]) / 1000])
 
 
 def _sigma(by_parameters: Floats, covariance: Floats) -> Floats:
-    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", by_parameters, covariance, by_parameters), 0))
+    return np.asarray(np.sqrt(np.maximum(((by_parameters @ covariance) * by_parameters).sum(axis=1), 0)))
 
 
 def _height_by_parameters(adjustment: Adjustment, views: tuple[int, ...], points: Floats) -> Floats:

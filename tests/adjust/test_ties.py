@@ -160,3 +160,15 @@ def test_network__too_few_ties_names_the_image(views: list[View], tmp_path: Path
     noise = saved(tmp_path / "noise.tif", rng.uniform(1, 4000, views[2].image.shape), views[2].camera.rpc)
     with pytest.raises(AdjustmentError, match=rf"noise\.tif: only \d+ tie points .*\({MIN_TIES_PER_VIEW} are needed\)"):
         build_network([views[0], views[1], noise], UTM, LIMITS)
+
+
+def test_network__tracks_over_five_views(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path, "town", 180, seed=5, views=5)
+    network = build_network(
+        [View(p.stem, open_image(p), Camera(read_rpc(p))) for p in scene.epochs[0].images], UTM, LIMITS
+    )
+    seen = np.bincount(network.ties.track[network.adjustment.used])
+    assert seen.max() == 5 and (seen >= 4).sum() > 20
+    # a track has one observation a view at most
+    assert len(np.unique(np.column_stack([network.ties.track, network.ties.view]), axis=0)) == len(network.ties.view)
+    assert max(network.adjustment.rms_after_px) < 0.12
