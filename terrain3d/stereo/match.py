@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.stereo.census import census
+from terrain3d.stereo.edges import bring_alike, doubt, settle
 from terrain3d.stereo.refine import refine
 from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census
 
@@ -21,6 +22,7 @@ SIGMA_FLOOR_PX = 0.1
 DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
 MIN_CONFIDENCE = 0.3  # below it, and not on a smooth surface, about half of the points are wrong
 UNPOLISHED_SIGMA_PX = 0.3
+LARGEST_DOUBT = 0.25  # beside a step; a void there is filled from the lower side, which is where it belongs
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,16 @@ def match_images(
     disparity = trusted(found.integer, found.disparity, left, right)
     sigma_px = np.full(disparity.shape, UNPOLISHED_SIGMA_PX, np.float32)
     if polish:
+        believed = np.where(sure, disparity, np.float32(np.nan))
+        alike = bring_alike(left, right, believed)
+        if alike is not None:
+            disparity, given = settle(left, alike, believed, disparity)
+            sure |= given
         polished = refine(left, right, disparity)
         disparity, sigma_px = polished.disparity, np.maximum(polished.sigma_px, SIGMA_FLOOR_PX)
         sure |= polished.smooth
+        if alike is not None:
+            sure &= doubt(left, alike, disparity, confidence) < LARGEST_DOUBT
     sure &= np.isfinite(sigma_px)
     return ImageMatch(np.where(sure, disparity, np.float32(np.nan)), sigma_px, confidence)
 
