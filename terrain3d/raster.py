@@ -119,3 +119,40 @@ def bilinear(values: NDArray[Any], column: Any, row: Any) -> Floats:
     top = values[r0, c0] * (1 - u) + values[r0, c1] * u
     bottom = values[r1, c0] * (1 - u) + values[r1, c1] * u
     return np.where(inside, top * (1 - v) + bottom * v, np.nan)
+
+
+def block_means(raster: Raster, step: int) -> Raster:
+    """Means of the finite values of blocks of ``step`` x ``step`` cells from the north-west; NaN if there are none."""
+    values, g = np.asarray(raster.values, np.float32), raster.grid
+    if step == 1:
+        return Raster(values, g)
+    rows, columns = -(-g.height // step), -(-g.width // step)
+    far = (0, rows * step - g.height), (0, columns * step - g.width)
+    cells = np.pad(values, far, constant_values=np.nan).reshape(rows, step, columns, step)
+    known = np.isfinite(cells)
+    count = known.sum(axis=(1, 3))
+    total = np.where(known, cells, 0).sum(axis=(1, 3))
+    means = np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    return Raster(means, replace(g, resolution=g.resolution * step, height=rows, width=columns))
+
+
+def resampled(raster: Raster, grid: Grid) -> NDArray[np.float32]:
+    """Bilinear float32 values of a coarse raster on all cells of a finer grid of the same reference, (h, w).
+
+    Beyond the outermost centres the values there are continued.
+    """
+    (r0, r1, u), (c0, c1, v) = (
+        _neighbours(at, n)
+        for at, n in zip(reversed(raster.grid.column_row(*grid.centres())), raster.grid.shape, strict=True)
+    )
+    left = min(int(c0.min()), int(c1.min()))
+    part = raster.values[:, left : int(c1.max()) + 1].astype(np.float32, copy=False)
+    down = part[r0] * (1 - u)[:, None] + part[r1] * u[:, None]
+    return np.asarray(down[:, c0 - left] * (1 - v) + down[:, c1 - left] * v)
+
+
+def _neighbours(at: Floats, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Index before and after each place, held inside 0 to n - 1, and the weight of the one after."""
+    inside = np.clip(at, 0, n - 1)
+    first = np.minimum(inside.astype(np.int64), max(n - 2, 0))
+    return first, np.minimum(first + 1, n - 1), (inside - first).astype(np.float32)

@@ -20,12 +20,15 @@ from terrain3d.surface import membrane
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 MAX_VOID_AREA = 2000.0  # m2
 _WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
 _WALL_STEP = 1.0  # m
-_ISLAND_AREA = 60.0  # m2
+ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
+CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
+FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -67,55 +70,98 @@ def _cones(low: Singles, domain: NDArray[np.uint8], step: float) -> None:
 
 def footprint(measured: Bools) -> Bools:
     """Convex hull of the measured cells, as a mask."""
-    out = np.zeros(measured.shape, np.uint8)
-    rows = np.flatnonzero(measured.any(axis=1))
+    first, last = row_ends(measured)
+    left, right = hull_spans(first, last)
+    return between(left, right, 0, measured.shape[1])
+
+
+def row_ends(measured: Bools) -> tuple[Ints, Ints]:
+    """First and last measured column of each row; where there is none, first is the number of columns and last -1."""
+    some = measured.any(axis=1)
+    first = np.where(some, measured.argmax(axis=1), measured.shape[1])
+    last = np.where(some, measured.shape[1] - 1 - measured[:, ::-1].argmax(axis=1), -1)
+    return first, last
+
+
+def hull_spans(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """First and last column of each row of the convex hull of all cells between the ends of rows, as ``row_ends`` gives
+    them. A cell belongs to the hull if the hull of the cell centres comes within half a cell of it in its column."""
+    rows = np.flatnonzero(last >= first)
+    left, right = np.full(first.shape, int(first.max(initial=0)) + 1), np.full(first.shape, -1)
     if rows.size:
-        # the ends of each row are enough for the hull
-        first = measured.argmax(axis=1)[rows]
-        last = measured.shape[1] - 1 - measured[:, ::-1].argmax(axis=1)[rows]
-        ends = np.concatenate([np.stack([first, rows], 1), np.stack([last, rows], 1)])
-        cv2.fillConvexPoly(out, cv2.convexHull(ends.astype(np.int32)), 1)
-    return out.astype(bool)
+        inside = np.arange(rows[0], rows[-1] + 1)
+        # half a row up and down, as far as the hull reaches
+        near = [np.clip(inside + d, rows[0], rows[-1]) for d in (-0.5, 0.5)]
+        low, high = _lower_hull(rows, first[rows]), _lower_hull(rows, -last[rows])
+        left[inside] = np.floor(np.minimum(*(np.interp(y, *low) for y in near)) + 0.5)
+        right[inside] = np.floor(0.5 - np.minimum(*(np.interp(y, *high) for y in near)))
+    return left, right
 
 
-def fill_voids(dsm: Raster, sigma: Raster, max_area: float = MAX_VOID_AREA) -> tuple[Raster, Raster, Bools]:
-    """DSM with small and medium voids filled, its sigma, and which cells were filled.
+def between(left: Ints, right: Ints, column: int, width: int) -> Bools:
+    """Mask of the cells between two columns of each row, (rows, width), from a column on."""
+    columns = np.arange(column, column + width)
+    return np.asarray((columns >= left[:, None]) & (columns <= right[:, None]))
 
-    dsm, sigma: (h, w) float32 metres, NaN voids. max_area: largest void that is filled, m2; larger ones, and whatever
-    lies outside the convex hull of the measured cells, stay NaN. The sigma of a filled cell starts from that of the
-    nearest measured one and grows with distance and with the relief of the void's boundary.
-    """
-    z = np.asarray(dsm.values, np.float32)
-    known = np.isfinite(z)
+
+def _lower_hull(x: Ints, y: Ints) -> tuple[list[int], list[int]]:
+    """Vertices of the lower convex hull of points in the order of x (Andrew's monotone chain)."""
+    hull: list[tuple[int, int]] = []
+    for p in zip(x.tolist(), y.tolist(), strict=True):
+        while len(hull) > 1 and _turn(hull[-2], hull[-1], p) <= 0:
+            hull.pop()
+        hull.append(p)
+    return [p[0] for p in hull], [p[1] for p in hull]
+
+
+def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def small_voids(dsm: Raster, max_area: float = MAX_VOID_AREA) -> Bools:
+    """Voids of at most ``max_area`` m2 inside the convex hull of the measured cells: those that are filled."""
+    known = np.isfinite(dsm.values)
     void = ~known & footprint(known)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(void.astype(np.uint8), connectivity=4)
-    fill = (stats[:, cv2.CC_STAT_AREA] * dsm.grid.resolution**2 <= max_area)[labels] & void
-    if n < 2 or not fill.any():
-        return dsm, sigma, np.zeros(z.shape, bool)
-    ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & known
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(void.astype(np.uint8), connectivity=4)
+    return np.asarray((stats[:, cv2.CC_STAT_AREA] * dsm.grid.resolution**2 <= max_area)[labels] & void)
+
+
+def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] = (0, 0)) -> tuple[Raster, Raster]:
+    """DSM with voids filled, and its sigma.
+
+    dsm, sigma: (h, w) float32 metres, NaN voids. fill: the cells to be filled. origin: place of the first cell, see
+    ``membrane.solve``. The sigma of a filled cell starts from that of the nearest measured one and grows with distance
+    and with the relief of the void's boundary. Cells farther than ``FILL_MARGIN`` from the border do not depend on what
+    lies beyond it.
+    """
+    if not fill.any():
+        return dsm, sigma
+    z = np.asarray(dsm.values, np.float32)
+    ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & np.isfinite(z)
     low = np.where(ring, z, np.float32(np.inf))
     _cones(low, (ring | fill).astype(np.uint8), _WALL_SLOPE * dsm.grid.resolution)
     floor = ring & (z <= low + _WALL_STEP)
     state = np.where(fill, membrane.UNKNOWN, np.where(floor, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
-    filled = membrane.solve(np.where(floor, z, np.float32(0)), state)
+    filled = membrane.solve(np.where(floor, z, np.float32(0)), state, origin)
     out = np.where(fill, filled, z).astype(np.float32)
-    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, known, fill, ring, dsm.grid.resolution)
-    return replace(dsm, values=out), replace(sigma, values=s), fill
+    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, fill, ring, dsm.grid.resolution)
+    return replace(dsm, values=out), replace(sigma, values=s)
 
 
-def _filled_sigma(sigma: Singles, z: Singles, known: Bools, fill: Bools, ring: Bools, resolution: float) -> Singles:
+def _filled_sigma(sigma: Singles, z: Singles, fill: Bools, ring: Bools, resolution: float) -> Singles:
     """Sigma of filled cells: a random walk away from the boundary whose step is the boundary's own roughness."""
+    out = sigma.copy()
+    if not ring.any():
+        return out
     distance, nearest = cv2.distanceTransformWithLabels(
         (~ring).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    at = np.zeros(int(nearest.max()) + 1, np.int64)
+    at = np.zeros(int(nearest.max()) + 1, np.int32)
     at[nearest[ring]] = np.flatnonzero(ring)
     index = at[nearest[fill]]
     rough = roughness(z, resolution).ravel()[index]
-    s = np.where(np.isfinite(sigma), sigma, np.float32(np.nanmedian(sigma) if np.isfinite(sigma).any() else 0)).ravel()
-    out = sigma.copy()
-    d = distance[fill] * resolution
-    out[fill] = np.sqrt(s[index] ** 2 + (0.05 + rough) ** 2 * d)
+    s = np.nan_to_num(sigma.ravel()[index])
+    out[fill] = np.sqrt(s**2 + (0.05 + rough) ** 2 * (distance[fill] * resolution))
     return out
 
 
@@ -123,10 +169,11 @@ def roughness(z: Singles, resolution: float, size: int = 5, limit: float = 2.0) 
     """Standard deviation of heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
     ok = np.isfinite(z).astype(np.float32)
     base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
-    v = np.where(ok > 0, z - base, np.float32(0))
+    # in double precision: squares of heights are far larger than the variance of a few cells
+    v = np.where(ok > 0, z - base, np.float32(0)).astype(np.float64)
 
-    def mean(a: Singles) -> Singles:
-        return cv2.boxFilter(a, -1, (size, size), borderType=cv2.BORDER_REFLECT)
+    def mean(a: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(cv2.boxFilter(a, -1, (size, size), borderType=cv2.BORDER_REFLECT))
 
     n = np.maximum(mean(ok), 1e-6)
     m = mean(v) / n
@@ -148,17 +195,27 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
 
 
-def remove_islands(dsm: Raster, max_area: float = _ISLAND_AREA) -> Raster:
+def remove_islands(dsm: Raster, max_area: float = ISLAND_AREA) -> Raster:
     """DSM without small islands in the void, which matching invents where images hardly overlap or show water.
 
-    Cells closer than two cells belong together; groups of up to ``max_area`` m2 become NaN unless they are the largest.
+    Cells closer than two cells belong together; groups of up to ``max_area`` m2 become NaN.
     """
+    label, area = _groups(dsm)
+    return replace(dsm, values=np.where((area > max_area)[label], dsm.values, np.float32(np.nan)))
+
+
+def largest_group(dsm: Raster) -> float:
+    """Area of the largest group of cells that belong together, m2."""
+    return float(_groups(dsm)[1].max(initial=0.0))
+
+
+def _groups(dsm: Raster) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Group of each cell, and the area of the groups' cells that have a value."""
     known = np.isfinite(dsm.values).astype(np.uint8)
     joined = cv2.dilate(known, np.ones((3, 3), np.uint8))
     n, label = cv2.connectedComponents(joined, connectivity=8)
     area = np.bincount(label[known > 0], minlength=n) * dsm.grid.resolution**2
-    keep = area > min(max_area, area.max(initial=0.0) - 1e-6)
-    return replace(dsm, values=np.where(keep[label], dsm.values, np.float32(np.nan)))
+    return np.asarray(label, np.int32), np.asarray(area, float)
 
 
 @njit(**_JIT)
@@ -167,7 +224,7 @@ def _loose(z: Singles, step: float, limit: int) -> Bools:
     h, w = z.shape
     seen = np.zeros((h, w), np.bool_)
     bad = np.zeros((h, w), np.bool_)
-    stack = np.empty(h * w, np.int64)
+    stack = np.empty(h * w, np.int32)
     for start in range(h * w):
         if seen[start // w, start % w] or not np.isfinite(z[start // w, start % w]):
             continue
