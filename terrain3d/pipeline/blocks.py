@@ -74,8 +74,9 @@ def aligned(grid: Grid) -> Grid:
     return grid.window(row0 - row, column0 - column, row1 - row0, column1 - column0)
 
 
-def cut(grid: Grid, margin_m: float = 0.0, size: int = BLOCK_CELLS) -> list[Block]:
-    """Blocks that make up a grid, row by row, of about equal cores of at most ``size`` cells a side."""
+def cut(grid: Grid, margin_m: float = 0.0, size: int | None = None) -> list[Block]:
+    """Blocks that make up a grid, row by row, of about equal cores of at most ``size`` (BLOCK_CELLS) cells a side."""
+    size = size or BLOCK_CELLS
     step = _alignment(grid)
     margin = ceil(margin_m / grid.resolution / step) * step
     first = _origin(grid)

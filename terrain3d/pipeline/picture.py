@@ -10,8 +10,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.image.view import View
-from terrain3d.io.images import read_window
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.model import Extent
@@ -35,7 +33,7 @@ class Picture:
 
 
 def draw(
-    dsm: StoredRaster, extent: Extent, views: list[View], folder: Path, workers: int, reporter: Reporter
+    dsm: StoredRaster, extent: Extent, views: list[OrthoView], folder: Path, workers: int, reporter: Reporter
 ) -> Picture:
     """Ortho of a surface whose large voids are still open: a guess closes them here, which water needs to be seen."""
     grid = dsm.grid
@@ -45,7 +43,7 @@ def draw(
     rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
     hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
     surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
-    ranked = rank_views(surface, [_ortho_view(v) for v in views])
+    ranked = rank_views(surface, views)
     values, counts = new_raster(folder / "ortho.raw", grid, np.uint16), Counts(VALUES, VALUES)
     cells = ceil(HIDDEN_MARGIN / grid.resolution)
 
@@ -72,10 +70,3 @@ def _closed(dsm: Raster, hull: NDArray[np.bool_], guess: Raster, origin: tuple[i
     state = np.where(void, membrane.UNKNOWN, np.where(ring, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
     rest = membrane.solve(np.where(ring, dsm.values - base, np.float32(0)), state, origin)
     return Raster(np.where(void, base + np.nan_to_num(rest), dsm.values).astype(np.float32), dsm.grid)
-
-
-def _ortho_view(view: View) -> OrthoView:
-    def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
-        return read_window(view.image, row, column, height, width)
-
-    return OrthoView(view.camera, read, view.image.shape)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from terrain3d.image.view import View
+from terrain3d.io.images import read_window
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.filling import fill_model
-from terrain3d.pipeline.model import clean_heights, surface_model
+from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
 from terrain3d.pipeline.picture import draw
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
@@ -17,6 +21,7 @@ from terrain3d.pipeline.waters import level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
 from terrain3d.register.registration import Registration
+from terrain3d.surface.ortho import OrthoView
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,14 @@ def make_surfaces(
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
     ``views``: cameras in the frame of the registered model. Raises OverlapError if nothing is left of the points."""
     model = surface_model(spool, grid, registration, folder, workers, reporter)
+    return derive(model, [_ortho_view(v) for v in views], registration, returns, folder, workers, reporter)
+
+
+def derive(
+    model: StoredModel, views: list[OrthoView], registration: Registration | None, returns: LidarReturns | None,
+    folder: Path, workers: int, reporter: Reporter,
+) -> Surfaces:  # fmt: skip
+    """All rasters that follow from a surface model, whose files are used up."""
     reporter.stage("voids")
     clean, extent = clean_heights(model, folder, workers)
     model.height.remove()
@@ -53,3 +66,10 @@ def make_surfaces(
     dtm, dtm_sigma, chm = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
     rasters = (dsm, sigma, dtm, dtm_sigma, chm, picture.values, mask, model.pairs)
     return Surfaces(*(r.window(*extent.window()) for r in rasters))
+
+
+def _ortho_view(view: View) -> OrthoView:
+    def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
+        return read_window(view.image, row, column, height, width)
+
+    return OrthoView(view.camera, read, view.image.shape)

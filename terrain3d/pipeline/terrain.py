@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from terrain3d.io.scratch import StoredRaster, new_raster
-from terrain3d.pipeline.blocks import Block, coarse_block, cut, for_blocks
+from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
@@ -37,7 +37,6 @@ from terrain3d.surface.under_canopy import (
     join_hidden,
 )
 
-GROUND_BLOCK = 1536  # coarse cells
 LAST_MARGIN = 16.0  # metres, of the share of ground and of the pits in crowns
 OVERVIEW_CELLS = 1_000_000
 
@@ -140,7 +139,7 @@ def _coarse_ground(dsm: StoredRaster, mask: StoredRaster, plane: Plane, folder: 
         over.write(slope, found.slope)
         over.write(kept, found.mask)
 
-    for_blocks(work, cut(g, GROUND_MARGIN, GROUND_BLOCK * factor), workers)
+    for_blocks(work, cut(g, GROUND_MARGIN, BLOCK_CELLS * factor), workers)
     return _CoarseGround(surface, slope, kept, factor)
 
 

@@ -163,7 +163,7 @@ def _levels(
     order = np.argsort(body, kind="stable")
     names, start = np.unique(body[order], return_index=True)
     levels = {}
-    for k, at in zip(names, np.split(order, start[1:]), strict=True):
+    for k, at in zip(names, np.split(order, start)[1:], strict=True):
         level = water_level(row[at], column[at], height[at], dsm.grid.resolution)
         if level is not None:
             levels[int(k)] = level

@@ -85,17 +85,21 @@ def row_ends(measured: Bools) -> tuple[Ints, Ints]:
 
 def hull_spans(first: Ints, last: Ints) -> tuple[Ints, Ints]:
     """First and last column of each row of the convex hull of all cells between the ends of rows, as ``row_ends`` gives
-    them. A cell belongs to the hull if the hull of the cell centres comes within half a cell of it in its column."""
+    them: the cells inside, and those on the line around it, as Bresenham draws it."""
     rows = np.flatnonzero(last >= first)
     left, right = np.full(first.shape, int(first.max(initial=0)) + 1), np.full(first.shape, -1)
     if rows.size:
         inside = np.arange(rows[0], rows[-1] + 1)
-        # half a row up and down, as far as the hull reaches
-        near = [np.clip(inside + d, rows[0], rows[-1]) for d in (-0.5, 0.5)]
-        low, high = _lower_hull(rows, first[rows]), _lower_hull(rows, -last[rows])
-        left[inside] = np.floor(np.minimum(*(np.interp(y, *low) for y in near)) + 0.5)
-        right[inside] = np.floor(0.5 - np.minimum(*(np.interp(y, *high) for y in near)))
+        left[inside] = _drawn(inside, *_lower_hull(rows, first[rows]))
+        right[inside] = -_drawn(inside, *_lower_hull(rows, -last[rows]))
     return left, right
+
+
+def _drawn(rows: Ints, y: list[int], x: list[int]) -> Ints:
+    """First column of each row on a line through vertices."""
+    # along a flat stretch a row holds all columns where the line is within half a row of it
+    flat = np.minimum(*(np.interp(np.clip(rows + d, y[0], y[-1]), y, x) for d in (-0.5, 0.5)))
+    return np.minimum(np.floor(np.interp(rows, y, x) + 0.5), np.ceil(flat)).astype(np.int64)
 
 
 def between(left: Ints, right: Ints, column: int, width: int) -> Bools:
