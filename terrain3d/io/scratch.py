@@ -32,10 +32,10 @@ class StoredRaster:
         """Copy of a window that lies inside the grid, (height, width)."""
         self._check(row, column, height, width)
         out = np.empty((height, width), self.dtype)
-        with self.path.open("rb", buffering=0) as file:
-            for i in range(height):
+        with self.path.open("rb") as file:
+            for i, cells in self._runs(out):
                 file.seek(self._offset(row + i, column))
-                file.readinto(out[i].view(np.uint8).data)
+                file.readinto(cells.data)
         return out
 
     def write(self, row: int, column: int, values: NDArray[Any]) -> None:
@@ -44,9 +44,9 @@ class StoredRaster:
         rows = np.ascontiguousarray(values, self.dtype)
         try:
             with self.path.open("r+b") as file:
-                for i in range(rows.shape[0]):
+                for i, cells in self._runs(rows):
                     file.seek(self._offset(row + i, column))
-                    file.write(rows[i].view(np.uint8).data)
+                    file.write(cells.data)
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -64,6 +64,13 @@ class StoredRaster:
     def remove(self) -> None:
         """Delete the file."""
         self.path.unlink(missing_ok=True)
+
+    def _runs(self, values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """First row and bytes of what lies together in the file."""
+        if values.shape[1] == self.stride:
+            yield 0, values.reshape(-1).view(np.uint8)
+        else:
+            yield from ((i, row.view(np.uint8)) for i, row in enumerate(values))
 
     def _offset(self, row: int, column: int) -> int:
         return ((self.row + row) * self.stride + self.column + column) * self.dtype.itemsize

@@ -15,8 +15,9 @@ from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, overview, overview_step
-from terrain3d.raster import Raster, resampled
+from terrain3d.raster import Raster
 from terrain3d.surface import membrane
+from terrain3d.surface.coarse import resampled
 from terrain3d.surface.ortho import HIDDEN_MARGIN, ORTHO_MARGIN, OrthoView, ortho, rank_views
 from terrain3d.surface.voids import between
 

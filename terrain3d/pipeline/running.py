@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.io.scratch import StoredRaster
-from terrain3d.raster import Grid, Raster, block_means
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.coarse import block_means
 
 
 class Counts:

@@ -13,8 +13,9 @@ from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Raster, block_means, resampled
+from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
+from terrain3d.surface.coarse import block_means, resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma
 from terrain3d.surface.ground import (
     GROUND_MARGIN,

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Raster, block_means
+from terrain3d.raster import Raster
+from terrain3d.surface.coarse import block_means
 from terrain3d.surface.ground import ground_cells
 from terrain3d.surface.under_canopy import (
     CORRECTION_CELL,

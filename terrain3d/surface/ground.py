@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster, bilinear
+from terrain3d.surface.coarse import pooled
 from terrain3d.surface.membrane import membrane
 
 Singles = NDArray[np.float32]
@@ -116,9 +117,8 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     factor = coarse_factor(heights.grid.resolution)
     cell = heights.grid.resolution * factor
     level = np.asarray(heights.values, np.float32) - plane.on(heights.grid)
-    coarse = _pool_mean(level, np.isfinite(level), factor)
-    ok = np.isfinite(_pool_mean(level, evidence, factor))
-    ok &= np.isfinite(coarse)
+    coarse = pooled(level, factor)
+    ok = np.isfinite(coarse) & (-_pool_min(-(evidence & np.isfinite(level)).astype(np.float32), factor) > 0)
     if not ok.any():
         nothing = np.full(coarse.shape, np.nan, np.float32)
         return Ground(ok, nothing, nothing.copy())
@@ -322,15 +322,6 @@ def _blocks(a: NDArray[Any], factor: int, fill: Any) -> NDArray[Any]:
     rows, columns = -(-h // factor), -(-w // factor)
     padded = np.pad(a, ((0, rows * factor - h), (0, columns * factor - w)), constant_values=fill)
     return padded.reshape(rows, factor, columns, factor)
-
-
-def _pool_mean(z: Singles, ok: Bools, factor: int) -> Singles:
-    """Mean of the valid cells of each block; NaN where there is none."""
-    if factor == 1:
-        return np.where(ok, z, np.float32(np.nan))
-    total = _blocks(np.where(ok, z, np.float32(0)), factor, 0).sum((1, 3))
-    n = _blocks(ok.astype(np.float32), factor, 0).sum((1, 3))
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
 
 
 def _pool_min(z: Singles, factor: int) -> Singles:

@@ -171,20 +171,64 @@ def _filled_sigma(sigma: Singles, z: Singles, fill: Bools, ring: Bools, resoluti
 
 def roughness(z: Singles, resolution: float, size: int = 5, limit: float = 2.0) -> Singles:
     """Standard deviation of heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
-    ok = np.isfinite(z).astype(np.float32)
-    base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
-    # in double precision: squares of heights are far larger than the variance of a few cells
-    v = np.where(ok > 0, z - base, np.float32(0)).astype(np.float64)
+    ok = np.isfinite(z)
+    if not ok.any():
+        return np.zeros(z.shape, np.float32)
+    padded = np.pad(z, size // 2, mode="symmetric")
+    # squares of heights are far larger than the variance of a few cells: in double precision, from about zero
+    mean, variance = _windows(padded, size, float(np.mean(z[ok], dtype=np.float64)))
+    plane = (size**2 - 1) / 12 * resolution**2  # variance over the window of a plane of slope one
+    return np.where(ok, _without_slope(mean, variance, resolution, plane, limit), np.float32(0))
 
-    def mean(a: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(cv2.boxFilter(a, -1, (size, size), borderType=cv2.BORDER_REFLECT))
 
-    n = np.maximum(mean(ok), 1e-6)
-    m = mean(v) / n
-    variance = np.maximum(mean(v * v) / n - m * m, 0)
-    gx, gy = np.gradient(m, resolution)
-    slope = (gx**2 + gy**2) * ((size**2 - 1) / 12 * resolution**2)  # variance of a plane over ``size`` cells a side
-    return np.minimum(np.sqrt(np.maximum(variance - slope, 0)), limit).astype(np.float32) * (ok > 0)
+@njit(**_JIT)
+def _windows(z: Singles, size: int, base: float) -> tuple[NDArray[np.float64], Singles]:
+    """Mean over ``base`` and variance of the finite cells of all windows inside ``z``; 0 where there are none."""
+    h, w = z.shape[0] - size + 1, z.shape[1] - size + 1
+    mean, variance = np.empty((h, w)), np.empty((h, w), np.float32)
+    count, total, square = np.zeros(w + size - 1), np.zeros(w + size - 1), np.zeros(w + size - 1)
+    for i in range(h + size - 1):
+        for j in range(w + size - 1):
+            if np.isfinite(z[i, j]):
+                v = z[i, j] - base
+                count[j] += 1
+                total[j] += v
+                square[j] += v * v
+            if i >= size and np.isfinite(z[i - size, j]):
+                v = z[i - size, j] - base
+                count[j] -= 1
+                total[j] -= v
+                square[j] -= v * v
+        if i < size - 1:
+            continue
+        n, s, q = 0.0, 0.0, 0.0
+        for j in range(w + size - 1):
+            n, s, q = n + count[j], s + total[j], q + square[j]
+            if j >= size:
+                n, s, q = n - count[j - size], s - total[j - size], q - square[j - size]
+            if j >= size - 1:
+                m = s / max(n, 1.0)
+                mean[i - size + 1, j - size + 1] = m
+                variance[i - size + 1, j - size + 1] = max(q / max(n, 1.0) - m * m, 0.0)
+    return mean, variance
+
+
+@njit(**_JIT)
+def _without_slope(
+    mean: NDArray[np.float64], variance: Singles, resolution: float, plane: float, limit: float
+) -> Singles:
+    """Square root of the variances less ``plane`` times the squared slope of the means, at most ``limit``."""
+    h, w = mean.shape
+    out = np.empty((h, w), np.float32)
+    for i in range(h):
+        above, below = max(i - 1, 0), min(i + 1, h - 1)
+        for j in range(w):
+            left, right = max(j - 1, 0), min(j + 1, w - 1)
+            gy = (mean[below, j] - mean[above, j]) / (max(below - above, 1) * resolution)
+            gx = (mean[i, right] - mean[i, left]) / (max(right - left, 1) * resolution)
+            rest = variance[i, j] - plane * (gx * gx + gy * gy)
+            out[i, j] = min(np.sqrt(max(rest, 0.0)), limit)
+    return out
 
 
 def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:
