@@ -71,7 +71,8 @@ def aligned(grid: Grid) -> Grid:
     row, column = _origin(grid)
     row0, column0 = row // step * step, column // step * step
     row1, column1 = -(-(row + grid.height) // step) * step, -(-(column + grid.width) // step) * step
-    return grid.window(row0 - row, column0 - column, row1 - row0, column1 - column0)
+    west, south, east, north = (n * grid.resolution for n in (column0, -row1, column1, -row0))
+    return Grid.from_bounds(grid.reference, west, south, east, north, grid.resolution)
 
 
 def cut(grid: Grid, margin_m: float = 0.0, size: int | None = None) -> list[Block]:

@@ -11,6 +11,7 @@ from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import label
 from terrain3d.pipeline.model import Extent, StoredModel
+from terrain3d.pipeline.progress import Reporter
 from terrain3d.raster import Raster
 from terrain3d.register.registration import Registration
 from terrain3d.surface.mask import MaskCode
@@ -24,7 +25,7 @@ STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
 def fill_model(
     model: StoredModel, clean: StoredRaster, extent: Extent, registration: Registration | None, folder: Path,
-    workers: int,
+    workers: int, reporter: Reporter,
 ) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
     """Surface with small voids filled, its sigma, and its mask (no water yet)."""
     grid = model.grid
@@ -50,7 +51,7 @@ def fill_model(
         codes = np.where(known, MaskCode.MEASURED, np.where(fill & np.isfinite(filled.values), MaskCode.FILLED, 0))
         block.write(mask, codes.astype(np.uint8))
 
-    for_blocks(work, cut(grid, FILL_MARGIN), workers)
+    for_blocks(work, cut(grid, FILL_MARGIN), workers, reporter)
     voids.labels.remove()
     return dsm, sigma, mask
 

@@ -108,7 +108,7 @@ def register(
     return register_dsm(Raster(height, whole), returns, Raster(sigma, whole))
 
 
-def clean_heights(model: StoredModel, folder: Path, workers: int) -> tuple[StoredRaster, Extent]:
+def clean_heights(model: StoredModel, folder: Path, workers: int, reporter: Reporter) -> tuple[StoredRaster, Extent]:
     """Heights without spikes and islands, and where they are. Raises OverlapError if nothing is left."""
     clean = new_raster(folder / "clean.raw", model.grid, np.float32)
     blocks = cut(model.grid, CLEAN_MARGIN)
@@ -123,7 +123,7 @@ def clean_heights(model: StoredModel, folder: Path, workers: int) -> tuple[Store
             return row_ends(np.isfinite(values[block.core]))
 
         first, last = np.full(model.grid.height, model.grid.width), np.full(model.grid.height, -1)
-        for block, (low, high) in zip(blocks, for_blocks(work, blocks, workers), strict=True):
+        for block, (low, high) in zip(blocks, for_blocks(work, blocks, workers, reporter), strict=True):
             at = block.part(*block.core)
             rows, some = slice(at.row, at.row + at.grid.height), high >= 0
             first[rows] = np.where(some, np.minimum(first[rows], low + at.column), first[rows])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from terrain3d.image.view import View
 from terrain3d.io.images import read_window
 from terrain3d.io.scratch import StoredRaster
+from terrain3d.pipeline.blocks import cut
 from terrain3d.pipeline.filling import fill_model
 from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
 from terrain3d.pipeline.picture import draw
@@ -54,14 +55,14 @@ def derive(
     folder: Path, workers: int, reporter: Reporter,
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
-    reporter.stage("voids")
-    clean, extent = clean_heights(model, folder, workers)
+    reporter.stage("voids", 2 * len(cut(model.grid)))
+    clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    dsm, sigma, mask = fill_model(model, clean, extent, registration, folder, workers)
+    dsm, sigma, mask = fill_model(model, clean, extent, registration, folder, workers, reporter)
     model.sigma.remove()
     picture = draw(dsm, extent, views, folder, workers, reporter)
-    reporter.stage("water")
-    level_water(clean, dsm, sigma, mask, picture, folder, workers)
+    reporter.stage("water", 2 * len(cut(model.grid)))
+    level_water(clean, dsm, sigma, mask, picture, folder, workers, reporter)
     clean.remove()
     dtm, dtm_sigma, chm = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
     rasters = (dsm, sigma, dtm, dtm_sigma, chm, picture.values, mask, model.pairs)

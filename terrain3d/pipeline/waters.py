@@ -13,6 +13,7 @@ from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
 from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts
 from terrain3d.raster import Raster
 from terrain3d.stats import NMAD_FACTOR
@@ -48,13 +49,13 @@ class _Bodies:
 
 def level_water(
     clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture, folder: Path,
-    workers: int,
+    workers: int, reporter: Reporter,
 ) -> None:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it.
 
     clean: surface before voids were filled. Afterwards the picture has values where the surface has.
     """
-    wet = _find(clean, picture, folder, workers)
+    wet = _find(clean, picture, folder, workers, reporter)
     levels, spread = ({}, None) if wet is None else _final_levels(wet, dsm, sigma, workers)
 
     def work(block: Block) -> None:
@@ -76,12 +77,12 @@ def level_water(
         image[~np.isfinite(z)] = 0
         block.write(picture.values, image)
 
-    for_blocks(work, cut(dsm.grid), workers)
+    for_blocks(work, cut(dsm.grid), workers, reporter)
     if wet is not None:
         wet.labels.remove()
 
 
-def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int) -> Components | None:
+def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int, reporter: Reporter) -> Components | None:
     """Bodies of water grown to their banks; None if there are none."""
     grid, resolution = clean.grid, clean.grid.resolution
     median = picture.counts.quantile(0.5)
@@ -93,7 +94,7 @@ def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int) -> 
         image = block.read(picture.values)
         texture.add(picture_texture(image)[block.core][image[block.core] > 0])
 
-    for_blocks(measure, cut(grid, TEXTURE_MARGIN), workers)
+    for_blocks(measure, cut(grid, TEXTURE_MARGIN), workers, reporter)
     limits = water_limits(median, texture.quantile(SMOOTH_RANK) or 0.0)
     patches = label(
         lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(picture.values), b.grid), limits),

@@ -11,6 +11,7 @@ from terrain3d.crs import Reference
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks
 from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.waters import level_water
 from terrain3d.raster import Grid, Raster
@@ -49,7 +50,7 @@ def levelled(folder: Path, z: np.ndarray, image: np.ndarray) -> Arrays:
     sigma = stored("sigma", np.where(np.isfinite(z), np.float32(0.3), np.float32(np.nan)))
     mask = stored("mask", np.where(np.isfinite(z), MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
     picture = Picture(stored("image", image), counts)
-    level_water(clean, dsm, sigma, mask, picture, folder, 2)
+    level_water(clean, dsm, sigma, mask, picture, folder, 2, Silent())
     codes, heights, spread = (r.read(0, 0, N, N) for r in (mask, dsm, sigma))
     assert ((picture.values.read(0, 0, N, N) > 0) == np.isfinite(heights)).all()
     return codes == MaskCode.WATER, heights, spread
