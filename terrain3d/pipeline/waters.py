@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from terrain3d.surface.water import (
     WATER_MARGIN,
     Shores,
     WaterLevel,
+    WaterLimits,
     is_water,
     picture_texture,
     shores,
@@ -39,14 +39,6 @@ TEXTURE_MARGIN = 8.0  # metres
 Values = tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int64]]
 
 
-@dataclass(frozen=True)
-class _Bodies:
-    """Bodies of water and the levels of those that have one."""
-
-    parts: Components
-    levels: dict[int, WaterLevel]
-
-
 def level_water(
     clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture, folder: Path,
     workers: int, reporter: Reporter,
@@ -56,24 +48,26 @@ def level_water(
     clean: surface before voids were filled. Afterwards the picture has values where the surface has.
     """
     wet = _find(clean, picture, folder, workers, reporter)
-    levels, spread = ({}, None) if wet is None else _final_levels(wet, dsm, sigma, workers)
+    levels: dict[int, WaterLevel] = {}
+    spread = None
+    if wet is not None:
+        levels, _ = _levels(wet, np.arange(len(wet) + 1) > 0, dsm, workers)
+        spread = _median_sigma(wet, sigma, workers)
 
     def work(block: Block) -> None:
         z, image = block.read(dsm), block.read(picture.values)
-        if wet is not None:
-            numbers = wet.read(block)
-            if numbers.any():
-                for k in np.unique(numbers[numbers > 0]):
-                    at = np.nonzero(numbers == k)
-                    if int(k) in levels:
-                        z[at] = levels[int(k)].at(at[0] + block.row, at[1] + block.column)
-                s, codes = block.read(sigma), block.read(mask)
-                water = (numbers > 0) & np.isfinite(z)
-                s[water & ~np.isfinite(s)] = WATER_SIGMA if spread is None else spread
-                codes[water] = MaskCode.WATER
-                block.write(dsm, z)
-                block.write(sigma, s)
-                block.write(mask, codes)
+        numbers = None if wet is None else wet.read(block)
+        if wet is not None and numbers is not None and numbers.any():
+            for k in (int(k) for k in np.unique(numbers) if int(k) in levels):
+                row, column = np.nonzero(numbers == k)
+                z[row, column] = levels[k].at(row + block.row, column + block.column)
+            s, codes = block.read(sigma), block.read(mask)
+            water = (numbers > 0) & np.isfinite(z)
+            s[water & ~np.isfinite(s)] = WATER_SIGMA if spread is None else spread
+            codes[water] = MaskCode.WATER
+            block.write(dsm, z)
+            block.write(sigma, s)
+            block.write(mask, codes)
         image[~np.isfinite(z)] = 0
         block.write(picture.values, image)
 
@@ -84,54 +78,64 @@ def level_water(
 
 def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int, reporter: Reporter) -> Components | None:
     """Bodies of water grown to their banks; None if there are none."""
-    grid, resolution = clean.grid, clean.grid.resolution
-    median = picture.counts.quantile(0.5)
-    if median is None:
+    limits = _limits(picture, workers, reporter)
+    if limits is None:
         return None
+    grid, cell = clean.grid, clean.grid.resolution**2
+    patches = label(
+        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(picture.values), b.grid), limits),
+        grid, folder / "patches.raw", workers, WATER_MARGIN,
+    )  # fmt: skip
+    large = patches.area * cell >= MIN_AREA
+    large[0] = False
+    levels, found = _levels(patches, large, clean, workers, picture.values)
+    length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
+    looks = {
+        k: _centre_and_spread(found, k)
+        for k, level in levels.items()
+        if is_water(level, float(patches.area[k]) * cell, float(length[k]))
+    }
+    grown = None
+    if looks:
+        grown = label(
+            lambda b: _grown(b, patches, b.read(picture.values), looks),
+            grid,
+            folder / "water.raw",
+            workers,
+            BANK_MARGIN,
+        )
+    patches.labels.remove()
+    return grown
+
+
+def _limits(picture: Picture, workers: int, reporter: Reporter) -> WaterLimits | None:
+    """What the whole picture says of water; None if it is empty."""
     texture = Counts(1.0, 100_000)
 
     def measure(block: Block) -> None:
         image = block.read(picture.values)
         texture.add(picture_texture(image)[block.core][image[block.core] > 0])
 
-    for_blocks(measure, cut(grid, TEXTURE_MARGIN), workers, reporter)
-    limits = water_limits(median, texture.quantile(SMOOTH_RANK) or 0.0)
-    patches = label(
-        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(picture.values), b.grid), limits),
-        grid, folder / "patches.raw", workers, WATER_MARGIN,
-    )  # fmt: skip
-    large = patches.area * resolution**2 >= MIN_AREA
-    large[0] = False
-    levels, found = _levels(patches, large, clean, workers, picture.values)
-    length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * resolution
-    colours = {
-        k: _centre_and_spread(found, k)
-        for k, level in levels.items()
-        if is_water(level, float(patches.area[k]) * resolution**2, float(length[k]))
-    }
-    grown = None
-    if colours:
-        margin = ceil(BANK_MARGIN / resolution)
-
-        def banks(block: Block) -> NDArray[np.bool_]:
-            numbers = patches.read(block)
-            image = block.read(picture.values)
-            out = np.zeros(numbers.shape, bool)
-            for k in (int(k) for k in np.unique(numbers) if int(k) in colours):
-                top, left, bottom, right = (int(v) for v in patches.bounds[k])
-                rows = slice(max(top - margin - block.row, 0), max(bottom + margin - block.row, 0))
-                columns = slice(max(left - margin - block.column, 0), max(right + margin - block.column, 0))
-                part = Raster(image[rows, columns], block.part(*_clipped(rows, columns, image.shape)).grid)
-                out[rows, columns] |= to_the_bank(numbers[rows, columns] == k, part, *colours[k])
-            return out
-
-        grown = label(banks, grid, folder / "water.raw", workers, BANK_MARGIN)
-    patches.labels.remove()
-    return grown
+    for_blocks(measure, cut(picture.values.grid, TEXTURE_MARGIN), workers, reporter)
+    median, smooth = picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
+    return None if median is None or smooth is None else water_limits(median, smooth)
 
 
-def _clipped(rows: slice, columns: slice, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    return slice(rows.start, min(rows.stop, shape[0])), slice(columns.start, min(columns.stop, shape[1]))
+def _grown(
+    block: Block, patches: Components, image: NDArray[np.uint16], looks: dict[int, tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """Water of a block: the patches that ``looks`` names, with median and spread of their values, up to their banks."""
+    numbers = patches.read(block)
+    out = np.zeros(numbers.shape, bool)
+    margin = ceil(BANK_MARGIN / block.grid.resolution)
+    for k in (int(k) for k in np.unique(numbers) if int(k) in looks):
+        top, left, bottom, right = (int(v) for v in patches.bounds[k])
+        rows = slice(max(top - margin - block.row, 0), bottom + margin - block.row)
+        columns = slice(max(left - margin - block.column, 0), right + margin - block.column)
+        body = numbers[rows, columns] == k
+        part = Raster(image[rows, columns], block.grid.window(rows.start, columns.start, *body.shape))
+        out[rows, columns] |= to_the_bank(body, part, *looks[k])
+    return out
 
 
 def _levels(
@@ -183,10 +187,8 @@ def _weighted_median(values: NDArray[np.float64], n: NDArray[np.int64]) -> float
     return float(values[order][np.searchsorted(np.cumsum(n[order]), n.sum() / 2)])
 
 
-def _final_levels(
-    wet: Components, dsm: StoredRaster, sigma: StoredRaster, workers: int
-) -> tuple[dict[int, WaterLevel], float | None]:
-    """Levels of the grown bodies, and the median sigma of the cells in them that have one."""
+def _median_sigma(wet: Components, sigma: StoredRaster, workers: int) -> float | None:
+    """Median sigma of the cells of water that have one."""
     counts = Counts(100.0, 1_000_000)
 
     def measure(block: Block) -> None:
@@ -195,7 +197,5 @@ def _final_levels(
             s = block.read(sigma)[water]
             counts.add(s[np.isfinite(s)])
 
-    for_blocks(measure, cut(dsm.grid), workers)
-    which = np.ones(len(wet) + 1, bool)
-    which[0] = False
-    return _levels(wet, which, dsm, workers)[0], counts.quantile(0.5)
+    for_blocks(measure, cut(sigma.grid), workers)
+    return counts.quantile(0.5)

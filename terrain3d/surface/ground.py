@@ -28,7 +28,7 @@ from terrain3d.surface.membrane import membrane
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-GROUND_MARGIN = 192.0  # m: wider than the widest opening and what is smoothed and connected after it
+GROUND_MARGIN = 256.0  # m: the openings in a row, and what is smoothed and connected after them (measured)
 _CELL = 1.0  # m, the cell of the work
 _RADII = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 22, 27, 33, 40)  # m; twice the last: the widest building
 _POOL_FROM = 12  # m: wider windows are opened at twice the cell

@@ -122,14 +122,6 @@ def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
 
-def small_voids(dsm: Raster, max_area: float = MAX_VOID_AREA) -> Bools:
-    """Voids of at most ``max_area`` m2 inside the convex hull of the measured cells: those that are filled."""
-    known = np.isfinite(dsm.values)
-    void = ~known & footprint(known)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(void.astype(np.uint8), connectivity=4)
-    return np.asarray((stats[:, cv2.CC_STAT_AREA] * dsm.grid.resolution**2 <= max_area)[labels] & void)
-
-
 def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] = (0, 0)) -> tuple[Raster, Raster]:
     """DSM with voids filled, and its sigma.
 

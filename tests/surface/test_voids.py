@@ -6,7 +6,7 @@ import numpy as np
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
-from terrain3d.surface.voids import fill_voids, footprint, remove_spikes, small_voids
+from terrain3d.surface.voids import fill_voids, footprint, remove_spikes
 
 
 def raster(values: np.ndarray, resolution: float = 0.5) -> Raster:
@@ -21,7 +21,7 @@ def test_fill_voids__occlusion_is_filled_from_the_low_side() -> None:
     z = np.full((120, 120), 50.0)
     z[30:80, 30:70] = 62.0
     z[30:80, 70:80] = np.nan  # 5 m of occlusion beside a 12 m wall
-    which = small_voids(raster(z))
+    which = np.isnan(z)
     filled, sigma = fill_voids(raster(z), sigma_of(raster(z)), which)
     assert which.sum() == 50 * 10
     assert np.abs(filled.values[30:80, 70:80] - 50.0).max() < 0.3
@@ -33,29 +33,14 @@ def test_fill_voids__slope_is_continued() -> None:
     z = 0.3 * x + 0.1 * y
     hole = np.hypot(x - 50, y - 50) < 12
     dsm = raster(np.where(hole, np.nan, z))
-    filled, sigma = fill_voids(dsm, sigma_of(dsm), small_voids(dsm))
+    filled, sigma = fill_voids(dsm, sigma_of(dsm), hole)
     assert np.abs(filled.values - z)[hole].max() < 0.2
     assert sigma.values[50, 50] > sigma.values[50, 39]  # farther from what was measured
 
 
-def test_fill_voids__large_and_outer_voids_stay() -> None:
-    z = np.zeros((200, 240))
-    z[50:150, 60:160] = np.nan  # 2500 m2
-    z[:, 200:] = np.nan  # outside the footprint
-    z[10:14, 10:14] = np.nan
-    which = small_voids(raster(z))
-    filled, _ = fill_voids(raster(z), sigma_of(raster(z)), which)
-    assert np.isnan(filled.values[50:150, 60:160]).all()
-    assert np.isnan(filled.values[:, 200:]).all()
-    assert which.sum() == 16
-    assert small_voids(raster(z), max_area=3000.0)[100, 100]
-
-
 def test_fill_voids__no_data_at_all() -> None:
     z = raster(np.full((10, 12), np.nan))
-    which = small_voids(z)
-    filled, _ = fill_voids(z, sigma_of(z), which)
-    assert not which.any()
+    filled, _ = fill_voids(z, sigma_of(z), np.ones((10, 12), bool))
     assert np.isnan(filled.values).all()
 
 
