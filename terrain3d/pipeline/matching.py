@@ -73,16 +73,16 @@ def coarse_pass(
     reporter.stage("coarse surface", len(tasks))
     grid = Grid.from_bounds(reference, *bounds, COARSE_CELL_PX * pixel)
     parts = [p for p in in_threads(work, enumerate(tasks), workers) if p is not None]
-    if not parts:
-        raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
     spool = Spool(reference, tuple(parts))
     surface = np.full(grid.shape, np.nan, np.float32)
     for row in range(0, grid.height, COARSE_BLOCK):
         for column in range(0, grid.width, COARSE_BLOCK):
             here = np.s_[row : row + COARSE_BLOCK, column : column + COARSE_BLOCK]
             part = grid.window(row, column, *surface[here].shape)
-            surface[here] = median_heights(spool.within(part, 0.0).xyz, part)
+            surface[here] = median_heights(spool.within(part, part.resolution).xyz, part)
     spool.remove()
+    if not np.isfinite(surface).any():
+        raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
     return coarse_surface(Raster(surface, grid))
 
 
