@@ -27,8 +27,7 @@ def run_command(scene: Path, out: Path, *, workers: int | None, quiet: bool) -> 
 
 
 def _say_run(result: RunResult, out: Path) -> None:
-    mask = result.surfaces.mask.values
-    shares = ", ".join(f"{c.name.lower()} {100 * (mask == c).mean():.1f} %" for c in MaskCode)
+    shares = ", ".join(f"{n} {100 * result.cells[f'{n}_share']:.1f} %" for n in (c.name.lower() for c in MaskCode))
     worst = max(result.network.adjustment.rms_after_px)
     say(f"cells: {shares}")
     say(f"adjustment: {result.network.ties.n_tracks} tie points, RMS at most {worst:.2f} px")

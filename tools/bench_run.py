@@ -26,7 +26,6 @@ from open_country import write_pair
 from terrain3d.config import load_scene
 from terrain3d.pipeline.run import run_scene
 from terrain3d.simulate.scene import write_scene
-from terrain3d.surface.mask import MaskCode
 
 GSD = 0.5
 VIEWS = 3
@@ -178,12 +177,11 @@ def measure(scene: Path, out: Path, workers: int) -> None:
     meter = Meter()
     result = run_scene(load_scene(scene), out, meter, workers=workers)
     meter.close()
-    mask = result.surfaces.mask.values
-    image = result.views[0].image
+    image, cells = result.views[0].image, result.cells
     json.dump(
         {
             "image_mp": image.height * image.width / 1e6,
-            "output_mp": float((mask != MaskCode.NODATA).sum()) / 1e6,
+            "output_mp": (1 - cells["nodata_share"]) * cells["width"] * cells["height"] / 1e6,
             "stages": [asdict(s) for s in meter.stages],
         },
         sys.stdout,

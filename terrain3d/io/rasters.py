@@ -6,15 +6,16 @@ geoid, a horizontal one for values that are no heights. A file that declares non
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from affine import Affine
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from pyproj import CRS
 from pyproj.crs import CompoundCRS
 from pyproj.exceptions import CRSError
@@ -38,6 +39,7 @@ from terrain3d.raster import Grid, Raster
 
 HEIGHT_NODATA = -9999.0
 BLOCK = 512
+CACHE_BYTES = 128 * 2**20
 Overviews = Literal["average", "nearest"]
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError)
 
@@ -60,32 +62,68 @@ def write_raster(
     overviews: 'average' for continuous values (default of floats), 'nearest' for classes (default of integers).
     Raises OutputError if it cannot be written.
     """
-    path = Path(path)
     values = raster.values if raster.values.ndim == 3 else raster.values[None]
-    continuous = np.issubdtype(values.dtype, np.floating)
-    if continuous:
-        values = values.astype(np.float32, copy=False)
-        if nodata is not None:
-            values = np.where(np.isfinite(values), values, np.float32(nodata))
-    crs, ellipsoid_code = _file_crs(raster.grid.reference, heights)
+    write_strips(
+        path, raster.grid, [(0, values)], values.dtype, nodata=nodata, band_names=band_names, tags=tags,
+        heights=heights, overviews=overviews, bands=values.shape[0],
+    )  # fmt: skip
+
+
+def write_strips(
+    path: str | Path,
+    grid: Grid,
+    strips: Iterable[tuple[int, NDArray[Any]]],
+    dtype: DTypeLike,
+    *,
+    nodata: float | None,
+    band_names: Sequence[str] = (),
+    tags: Mapping[str, str] | None = None,
+    heights: bool = True,
+    overviews: Overviews | None = None,
+    bands: int = 1,
+) -> None:
+    """Write a raster as ``write_raster`` does, from strips that are never in memory together.
+
+    strips: first row, and values (height, width) or (bands, height, width) as wide as the grid, NaN for no value.
+    """
+    path = Path(path)
+    continuous = np.issubdtype(np.dtype(dtype), np.floating)
+    kind = np.dtype(np.float32) if continuous else np.dtype(dtype)
+    crs, ellipsoid_code = _file_crs(grid.reference, heights)
     profile = {
-        "driver": "COG", "dtype": values.dtype.name, "count": values.shape[0], "nodata": nodata,
-        "height": raster.grid.height, "width": raster.grid.width,
-        "crs": RasterioCRS.from_wkt(crs.to_wkt()), "transform": Affine(*raster.grid.transform),
-        "blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer",
-        "overview_resampling": overviews or ("average" if continuous else "nearest"),
+        "driver": "GTiff", "dtype": kind.name, "count": bands, "nodata": nodata,
+        "height": grid.height, "width": grid.width, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
+        "crs": RasterioCRS.from_wkt(crs.to_wkt()), "transform": Affine(*grid.transform), "bigtiff": "if_safer",
     }  # fmt: skip
     with atomic_path(path) as part:
+        cells = part.with_name(f"{part.name}.cells.tif")
         try:
-            with rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.open(part, "w", **profile) as file:
-                file.write(values)
-                for band, name in enumerate(band_names, 1):
-                    file.set_band_description(band, name)
-                file.update_tags(AREA_OR_POINT="Area", **(tags or {}))
+            with rasterio.Env(GDAL_PAM_ENABLED="NO"):
+                with rasterio.open(cells, "w", **profile) as file:
+                    for row, values in strips:
+                        known = values if values.ndim == 3 else values[None]
+                        if continuous and nodata is not None:
+                            known = np.where(np.isfinite(known), known, np.float32(nodata))
+                        place = Window(0, row, known.shape[2], known.shape[1])
+                        file.write(known.astype(kind, copy=False), window=place)
+                    for band, name in enumerate(band_names, 1):
+                        file.set_band_description(band, name)
+                    file.update_tags(AREA_OR_POINT="Area", **(tags or {}))
+                rasterio.shutil.copy(
+                    cells, part, driver="COG", blocksize=BLOCK, compress="deflate", predictor="yes",
+                    bigtiff="if_safer", overview_resampling=overviews or ("average" if continuous else "nearest"),
+                )  # fmt: skip
         except GDAL_ERRORS as error:
             raise output_error(path, error) from error
         if ellipsoid_code is not None:
             replace_vertical_key(part, EGM96_HEIGHT_EPSG, ellipsoid_code)
+
+
+@contextmanager
+def bounded_cache() -> Iterator[None]:
+    """Blocks of files that GDAL keeps in memory take a fixed size, not a share of the machine's."""
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        yield
 
 
 def _file_crs(reference: Reference, heights: bool) -> tuple[CRS, int | None]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +13,7 @@ from terrain3d.errors import OverlapError
 from terrain3d.image.view import View
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Part, Spool, save_part
+from terrain3d.pipeline.threads import in_threads
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid, Raster
 from terrain3d.stereo.dense import DensePoints, match_tile
@@ -24,9 +22,8 @@ from terrain3d.stereo.plan import MatchTask, plan_matching, rectified_pixel
 from terrain3d.stereo.sgm import SgmBuffers
 from terrain3d.stereo.trend import CoarseSurface, coarse_surface, flat_surface
 
-T = TypeVar("T")
-R = TypeVar("R")
 COARSE_REDUCTION = 4
+COARSE_BLOCK = 512
 COARSE_CELL_PX = 8  # image pixels per cell of the coarse surface
 BELOW_TIES_M, ABOVE_TIES_M = 30.0, 60.0  # ties lie on textured ground; roofs and gorges reach further
 
@@ -36,21 +33,6 @@ class _Threads(threading.local):
 
     def __init__(self) -> None:
         self.buffers = SgmBuffers()
-
-
-def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
-    """Results in the order of the items; the first error stops the rest."""
-    if workers <= 1:
-        yield from map(work, items)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:
@@ -64,12 +46,13 @@ def coarse_pass(
     pairs: list[Pair],
     reference: Reference,
     heights: tuple[float, float],
+    folder: Path,
     workers: int,
     reporter: Reporter,
 ) -> CoarseSurface:
     """Surface of the scene at an eighth of the image resolution, from matching at a quarter.
 
-    heights: of the tie points. Raises OverlapError if nothing matches.
+    heights: of the tie points. folder: for the points meanwhile. Raises OverlapError if nothing matches.
     """
     low, high = heights[0] - BELOW_TIES_M, heights[1] + ABOVE_TIES_M
     pixel = rectified_pixel(views, pairs[0], reference.horizontal, (low + high) / 2)
@@ -78,25 +61,33 @@ def coarse_pass(
     tasks = [t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)]
     threads = _Threads()
 
-    def work(task: MatchTask) -> NDArray[np.float64]:
+    def work(item: tuple[int, MatchTask]) -> Part | None:
+        n, task = item
         points = match_tile(
             views[task.pair.left], views[task.pair.right], task.tile, start, threads.buffers,
             reduction=COARSE_REDUCTION, margin_m=0.0, polish=False,
         )  # fmt: skip
         reporter.step()
-        return points.xyz[_in_core(points, task)]
+        return save_part(folder / f"coarse_{n:05d}.npy", _cloud(points, task, reference, 0))
 
     reporter.stage("coarse surface", len(tasks))
     grid = Grid.from_bounds(reference, *bounds, COARSE_CELL_PX * pixel)
-    surface = _median_heights(list(in_threads(work, tasks, workers)), grid)
-    if not np.isfinite(surface.values).any():
+    parts = [p for p in in_threads(work, enumerate(tasks), workers) if p is not None]
+    spool = Spool(reference, tuple(parts))
+    surface = np.full(grid.shape, np.nan, np.float32)
+    for row in range(0, grid.height, COARSE_BLOCK):
+        for column in range(0, grid.width, COARSE_BLOCK):
+            here = np.s_[row : row + COARSE_BLOCK, column : column + COARSE_BLOCK]
+            part = grid.window(row, column, *surface[here].shape)
+            surface[here] = median_heights(spool.within(part, part.resolution).xyz, part)
+    spool.remove()
+    if not np.isfinite(surface).any():
         raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
-    return coarse_surface(surface)
+    return coarse_surface(Raster(surface, grid))
 
 
-def _median_heights(parts: list[NDArray[np.float64]], grid: Grid) -> Raster:
-    """Median height of the points of every cell, NaN where there are fewer than three."""
-    xyz = np.concatenate(parts)
+def median_heights(xyz: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
+    """Median height of the points of every cell, (h, w), NaN where there are fewer than three."""
     column, row = (np.rint(a).astype(np.int64) for a in grid.column_row(xyz[:, 0], xyz[:, 1]))
     inside = (column >= 0) & (row >= 0) & (column < grid.width) & (row < grid.height)
     cell, z = (row * grid.width + column)[inside], xyz[inside, 2]
@@ -105,7 +96,17 @@ def _median_heights(parts: list[NDArray[np.float64]], grid: Grid) -> Raster:
     out = np.full(grid.height * grid.width, np.nan, np.float32)
     enough = count >= 3
     out[cells[enough]] = z[order][first[enough] + count[enough] // 2]
-    return Raster(out.reshape(grid.shape), grid)
+    return out.reshape(grid.shape)
+
+
+def _cloud(points: DensePoints, task: MatchTask, reference: Reference, pair: int) -> PointCloud:
+    """The points that lie in the core of a task."""
+    inside = _in_core(points, task)
+    return PointCloud(
+        reference, points.xyz[inside], points.sigma[inside], points.confidence[inside],
+        np.full(int(inside.sum()), min(pair, 255), np.uint8),
+        np.clip(np.rint(points.intensity[inside]), 0, 65535).astype(np.uint16),
+    )  # fmt: skip
 
 
 def _in_core(points: DensePoints, task: MatchTask) -> NDArray[np.bool_]:
@@ -139,14 +140,8 @@ def match_scene(
     def work(item: tuple[int, int, MatchTask]) -> Part | None:
         k, n, task = item
         points = match_tile(views[task.pair.left], views[task.pair.right], task.tile, surface, threads.buffers)
-        inside = _in_core(points, task)
-        cloud = PointCloud(
-            reference, points.xyz[inside], points.sigma[inside], points.confidence[inside],
-            np.full(int(inside.sum()), min(k, 255), np.uint8),
-            np.clip(np.rint(points.intensity[inside]), 0, 65535).astype(np.uint16),
-        )  # fmt: skip
         reporter.step()
-        return save_part(folder / f"points_{k:03d}_{n:05d}.npy", cloud)
+        return save_part(folder / f"points_{k:03d}_{n:05d}.npy", _cloud(points, task, reference, k))
 
     reporter.stage("matching", len(tasks))
     parts = [p for p in in_threads(work, tasks, workers) if p is not None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -15,14 +17,18 @@ from terrain3d.export.stac import Asset, stac_item
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.geoid import convert_heights, to_vertical
-from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
+from terrain3d.io.rasters import HEIGHT_NODATA, write_strips
+from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
 from terrain3d.points import PointCloud
+from terrain3d.raster import Raster
 from terrain3d.surface.mask import MaskCode
+
+STRIP_ROWS = 512
 
 
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
@@ -30,19 +36,21 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     s = result.surfaces
     vertical = result.reference.vertical
     for name, raster in (("dsm", s.dsm), ("dtm", s.dtm)):
-        write_raster(out / f"{name}.tif", to_vertical(raster, vertical), nodata=HEIGHT_NODATA, band_names=("height",))
+        grid = replace(raster.grid, reference=result.reference)
+        strips = ((top, to_vertical(strip, vertical).values) for top, strip in _strips(raster))
+        write_strips(out / f"{name}.tif", grid, strips, np.float32, nodata=HEIGHT_NODATA, band_names=("height",))
         reporter.step()
     for name, raster, band in (
         ("dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
         ("dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
         ("chm", s.chm, "height above ground, m"),
     ):
-        write_raster(out / f"{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,), heights=False)
+        _write(out / f"{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
         reporter.step()
-    write_raster(out / "ortho.tif", s.ortho, nodata=0, heights=False, overviews="average")
+    _write(out / "ortho.tif", s.ortho, nodata=0, overviews="average")
     reporter.step()
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
-    write_raster(out / "mask.tif", s.mask, nodata=int(MaskCode.NODATA), heights=False, tags={"CODES": codes})
+    _write(out / "mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
     reporter.step()
     clouds = (_to_output(c, result) for c in spool.clouds(result.registration))
     write_cloud(out / "cloud.laz", clouds)
@@ -55,6 +63,15 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     reporter.step()
     write_json(out / "item.json", _item(result, out))
     reporter.step()
+
+
+def _strips(raster: StoredRaster) -> Iterator[tuple[int, Raster]]:
+    for top, values in raster.strips(STRIP_ROWS):
+        yield top, Raster(values, raster.grid.window(top, 0, *values.shape))
+
+
+def _write(path: Path, raster: StoredRaster, **options: Any) -> None:
+    write_strips(path, raster.grid, raster.strips(STRIP_ROWS), raster.dtype, heights=False, **options)
 
 
 def _to_output(cloud: PointCloud, result: RunResult) -> PointCloud:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from terrain3d.adjust.network import Network
 from terrain3d.config import Scene
@@ -18,6 +19,7 @@ from terrain3d.stereo.pairs import Pair
 class RunResult:
     """What a run found, for its report and for callers. Cameras of ``views`` are those of the finished model.
 
+    surfaces: on disk until the run has ended. cells: figures of them, as in ``quality.json``.
     seconds: wall and CPU seconds by stage, up to the writing of the products.
     """
 
@@ -29,6 +31,7 @@ class RunResult:
     lidar: LidarSet | None
     registration: Registration | None
     surfaces: Surfaces
+    cells: dict[str, Any]
     points: int
     warnings: tuple[str, ...]
     seconds: dict[str, tuple[float, float]] = field(default_factory=dict)

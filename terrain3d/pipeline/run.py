@@ -17,14 +17,18 @@ from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
 from terrain3d.io.atomic import output_error, write_text
+from terrain3d.io.rasters import bounded_cache
 from terrain3d.lidar.read import LidarSet
+from terrain3d.pipeline.blocks import aligned
 from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
 from terrain3d.pipeline.matching import coarse_pass, match_scene
+from terrain3d.pipeline.model import register
 from terrain3d.pipeline.products import write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
+from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
-from terrain3d.pipeline.surfaces import make_surfaces, register
+from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.raster import Grid
 from terrain3d.register.cameras import move_camera
 from terrain3d.stereo.pairs import choose_pairs
@@ -44,7 +48,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     height = mean_height(views, lidar)
     reference = output_reference(scene.config.output, views, height, scene.folder)
     check_overlap(views, limits)
-    with _work_folder(out) as folder:
+    with _work_folder(out) as folder, bounded_cache():
         result, spool = _compute(scene, views, limits, lidar, reference, folder, workers, recorder)
         recorder.stage("writing", 11)
         result = replace(result, seconds=dict(recorder.seconds))
@@ -73,20 +77,21 @@ def _compute(
     middle = sum(network.heights) / 2
     decided = choose_pairs(network.views, crs, middle)
     chosen = [p for p in decided if p.chosen]
-    surface = coarse_pass(network.views, chosen, inside, network.heights, workers, recorder)
+    surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
     spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
-    grid = Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle))
-    registration = None if lidar is None else register(spool, grid, lidar.returns, workers, recorder)
+    grid = aligned(Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle)))
+    registration = None if lidar is None else register(spool, grid, lidar.returns, folder, workers, recorder)
     for note in () if registration is None else registration.notes:
         recorder.warn(note)
     final = network.views
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None else lidar.returns
-    surfaces = make_surfaces(spool, grid, final, registration, returns, workers, recorder)
+    surfaces = make_surfaces(spool, grid, final, registration, returns, folder, workers, recorder)
     return RunResult(
-        scene, reference, final, network, decided, lidar, registration, surfaces, spool.count, tuple(recorder.warnings)
-    ), spool
+        scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
+        tuple(recorder.warnings),
+    ), spool  # fmt: skip
 
 
 def _resolution(scene: Scene, views: list[View], crs: str, height: float) -> float:

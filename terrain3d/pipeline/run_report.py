@@ -9,7 +9,9 @@ import numpy as np
 from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey, limits, relief, shrink, with_bar
 from terrain3d.export.plots import Series, histogram
 from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
+from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.running import overview
 from terrain3d.raster import Raster
 from terrain3d.stats import ErrorSummary
 from terrain3d.surface.mask import MaskCode
@@ -53,27 +55,31 @@ def relief_figure(raster: Raster, caption: str) -> Figure:
 
 
 def _scaled(raster: Raster, caption: str, unit: str, low: float | None = None) -> Figure:
-    small, _ = shrink(raster.values, PICTURE_PX)
-    a, b = limits(small)
+    a, b = limits(raster.values)
     a = a if low is None else low
-    return Figure(with_bar(colour(small, a, b), SEQUENTIAL, a, b, unit=unit), caption)
+    return Figure(with_bar(colour(raster.values, a, b), SEQUENTIAL, a, b, unit=unit), caption)
 
 
-def _mask_picture(mask: Raster) -> Picture:
-    step = max(1, -(-max(mask.grid.shape) // PICTURE_PX))
-    return classes(mask.values[::step, ::step], {int(c): rgb for c, rgb in MASK_COLOURS.items()})
+def _mask_picture(mask: StoredRaster) -> Picture:
+    step = _step(mask)
+    rows = [mask.read(row, 0, 1, mask.grid.width)[0, ::step] for row in range(0, mask.grid.height, step)]
+    return classes(np.stack(rows), {int(c): rgb for c, rgb in MASK_COLOURS.items()})
+
+
+def _step(raster: StoredRaster) -> int:
+    return max(1, -(-max(raster.grid.shape) // PICTURE_PX))
 
 
 def _pictures(result: RunResult) -> list[Block]:
     s = result.surfaces
-    picture, _ = shrink(np.where(s.ortho.values > 0, s.ortho.values, np.nan).astype(np.float32), PICTURE_PX)
+    dsm, dtm, chm, sigma = (overview(r, _step(r)) for r in (s.dsm, s.dtm, s.chm, s.dsm_sigma))
     legend = [(c.name.lower(), MASK_COLOURS[c]) for c in MaskCode]
     return [
-        relief_figure(s.dsm, "Surface (dsm.tif)"),
-        relief_figure(s.dtm, "Terrain (dtm.tif)"),
-        Figure(grey(picture), "True ortho (ortho.tif)"),
-        _scaled(s.chm, "Height above ground (chm.tif)", "m", 0.0),
-        _scaled(s.dsm_sigma, "1-sigma of the surface (dsm_sigma.tif)", "m", 0.0),
+        relief_figure(dsm, "Surface (dsm.tif)"),
+        relief_figure(dtm, "Terrain (dtm.tif)"),
+        Figure(grey(overview(s.ortho, _step(s.ortho), nodata=0).values), "True ortho (ortho.tif)"),
+        _scaled(chm, "Height above ground (chm.tif)", "m", 0.0),
+        _scaled(sigma, "1-sigma of the surface (dsm_sigma.tif)", "m", 0.0),
         Figure(_mask_picture(s.mask), "Why a cell is what it is (mask.tif)", legend),
     ]
 

@@ -14,19 +14,21 @@ The work is done at a cell of about 1 m and is linear in the number of cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.raster import bilinear
+from terrain3d.raster import Grid, Raster, bilinear
+from terrain3d.surface.coarse import pooled
 from terrain3d.surface.membrane import membrane
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+GROUND_MARGIN = 256.0  # m: the openings in a row, and what is smoothed and connected after them (measured)
 _CELL = 1.0  # m, the cell of the work
 _RADII = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 22, 27, 33, 40)  # m; twice the last: the widest building
 _POOL_FROM = 12  # m: wider windows are opened at twice the cell
@@ -50,43 +52,101 @@ class Ground:
     slope: Singles
 
 
-def ground_cells(heights: Singles, resolution: float, measured: Bools | None = None) -> Ground:
+@dataclass(frozen=True)
+class Plane:
+    """Heights ``height + east (x - x0) + north (y - y0)``; ``place`` is (x0, y0)."""
+
+    place: tuple[float, float]
+    height: float
+    east: float = 0.0
+    north: float = 0.0
+
+    def on(self, grid: Grid) -> Singles:
+        """Heights of the cells of a grid, (h, w)."""
+        x, y = grid.centres()
+        return (self.height + self.east * (x - self.place[0]) + (self.north * (y - self.place[1]))[:, None]).astype(
+            np.float32
+        )
+
+
+def fit_plane(heights: Raster) -> Plane | None:
+    """Plane through the finite heights by least squares, None without any. Thinned to some 20 000 of them."""
+    rows, columns = np.nonzero(np.isfinite(heights.values))
+    if not rows.size:
+        return None
+    step = max(rows.size // 20_000, 1)
+    rows, columns = rows[::step], columns[::step]
+    x, y = heights.grid.centres()
+    z = heights.values[rows, columns].astype(float)
+    place = float(x[columns].mean()), float(y[rows].mean())
+    if np.ptp(rows) < 2 or np.ptp(columns) < 2:
+        return Plane(place, float(z.mean()))
+    design = np.column_stack([np.ones(rows.size), x[columns] - place[0], y[rows] - place[1]])
+    c, a, b = np.linalg.lstsq(design, z - z.mean(), rcond=None)[0]
+    return Plane(place, float(c + z.mean()), float(a), float(b))
+
+
+def ground_cells(heights: Raster, measured: Bools | None = None) -> Ground:
     """Ground of a surface model.
 
     heights: (h, w) float32 metres, NaN voids (fill the small ones first: ``voids.fill_voids``). measured: cells that
     may carry ground, by default all with a value; filled cells shape the openings but are no evidence.
     """
-    z = np.asarray(heights, np.float32)
+    z = np.asarray(heights.values, np.float32)
     evidence = np.isfinite(z) if measured is None else measured & np.isfinite(z)
-    if not evidence.any():
-        return Ground(
-            np.zeros(z.shape, bool), np.full(z.shape, np.nan, np.float32), np.full(z.shape, np.nan, np.float32)
-        )
-    factor = max(round(_CELL / resolution), 1)
-    cell = resolution * factor
-    plane, tilt = _plane(z, evidence, resolution)  # without it, forest at the border of a slope has no floor
-    level = z - plane
-    coarse = _pool_mean(level, np.isfinite(z), factor)
-    ok = np.isfinite(_pool_mean(level, evidence, factor))
-    ok &= np.isfinite(coarse)
-    work = membrane(coarse)
+    plane = fit_plane(replace(heights, values=np.where(evidence, z, np.float32(np.nan))))
+    if plane is None:
+        nothing = np.full(z.shape, np.nan, np.float32)
+        return Ground(np.zeros(z.shape, bool), nothing, nothing.copy())
+    return fine_ground(heights, evidence, coarse_ground(heights, evidence, plane), plane)
+
+
+def coarse_factor(resolution: float) -> int:
+    """Cells a side that make one of the coarse cells, of about 1 m, that the filter works with."""
+    return max(round(_CELL / resolution), 1)
+
+
+def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[int, int] = (0, 0)) -> Ground:
+    """Ground on coarse cells from the north-west corner: ``surface`` is over the plane, ``mask`` what carries it.
+
+    heights: (h, w) float32 metres, NaN voids. evidence: cells that may carry ground. plane: of the whole scene; without
+    it, forest at the border of a slope has no floor. origin: coarse row and column of the first cell, see
+    ``membrane.solve``. All NaN without evidence. Cells farther than ``GROUND_MARGIN`` from the border do not depend on
+    what lies beyond it.
+    """
+    factor = coarse_factor(heights.grid.resolution)
+    cell = heights.grid.resolution * factor
+    level = np.asarray(heights.values, np.float32) - plane.on(heights.grid)
+    coarse = pooled(level, factor)
+    ok = np.isfinite(coarse) & (-_pool_min(-(evidence & np.isfinite(level)).astype(np.float32), factor) > 0)
+    if not ok.any():
+        nothing = np.full(coarse.shape, np.nan, np.float32)
+        return Ground(ok, nothing, nothing.copy())
+    work = membrane(coarse, origin=origin)
     if cell <= 2 * _CELL:
         work = _blur(work, _CELL / cell)
     ok &= ~_low_outliers(work, cell)
-    work = membrane(np.where(ok | ~np.isfinite(coarse), work, np.float32(np.nan))) if not ok.all() else work
+    if not ok.all():
+        work = membrane(np.where(ok | ~np.isfinite(coarse), work, np.float32(np.nan)), origin=origin)
     cut = cv2.dilate(_openings(work, cell).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    surface, cut = _with_terrain_back(work, ok, ok, cut, cell)
+    surface, cut = _with_terrain_back(work, ok, ok, cut, cell, origin)
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)
-    keep = _canopy_floor(work, keep, ok, cell)
+    keep = _canopy_floor(work, keep, ok, cell, origin)
     if not keep.any():
         keep = ok
-    surface = membrane(work, keep)
-    slope = terrain_slope(surface, cell, tilt=tilt)
-    out = _expand(surface, factor, z.shape) + plane
-    steep = _expand(slope, factor, z.shape)
+    surface = membrane(work, keep, origin=origin)
+    return Ground(keep, surface, terrain_slope(surface, cell, tilt=(plane.east, -plane.north)))
+
+
+def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) -> Ground:
+    """Ground on the cells of ``heights`` from that on the coarse cells over them."""
+    z = np.asarray(heights.values, np.float32)
+    factor = coarse_factor(heights.grid.resolution)
+    out = _expand(coarse.surface, factor, z.shape) + plane.on(heights.grid)
+    steep = _expand(coarse.slope, factor, z.shape)
     near = np.abs(z - out) <= _TOLERANCE + 0.3 * steep
-    return Ground(evidence & near & _expand_mask(keep, factor, z.shape), out, steep)
+    return Ground(evidence & near & _expand_mask(coarse.mask, factor, z.shape), out, steep)
 
 
 def ground_points(xyz: NDArray[np.float64], cell: float = _CELL) -> Bools:
@@ -139,20 +199,6 @@ def ground_share(ground: NDArray[Any], resolution: float) -> Singles:
     """Share of ground cells within about 5 m (mean of any mask or weight), (h, w) float32."""
     size = int(2 * round(5.0 / resolution)) + 1
     return np.asarray(cv2.blur(ground.astype(np.float32), (size, size)), np.float32)
-
-
-def _plane(z: Singles, evidence: Bools, resolution: float) -> tuple[Singles, tuple[float, float]]:
-    """Plane through the evidence by least squares, (h, w), and its rise per metre along columns and rows."""
-    rows, columns = np.nonzero(evidence)
-    step = max(rows.size // 20_000, 1)
-    rows, columns = rows[::step], columns[::step]
-    mean = float(np.mean(z[rows, columns], dtype=np.float64))
-    if np.ptp(rows) < 2 or np.ptp(columns) < 2:
-        return np.full(z.shape, mean, np.float32), (0.0, 0.0)
-    design = np.column_stack([columns, rows, np.ones(rows.size)]).astype(float)
-    a, b, c = np.linalg.lstsq(design, z[rows, columns] - mean, rcond=None)[0]
-    plane = a * np.arange(z.shape[1]) + b * np.arange(z.shape[0])[:, None] + c + mean
-    return plane.astype(np.float32), (float(a) / resolution, float(b) / resolution)
 
 
 def _blur(z: Singles, sigma: float) -> Singles:
@@ -214,14 +260,16 @@ def _low_outliers(z: Singles, cell: float) -> Bools:
     return np.asarray(-z - _opened(-z, max(round(_CELL / cell), 1)) > _LOW_SLOPE * max(cell, _CELL))
 
 
-def _with_terrain_back(z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: float) -> tuple[Singles, Bools]:
+def _with_terrain_back(
+    z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: float, origin: tuple[int, int] = (0, 0)
+) -> tuple[Singles, Bools]:
     """Ground surface and the cut cells that remain after what joins the ground without a step is given back.
 
     ok: cells with evidence; joined: cells over which terrain may be followed.
     """
     if (ok & ~cut).sum() < 3:
         cut = np.zeros_like(cut)
-    surface = membrane(z, ok & ~cut)
+    surface = membrane(z, ok & ~cut, origin=origin)
     if min(z.shape) < 3:
         return surface, cut
     gy, gx = np.gradient(z - _blur(surface, 15 / cell), cell)
@@ -234,10 +282,10 @@ def _with_terrain_back(z: Singles, ok: Bools, joined: Bools, cut: Bools, cell: f
     accepted = ground >= 0.3 * np.maximum(size, 1)
     accepted[0] = False
     cut = cut & ~accepted[labels]
-    return membrane(z, ok & ~cut), cut
+    return membrane(z, ok & ~cut, origin=origin), cut
 
 
-def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float) -> Bools:
+def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float, origin: tuple[int, int]) -> Bools:
     """Ground cells without those that stand high in rough surroundings: what a canopy's own steps let through.
 
     Forest rises from its gaps in steps too small for a growing window. The trend is taken off, so that one wide opening
@@ -258,7 +306,7 @@ def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float) -> Bools:
         kept = keep & ~(canopy & (above - opened > allowed))
         if not kept.any():
             return keep
-        trend = _blur(membrane(z, kept), 6.0 / cell)
+        trend = _blur(membrane(z, kept, origin=origin), 6.0 / cell)
     return kept
 
 
@@ -274,15 +322,6 @@ def _blocks(a: NDArray[Any], factor: int, fill: Any) -> NDArray[Any]:
     rows, columns = -(-h // factor), -(-w // factor)
     padded = np.pad(a, ((0, rows * factor - h), (0, columns * factor - w)), constant_values=fill)
     return padded.reshape(rows, factor, columns, factor)
-
-
-def _pool_mean(z: Singles, ok: Bools, factor: int) -> Singles:
-    """Mean of the valid cells of each block; NaN where there is none."""
-    if factor == 1:
-        return np.where(ok, z, np.float32(np.nan))
-    total = _blocks(np.where(ok, z, np.float32(0)), factor, 0).sum((1, 3))
-    n = _blocks(ok.astype(np.float32), factor, 0).sum((1, 3))
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan).astype(np.float32)
 
 
 def _pool_min(z: Singles, factor: int) -> Singles:

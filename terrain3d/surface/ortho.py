@@ -8,7 +8,8 @@ needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 import cv2
 import numpy as np
@@ -25,9 +26,11 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+ORTHO_MARGIN = 96.0  # m: relief hides nothing farther away
+HIDDEN_MARGIN = 20.0  # m: values this far away do not shape what is interpolated
 _BLOCK = 512  # cells
 _NODE = 64  # cells between places whose longitude and latitude are computed; linear in between (under 1 mm)
-_MARGIN = 4  # px around a window
+_MARGIN = 4  # px around a window, and more where pixels are averaged
 _STRIP = 1024  # image lines read at once for the radiometry
 _SAMPLES = 40_000
 
@@ -46,41 +49,59 @@ class OrthoView:
     shape: tuple[int, int]
 
 
-def ortho(dsm: Raster, views: Sequence[OrthoView]) -> Raster:
+@dataclass(frozen=True)
+class RankedView:
+    """A view in its place among the others. lean: displacement of relief, metres east and north per metre of height;
+    pixel: metres a pixel; gain and offset bring its values to those of the first view."""
+
+    view: OrthoView
+    lean: tuple[float, float]
+    pixel: float
+    gain: float = 1.0
+    offset: float = 0.0
+
+
+def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
+    """Views from the most vertical on, balanced: what has to be known of a whole scene before a part of it is drawn.
+
+    surface: (h, w) float32 ellipsoidal metres, an overview of the scene.
+    """
+    z, grid = np.asarray(surface.values, np.float32), surface.grid
+    if not np.isfinite(z).any() or not views:
+        return []
+    middle = float(np.nanmedian(z))
+    ranked = [RankedView(v, _lean(v.camera, grid, middle), _pixel(v, grid, middle)) for v in views]
+    ranked.sort(key=lambda r: float(np.hypot(*r.lean)))
+    return _balanced(z, grid, ranked)
+
+
+def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] = (slice(None), slice(None))) -> Raster:
     """Orthophoto on the grid of ``dsm``, uint16 with 0 for no value.
 
     dsm: (h, w) float32 ellipsoidal metres; cells without height have no ortho value, so pass a surface whose voids are
-    filled. Values are those of the most vertical view's image.
+    filled. Values are those of the most vertical view's image. inner: rows and columns that are drawn; the rest only
+    hides them, as far as ``ORTHO_MARGIN``. Interpolated cells are the same from ``HIDDEN_MARGIN`` on.
     """
     z, grid = np.asarray(dsm.values, np.float32), dsm.grid
-    out = np.full(z.shape, np.nan, np.float32)
-    known = np.isfinite(z)
+    drawn = np.zeros(z.shape, np.uint16)
+    known = np.isfinite(z)[inner]
     if not known.any() or not views:
-        return Raster(np.zeros(z.shape, np.uint16), grid)
-    middle = float(np.median(z[known]))
-    leans = [_lean(view.camera, grid, middle) for view in views]
-    order = np.argsort([np.hypot(*lean) for lean in leans], kind="stable")
-    ranked = [views[i] for i in order]
-    seen = [visible(z, grid.resolution, leans[i]) for i in order]
-    balance = _balance(z, grid, ranked, seen)
-    for row in range(0, grid.height, _BLOCK):
-        for column in range(0, grid.width, _BLOCK):
-            part = np.s_[row : row + _BLOCK, column : column + _BLOCK]
-            if known[part].any():
-                _block(
-                    z[part],
-                    grid.window(row, column, *z[part].shape),
-                    ranked,
-                    [s[part] for s in seen],
-                    balance,
-                    out[part],
-                )
+        return Raster(drawn, grid)
+    seen = [visible(z, grid.resolution, v.lean)[inner] for v in views]
+    part, first = z[inner], (inner[0].start or 0, inner[1].start or 0)
+    out = np.full(part.shape, np.nan, np.float32)
+    for row in range(0, part.shape[0], _BLOCK):
+        for column in range(0, part.shape[1], _BLOCK):
+            here = np.s_[row : row + _BLOCK, column : column + _BLOCK]
+            if known[here].any():
+                where = grid.window(first[0] + row, first[1] + column, *part[here].shape)
+                _block(part[here], where, views, [s[here] for s in seen], out[here])
     hidden = known & ~np.isfinite(out)
     if hidden.any() and not hidden[known].all():
         near = cv2.dilate(np.isfinite(out).astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
         out = membrane(out, where=hidden & near)
-    values = np.where(np.isfinite(out), np.clip(np.rint(out), 1, 65535), 0)
-    return Raster(values.astype(np.uint16), grid)
+    drawn[inner] = np.where(np.isfinite(out), np.clip(np.rint(out), 1, 65535), 0)
+    return Raster(drawn, grid)
 
 
 def _lean(camera: Camera, grid: Grid, height: float) -> tuple[float, float]:
@@ -112,31 +133,24 @@ def _hats(n: int, nodes: NDArray[np.int64]) -> Floats:
     return np.stack([np.interp(np.arange(n), nodes, unit) for unit in np.eye(len(nodes))], axis=1)
 
 
-def _block(
-    z: Singles, grid: Grid, views: list[OrthoView], seen: list[Bools], balance: list[tuple[float, float]], out: Singles
-) -> None:
+def _block(z: Singles, grid: Grid, views: Sequence[RankedView], seen: list[Bools], out: Singles) -> None:
     """Fill ``out`` (a view on the result) from the views in order."""
     lon, lat = _lonlat(grid)
-    for view, sees, (gain, offset) in zip(views, seen, balance, strict=True):
+    for v, sees in zip(views, seen, strict=True):
         need = sees & ~np.isfinite(out)
         if not need.any():
             continue
-        line, sample = view.camera.project(lon[need], lat[need], z[need])
-        scale = np.sqrt((np.ptp(line) + 1) * (np.ptp(sample) + 1) / z.size)
-        values = _resample(view, line, sample, float(scale) if need.all() else _scale(view, lon, lat, z))
-        out[need] = gain * values + offset
+        line, sample = v.view.camera.project(lon[need], lat[need], z[need])
+        out[need] = v.gain * _resample(v.view, line, sample, grid.resolution / v.pixel) + v.offset
 
 
-def _scale(view: OrthoView, lon: Floats, lat: Floats, z: Singles) -> float:
-    """Pixels per cell."""
-    if min(z.shape) < 2:
-        return 1.0
-    height = float(np.nanmedian(z))
-    line, sample = view.camera.project(lon[:2, :2], lat[:2, :2], height)
-    area = (line[0, 1] - line[0, 0]) * (sample[1, 0] - sample[0, 0]) - (line[1, 0] - line[0, 0]) * (
-        sample[0, 1] - sample[0, 0]
-    )
-    return float(np.sqrt(abs(area)))
+def _pixel(view: OrthoView, grid: Grid, height: float) -> float:
+    """Metres a pixel at the middle of the grid."""
+    west, south, east, north = grid.bounds
+    x, y = (west + east) / 2 + np.array([0.0, 1.0, 0.0]), (south + north) / 2 + np.array([0.0, 0.0, 1.0])
+    line, sample = view.camera.project(*to_lonlat(grid.reference.horizontal, x, y), height)
+    area = (line[1] - line[0]) * (sample[2] - sample[0]) - (line[2] - line[0]) * (sample[1] - sample[0])
+    return float(1 / np.sqrt(max(abs(area), 1e-12)))
 
 
 def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0) -> Singles:
@@ -147,8 +161,9 @@ def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0)
     if not inside.any():
         return values
     a, b = line[inside], sample[inside]
-    row0, row1 = max(int(a.min()) - _MARGIN, 0), min(int(a.max()) + _MARGIN + 1, height)
-    col0, col1 = max(int(b.min()) - _MARGIN, 0), min(int(b.max()) + _MARGIN + 1, width)
+    margin = _MARGIN + ceil(1.8 * scale)
+    row0, row1 = max(int(a.min()) - margin, 0), min(int(a.max()) + margin + 1, height)
+    col0, col1 = max(int(b.min()) - margin, 0), min(int(b.max()) + margin + 1, width)
     image = view.read(row0, col0, row1 - row0, col1 - col0)
     if scale > 1.5:  # several pixels a cell: average them, or fine texture turns into moire
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.45 * scale), np.float32)
@@ -161,27 +176,28 @@ def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0)
     return values
 
 
-def _balance(z: Singles, grid: Grid, views: list[OrthoView], seen: list[Bools]) -> list[tuple[float, float]]:
-    """Gain and offset that bring each view to the first, from cells that both see."""
+def _balanced(z: Singles, grid: Grid, views: list[RankedView]) -> list[RankedView]:
+    """Views with gain and offset that bring each to the first, from cells that both see."""
     if len(views) == 1:
-        return [(1.0, 0.0)]
+        return views
     step = max(int(np.sqrt(z.size / _SAMPLES)), 1)
     rows, columns = (step * index for index in np.nonzero(np.isfinite(z[::step, ::step])))
     x, y = grid.centres()
     lon, lat = to_lonlat(grid.reference.horizontal, x[columns], y[rows])
     values = []
-    for view, sees in zip(views, seen, strict=True):
-        line, sample = view.camera.project(lon, lat, z[rows, columns])
-        values.append(np.where(sees[rows, columns], _in_strips(view, line, sample), np.nan))
-    out = [(1.0, 0.0)]
-    for v in values[1:]:
-        both = np.isfinite(v) & np.isfinite(values[0])
+    for v in views:
+        sees = visible(z, grid.resolution, v.lean)
+        line, sample = v.view.camera.project(lon, lat, z[rows, columns])
+        values.append(np.where(sees[rows, columns], _in_strips(v.view, line, sample), np.nan))
+    out = views[:1]
+    for view, of_view in zip(views[1:], values[1:], strict=True):
+        both = np.isfinite(of_view) & np.isfinite(values[0])
         if both.sum() < 100:
-            out.append((1.0, 0.0))
+            out.append(view)
             continue
-        reference, own = values[0][both], v[both]
+        reference, own = values[0][both], of_view[both]
         gain = float(np.clip(nmad(reference) / max(nmad(own), 1e-6), 0.5, 2.0))
-        out.append((gain, float(np.median(reference) - gain * np.median(own))))
+        out.append(replace(view, gain=gain, offset=float(np.median(reference) - gain * np.median(own))))
     return out
 
 

@@ -20,12 +20,15 @@ from terrain3d.surface import membrane
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 MAX_VOID_AREA = 2000.0  # m2
 _WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
 _WALL_STEP = 1.0  # m
-_ISLAND_AREA = 60.0  # m2
+ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
+CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
+FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -67,73 +70,157 @@ def _cones(low: Singles, domain: NDArray[np.uint8], step: float) -> None:
 
 def footprint(measured: Bools) -> Bools:
     """Convex hull of the measured cells, as a mask."""
-    out = np.zeros(measured.shape, np.uint8)
-    rows = np.flatnonzero(measured.any(axis=1))
+    first, last = row_ends(measured)
+    left, right = hull_spans(first, last)
+    return between(left, right, 0, measured.shape[1])
+
+
+def row_ends(measured: Bools) -> tuple[Ints, Ints]:
+    """First and last measured column of each row; where there is none, first is the number of columns and last -1."""
+    some = measured.any(axis=1)
+    first = np.where(some, measured.argmax(axis=1), measured.shape[1])
+    last = np.where(some, measured.shape[1] - 1 - measured[:, ::-1].argmax(axis=1), -1)
+    return first, last
+
+
+def hull_spans(first: Ints, last: Ints) -> tuple[Ints, Ints]:
+    """First and last column of each row of the convex hull of all cells between the ends of rows, as ``row_ends`` gives
+    them: the cells inside, and those on the line around it, as Bresenham draws it."""
+    rows = np.flatnonzero(last >= first)
+    left, right = np.full(first.shape, int(first.max(initial=0)) + 1), np.full(first.shape, -1)
     if rows.size:
-        # the ends of each row are enough for the hull
-        first = measured.argmax(axis=1)[rows]
-        last = measured.shape[1] - 1 - measured[:, ::-1].argmax(axis=1)[rows]
-        ends = np.concatenate([np.stack([first, rows], 1), np.stack([last, rows], 1)])
-        cv2.fillConvexPoly(out, cv2.convexHull(ends.astype(np.int32)), 1)
-    return out.astype(bool)
+        inside = np.arange(rows[0], rows[-1] + 1)
+        left[inside] = _drawn(inside, *_lower_hull(rows, first[rows]))
+        right[inside] = -_drawn(inside, *_lower_hull(rows, -last[rows]))
+    return left, right
 
 
-def fill_voids(dsm: Raster, sigma: Raster, max_area: float = MAX_VOID_AREA) -> tuple[Raster, Raster, Bools]:
-    """DSM with small and medium voids filled, its sigma, and which cells were filled.
+def _drawn(rows: Ints, y: list[int], x: list[int]) -> Ints:
+    """First column of each row on a line through vertices."""
+    # along a flat stretch a row holds all columns where the line is within half a row of it
+    flat = np.minimum(*(np.interp(np.clip(rows + d, y[0], y[-1]), y, x) for d in (-0.5, 0.5)))
+    return np.minimum(np.floor(np.interp(rows, y, x) + 0.5), np.ceil(flat)).astype(np.int64)
 
-    dsm, sigma: (h, w) float32 metres, NaN voids. max_area: largest void that is filled, m2; larger ones, and whatever
-    lies outside the convex hull of the measured cells, stay NaN. The sigma of a filled cell starts from that of the
-    nearest measured one and grows with distance and with the relief of the void's boundary.
+
+def between(left: Ints, right: Ints, column: int, width: int) -> Bools:
+    """Mask of the cells between two columns of each row, (rows, width), from a column on."""
+    columns = np.arange(column, column + width)
+    return np.asarray((columns >= left[:, None]) & (columns <= right[:, None]))
+
+
+def _lower_hull(x: Ints, y: Ints) -> tuple[list[int], list[int]]:
+    """Vertices of the lower convex hull of points in the order of x (Andrew's monotone chain)."""
+    hull: list[tuple[int, int]] = []
+    for p in zip(x.tolist(), y.tolist(), strict=True):
+        while len(hull) > 1 and _turn(hull[-2], hull[-1], p) <= 0:
+            hull.pop()
+        hull.append(p)
+    return [p[0] for p in hull], [p[1] for p in hull]
+
+
+def _turn(a: tuple[int, int], b: tuple[int, int], c: tuple[int, int]) -> int:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] = (0, 0)) -> tuple[Raster, Raster]:
+    """DSM with voids filled, and its sigma.
+
+    dsm, sigma: (h, w) float32 metres, NaN voids. fill: the cells to be filled. origin: place of the first cell, see
+    ``membrane.solve``. The sigma of a filled cell starts from that of the nearest measured one and grows with distance
+    and with the relief of the void's boundary. Cells farther than ``FILL_MARGIN`` from the border do not depend on what
+    lies beyond it.
     """
+    if not fill.any():
+        return dsm, sigma
     z = np.asarray(dsm.values, np.float32)
-    known = np.isfinite(z)
-    void = ~known & footprint(known)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(void.astype(np.uint8), connectivity=4)
-    fill = (stats[:, cv2.CC_STAT_AREA] * dsm.grid.resolution**2 <= max_area)[labels] & void
-    if n < 2 or not fill.any():
-        return dsm, sigma, np.zeros(z.shape, bool)
-    ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & known
+    ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & np.isfinite(z)
     low = np.where(ring, z, np.float32(np.inf))
     _cones(low, (ring | fill).astype(np.uint8), _WALL_SLOPE * dsm.grid.resolution)
     floor = ring & (z <= low + _WALL_STEP)
     state = np.where(fill, membrane.UNKNOWN, np.where(floor, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
-    filled = membrane.solve(np.where(floor, z, np.float32(0)), state)
+    filled = membrane.solve(np.where(floor, z, np.float32(0)), state, origin)
     out = np.where(fill, filled, z).astype(np.float32)
-    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, known, fill, ring, dsm.grid.resolution)
-    return replace(dsm, values=out), replace(sigma, values=s), fill
+    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, fill, ring, dsm.grid.resolution)
+    return replace(dsm, values=out), replace(sigma, values=s)
 
 
-def _filled_sigma(sigma: Singles, z: Singles, known: Bools, fill: Bools, ring: Bools, resolution: float) -> Singles:
+def _filled_sigma(sigma: Singles, z: Singles, fill: Bools, ring: Bools, resolution: float) -> Singles:
     """Sigma of filled cells: a random walk away from the boundary whose step is the boundary's own roughness."""
+    out = sigma.copy()
+    if not ring.any():
+        return out
     distance, nearest = cv2.distanceTransformWithLabels(
         (~ring).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    at = np.zeros(int(nearest.max()) + 1, np.int64)
+    at = np.zeros(int(nearest.max()) + 1, np.int32)
     at[nearest[ring]] = np.flatnonzero(ring)
     index = at[nearest[fill]]
     rough = roughness(z, resolution).ravel()[index]
-    s = np.where(np.isfinite(sigma), sigma, np.float32(np.nanmedian(sigma) if np.isfinite(sigma).any() else 0)).ravel()
-    out = sigma.copy()
-    d = distance[fill] * resolution
-    out[fill] = np.sqrt(s[index] ** 2 + (0.05 + rough) ** 2 * d)
+    s = np.nan_to_num(sigma.ravel()[index])
+    out[fill] = np.sqrt(s**2 + (0.05 + rough) ** 2 * (distance[fill] * resolution))
     return out
 
 
 def roughness(z: Singles, resolution: float, size: int = 5, limit: float = 2.0) -> Singles:
     """Standard deviation of heights in ``size`` x ``size`` cells, slope taken out, at most ``limit``; 0 at voids."""
-    ok = np.isfinite(z).astype(np.float32)
-    base = np.float32(np.nanmean(z)) if ok.any() else np.float32(0)
-    v = np.where(ok > 0, z - base, np.float32(0))
+    ok = np.isfinite(z)
+    if not ok.any():
+        return np.zeros(z.shape, np.float32)
+    padded = np.pad(z, size // 2, mode="symmetric")
+    # squares of heights are far larger than the variance of a few cells: in double precision, from about zero
+    mean, variance = _windows(padded, size, float(np.mean(z[ok], dtype=np.float64)))
+    plane = (size**2 - 1) / 12 * resolution**2  # variance over the window of a plane of slope one
+    return np.where(ok, _without_slope(mean, variance, resolution, plane, limit), np.float32(0))
 
-    def mean(a: Singles) -> Singles:
-        return cv2.boxFilter(a, -1, (size, size), borderType=cv2.BORDER_REFLECT)
 
-    n = np.maximum(mean(ok), 1e-6)
-    m = mean(v) / n
-    variance = np.maximum(mean(v * v) / n - m * m, 0)
-    gx, gy = np.gradient(m, resolution)
-    slope = (gx**2 + gy**2) * ((size**2 - 1) / 12 * resolution**2)  # variance of a plane over ``size`` cells a side
-    return np.minimum(np.sqrt(np.maximum(variance - slope, 0)), limit).astype(np.float32) * (ok > 0)
+@njit(**_JIT)
+def _windows(z: Singles, size: int, base: float) -> tuple[NDArray[np.float64], Singles]:
+    """Mean over ``base`` and variance of the finite cells of all windows inside ``z``; 0 where there are none."""
+    h, w = z.shape[0] - size + 1, z.shape[1] - size + 1
+    mean, variance = np.empty((h, w)), np.empty((h, w), np.float32)
+    count, total, square = np.zeros(w + size - 1), np.zeros(w + size - 1), np.zeros(w + size - 1)
+    for i in range(h + size - 1):
+        for j in range(w + size - 1):
+            if np.isfinite(z[i, j]):
+                v = z[i, j] - base
+                count[j] += 1
+                total[j] += v
+                square[j] += v * v
+            if i >= size and np.isfinite(z[i - size, j]):
+                v = z[i - size, j] - base
+                count[j] -= 1
+                total[j] -= v
+                square[j] -= v * v
+        if i < size - 1:
+            continue
+        n, s, q = 0.0, 0.0, 0.0
+        for j in range(w + size - 1):
+            n, s, q = n + count[j], s + total[j], q + square[j]
+            if j >= size:
+                n, s, q = n - count[j - size], s - total[j - size], q - square[j - size]
+            if j >= size - 1:
+                m = s / max(n, 1.0)
+                mean[i - size + 1, j - size + 1] = m
+                variance[i - size + 1, j - size + 1] = max(q / max(n, 1.0) - m * m, 0.0)
+    return mean, variance
+
+
+@njit(**_JIT)
+def _without_slope(
+    mean: NDArray[np.float64], variance: Singles, resolution: float, plane: float, limit: float
+) -> Singles:
+    """Square root of the variances less ``plane`` times the squared slope of the means, at most ``limit``."""
+    h, w = mean.shape
+    out = np.empty((h, w), np.float32)
+    for i in range(h):
+        above, below = max(i - 1, 0), min(i + 1, h - 1)
+        for j in range(w):
+            left, right = max(j - 1, 0), min(j + 1, w - 1)
+            gy = (mean[below, j] - mean[above, j]) / (max(below - above, 1) * resolution)
+            gx = (mean[i, right] - mean[i, left]) / (max(right - left, 1) * resolution)
+            rest = variance[i, j] - plane * (gx * gx + gy * gy)
+            out[i, j] = min(np.sqrt(max(rest, 0.0)), limit)
+    return out
 
 
 def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:
@@ -148,17 +235,27 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
 
 
-def remove_islands(dsm: Raster, max_area: float = _ISLAND_AREA) -> Raster:
+def remove_islands(dsm: Raster, max_area: float = ISLAND_AREA) -> Raster:
     """DSM without small islands in the void, which matching invents where images hardly overlap or show water.
 
-    Cells closer than two cells belong together; groups of up to ``max_area`` m2 become NaN unless they are the largest.
+    Cells closer than two cells belong together; groups of up to ``max_area`` m2 become NaN.
     """
+    label, area = _groups(dsm)
+    return replace(dsm, values=np.where((area > max_area)[label], dsm.values, np.float32(np.nan)))
+
+
+def largest_group(dsm: Raster) -> float:
+    """Area of the largest group of cells that belong together, m2."""
+    return float(_groups(dsm)[1].max(initial=0.0))
+
+
+def _groups(dsm: Raster) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Group of each cell, and the area of the groups' cells that have a value."""
     known = np.isfinite(dsm.values).astype(np.uint8)
     joined = cv2.dilate(known, np.ones((3, 3), np.uint8))
     n, label = cv2.connectedComponents(joined, connectivity=8)
     area = np.bincount(label[known > 0], minlength=n) * dsm.grid.resolution**2
-    keep = area > min(max_area, area.max(initial=0.0) - 1e-6)
-    return replace(dsm, values=np.where(keep[label], dsm.values, np.float32(np.nan)))
+    return np.asarray(label, np.int32), np.asarray(area, float)
 
 
 @njit(**_JIT)
@@ -167,7 +264,7 @@ def _loose(z: Singles, step: float, limit: int) -> Bools:
     h, w = z.shape
     seen = np.zeros((h, w), np.bool_)
     bad = np.zeros((h, w), np.bool_)
-    stack = np.empty(h * w, np.int64)
+    stack = np.empty(h * w, np.int32)
     for start in range(h * w):
         if seen[start // w, start % w] or not np.isfinite(z[start // w, start % w]):
             continue

@@ -6,27 +6,28 @@ image is dark and without texture, the patch is large and wide, and its shores a
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.raster import Raster
-from terrain3d.stats import nmad
+from terrain3d.raster import Raster, bilinear
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
+WATER_MARGIN = 48.0  # m: the widest windows and patches, one after the other
+BANK_MARGIN = 16.0  # m: the same beside a body of water
 _SUPPORT_WIDTH = 7.5  # m over which matches are counted
 _SUPPORT = 0.5  # share of cells with a match that agrees with its neighbours, below which matching failed
 _AGREE = 0.7  # m
 _SCATTER = 0.8  # m: standard deviation of invented heights in the same window
 _DARK = 0.75  # of the median of the scene
 _SMOOTH = 0.08  # local standard deviation over mean: photon noise, no texture
-_SMOOTH_RANK = 0.25  # and among this share of the smoothest of the scene
-_MIN_AREA = 1500.0  # m2
+SMOOTH_RANK = 0.25  # and among this share of the smoothest of the scene
+MIN_AREA = 1500.0  # m2
 _MIN_WIDTH = 6.0  # m
 _RIM = 2.0  # m
 _MAX_FALL = 0.05  # m/m along the shore: steeper is a shadow on a slope
@@ -35,60 +36,97 @@ _SHORE = 2.0  # m
 _LOW = 0.1  # quantile of the heights of a stretch of shore that is its water level
 
 
-def water_mask(dsm: Raster, ortho: Raster) -> Bools:
-    """Cells of water, (h, w) bool.
+@dataclass(frozen=True)
+class WaterLimits:
+    """What a whole scene says of its picture: values below ``dark`` and textures below ``smooth`` may be water."""
 
-    dsm: surface before voids were filled, NaN where nothing was matched. ortho: image values, 0 for no value.
+    dark: float
+    smooth: float
+
+
+@dataclass(frozen=True)
+class Shores:
+    """Cells around bodies of water: the body's number, row and column in the whole grid, height (m). All (N,)."""
+
+    body: NDArray[np.int32]
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    height: Singles
+
+
+@dataclass(frozen=True)
+class WaterLevel:
+    """Level of a body of water: ``values`` (m) over ``base`` at the centres of cells ``step`` cells wide, from a row
+    and column of them on. ``fall``: its range, metres."""
+
+    values: Singles
+    base: float
+    step: int
+    first: tuple[int, int]
+    fall: float
+
+    def at(self, row: NDArray[Any], column: NDArray[Any]) -> Singles:
+        """Level at cells of the whole grid."""
+        r, c = ((a + 0.5) / self.step - 0.5 - f for a, f in zip((row, column), self.first, strict=True))
+        inside = np.clip(c, 0, self.values.shape[1] - 1), np.clip(r, 0, self.values.shape[0] - 1)
+        return (bilinear(self.values, *inside) + self.base).astype(np.float32)
+
+
+def water_limits(median: float, texture: float) -> WaterLimits:
+    """Limits from the median of a scene's picture, and from the ``SMOOTH_RANK`` quantile of its texture."""
+    return WaterLimits(_DARK * median, min(_SMOOTH, texture * 1.2))
+
+
+def picture_texture(picture: NDArray[Any]) -> Singles:
+    """Local standard deviation over the local mean, in 9 x 9 cells with a value (not 0)."""
+    image = picture.astype(np.float32)
+    return _statistics(image, image > 0)[1]
+
+
+def water_candidates(dsm: Raster, ortho: Raster, limits: WaterLimits) -> Bools:
+    """Cells that matching, the picture and the width of their patch allow to be water, (h, w).
+
+    dsm: surface before voids were filled, NaN where nothing was matched. ortho: image values, 0 for no value. Cells
+    farther than ``WATER_MARGIN`` from the border do not depend on what lies beyond it.
     """
     resolution = dsm.grid.resolution
     z, image = np.asarray(dsm.values, np.float32), ortho.values.astype(np.float32)
     lit = image > 0
     if not lit.any() or min(z.shape) < 5:
         return np.zeros(z.shape, bool)
-    size = round(_SUPPORT_WIDTH / resolution) | 1
-    matched = _agreeing(z)
-    failed = (cv2.blur(matched.astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
     mean, texture = _statistics(image, lit)
-    smooth = texture < min(_SMOOTH, float(np.quantile(texture[lit], _SMOOTH_RANK)) * 1.2)
-    dark = mean < _DARK * float(np.median(image[lit]))
-    candidate = (failed & smooth & dark & lit).astype(np.uint8)
+    plain = (texture < limits.smooth) & (mean < limits.dark) & lit
+    if not plain.any():
+        return plain
+    size = round(_SUPPORT_WIDTH / resolution) | 1
+    failed = (cv2.blur(_agreeing(z).astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
     kernel = _disk(_MIN_WIDTH / 2 / resolution)
-    closed = cv2.morphologyEx(candidate, cv2.MORPH_CLOSE, kernel)
-    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
-    water = np.zeros(z.shape, bool)
-    for k in range(1, n):
-        if stats[k, cv2.CC_STAT_AREA] * resolution**2 < _MIN_AREA:
-            continue
-        part, body = _part(labels, stats[k], k, resolution)
-        level = _levels(np.where(matched, z, np.float32(np.nan))[part], body, resolution)
-        if level is not None and _fall(level, body, resolution) <= _MAX_FALL:
-            water[part] |= _to_the_bank(body, image[part], resolution)
-    return water
+    closed = cv2.morphologyEx((failed & plain).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    return cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel) > 0
 
 
-def flatten_water(dsm: Raster, water: Bools) -> Raster:
-    """Surface with each connected body of water at the level of its shores.
+def shores(dsm: Raster, bodies: NDArray[np.int32], row: int, column: int, core: tuple[slice, slice]) -> Shores:
+    """Matched cells of the core beside bodies of water.
 
-    A lake has one level; along a river it follows the shores smoothly. Bodies without shore heights stay as they are.
+    bodies: (h, w) number of the body of each cell, 0 for none. row, column: of the first cell in the whole grid. A cell
+    beside two bodies counts for the one of larger number.
     """
-    z = np.asarray(dsm.values, np.float32)
-    out = z.copy()
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(water.astype(np.uint8), connectivity=4)
-    open_shore = np.where(~water & _agreeing(z), z, np.float32(np.nan))
-    for k in range(1, n):
-        part, body = _part(labels, stats[k], k, dsm.grid.resolution)
-        level = _levels(open_shore[part], body, dsm.grid.resolution)
-        if level is not None:
-            out[part][body] = level[body]
-    return replace(dsm, values=out)
+    near = cv2.dilate(bodies.astype(np.float32), _disk(_SHORE / dsm.grid.resolution))[core].astype(np.int32)
+    z = np.asarray(dsm.values[core], np.float32)
+    at = np.nonzero((near > 0) & (bodies[core] == 0) & _agreeing(dsm.values)[core])
+    return Shores(near[at], at[0] + (row + core[0].start), at[1] + (column + core[1].start), z[at])
 
 
-def _to_the_bank(body: Bools, image: Singles, resolution: float) -> Bools:
-    """Body grown over its rim, which the texture window lost, as far as the image stays as it is inside."""
-    inside = image[body]
-    centre, spread = float(np.median(inside)), max(nmad(inside), 1.0)
-    alike = (np.abs(cv2.blur(image, (3, 3)) - centre) < 3 * spread).astype(np.uint8)
+def is_water(level: WaterLevel | None, area: float, length: float) -> bool:
+    """Whether a body of that area (m2) and length (m) is large, and its shores agree on a level."""
+    return area >= MIN_AREA and level is not None and level.fall <= _MAX_FALL * length
+
+
+def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Bools:
+    """Body grown over its rim, which the texture window lost, as far as the image stays as it is inside: within three
+    times the spread (NMAD) of the centre (median) of the body's values."""
+    resolution, image = ortho.grid.resolution, ortho.values.astype(np.float32)
+    alike = (np.abs(cv2.blur(image, (3, 3)) - centre) < 3 * max(spread, 1.0)).astype(np.uint8)
     alike = cv2.morphologyEx(alike, cv2.MORPH_OPEN, _disk(1.0 / resolution))
     near = cv2.dilate(body.astype(np.uint8), _disk(_RIM / resolution + 4))
     return body | ((alike > 0) & (near > 0))
@@ -124,31 +162,20 @@ def _statistics(image: Singles, lit: Bools) -> tuple[Singles, Singles]:
     return mean.astype(np.float32), texture.astype(np.float32)
 
 
-def _part(labels: NDArray[Any], stats: NDArray[Any], k: int, resolution: float) -> tuple[tuple[slice, slice], Bools]:
-    """Window of one body with room for its shore, and the body in it."""
-    margin = int(np.ceil(_SHORE / resolution)) + 1
-    column, row, width, height = (int(v) for v in stats[:4])
-    part = (
-        slice(max(row - margin, 0), row + height + margin),
-        slice(max(column - margin, 0), column + width + margin),
-    )
-    return part, labels[part] == k
-
-
-def _levels(z: Singles, body: Bools, resolution: float) -> Singles | None:
-    """Water level over the window of a body, (h, w), from the low part of its shores; None without shore heights."""
-    shore = cv2.dilate(body.astype(np.uint8), _disk(_SHORE / resolution)).astype(bool) & ~body & np.isfinite(z)
-    if shore.sum() < 10:
+def water_level(
+    row: NDArray[np.int64], column: NDArray[np.int64], height: Singles, resolution: float
+) -> WaterLevel | None:
+    """Water level of one body from the low part of its shores, (N,) each; None with less than ten cells of shore."""
+    if row.size < 10:
         return None
     step = max(round(_REACH / 3 / resolution), 1)
-    rows, columns = np.nonzero(shore)
-    shape = (-(-z.shape[0] // step), -(-z.shape[1] // step))
-    cell = rows // step * shape[1] + columns // step
-    heights = z[shore]
-    order = np.lexsort((heights, cell))
+    first = int(row.min()) // step - 1, int(column.min()) // step - 1
+    shape = int(row.max()) // step - first[0] + 2, int(column.max()) // step - first[1] + 2
+    cell = (row // step - first[0]) * shape[1] + column // step - first[1]
+    order = np.lexsort((height, cell))
     start = np.flatnonzero(np.diff(cell[order], prepend=-1))
     count = np.diff(np.append(start, cell.size))
-    low = heights[order][start + (count * _LOW).astype(np.int64)]
+    low = height[order][start + (count * _LOW).astype(np.int64)]
     base = np.float64(np.median(low))
     weight = np.zeros(shape)
     total = np.zeros(shape)
@@ -160,10 +187,10 @@ def _levels(z: Singles, body: Bools, resolution: float) -> Singles | None:
         above = np.maximum(total - level, 0)
         robust = np.where(known, weight / (1 + (above / 0.5) ** 2), 0)
         level = _smooth(total * robust, robust, _REACH / (step * resolution))
-    if np.ptp(level[known]) < 0.5:
-        level = np.full(shape, np.average(level[known], weights=robust[known]))
-    fine = cv2.resize(level.astype(np.float32), (shape[1] * step, shape[0] * step), interpolation=cv2.INTER_LINEAR)
-    return (fine[: z.shape[0], : z.shape[1]] + base).astype(np.float32)
+    fall = float(np.ptp(level[known]))
+    if fall < 0.5:
+        level, fall = np.full(shape, np.average(level[known], weights=robust[known])), 0.0
+    return WaterLevel(level.astype(np.float32), float(base), step, first, fall)
 
 
 def _smooth(sums: NDArray[np.float64], weight: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
@@ -172,13 +199,6 @@ def _smooth(sums: NDArray[np.float64], weight: NDArray[np.float64], sigma: float
         (cv2.GaussianBlur(sums, (0, 0), s), cv2.GaussianBlur(weight, (0, 0), s) + 1e-9) for s in (sigma, 4 * sigma)
     )
     return np.asarray((near[0] + 1e-3 * far[0] / 16) / (near[1] + 1e-3 * far[1] / 16))
-
-
-def _fall(level: Singles, body: Bools, resolution: float) -> float:
-    """Range of the level over the length of the body."""
-    rows, columns = np.nonzero(body)
-    length = float(np.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1)) * resolution
-    return float(np.ptp(level[body])) / length
 
 
 def _disk(radius: float) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rasterio.crs import CRS as RasterioCRS
 
 from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference, Vertical, vertical_from_name
 from terrain3d.errors import FrameError, InputFileError, OutputError
-from terrain3d.io.rasters import HEIGHT_NODATA, read_classes, read_grid, read_raster, write_raster
+from terrain3d.io.rasters import HEIGHT_NODATA, read_classes, read_grid, read_raster, write_raster, write_strips
 from terrain3d.io.warp import resample
 from terrain3d.raster import Grid, Raster
 
@@ -38,6 +39,26 @@ def test_write_raster__round_trip_with_vertical_reference(tmp_path: Path, vertic
         assert file.nodata == HEIGHT_NODATA and file.read(1)[3, 4] == HEIGHT_NODATA
         assert file.tags()["AREA_OR_POINT"] == "Area" and file.tags()["SOURCE"] == "test"
         assert file.descriptions == ("height",)
+
+
+def test_write_strips__is_the_file_of_the_whole(tmp_path: Path) -> None:
+    raster = make(size=1300)
+    options = {"nodata": HEIGHT_NODATA, "band_names": ("height",), "tags": {"SOURCE": "test"}}
+    write_raster(tmp_path / "whole.tif", raster, **options)
+    strips = ((top, raster.values[top : top + 300]) for top in range(0, 1300, 300))
+    write_strips(tmp_path / "parts.tif", raster.grid, strips, np.float32, **options)
+    assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"parts.tif", "whole.tif"}
+
+
+def test_write_strips__an_error_among_them_leaves_nothing(tmp_path: Path) -> None:
+    def strips() -> Iterator[tuple[int, np.ndarray]]:
+        yield 0, np.zeros((20, 44), np.float32)
+        raise OutputError("full", where=tmp_path)
+
+    with pytest.raises(OutputError, match="full"):
+        write_strips(tmp_path / "a.tif", make().grid, strips(), np.float32, nodata=None)
+    assert not list(tmp_path.iterdir())
 
 
 def test_write_raster__vertical_reference_as_other_readers_see_it(tmp_path: Path) -> None:

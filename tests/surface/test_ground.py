@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from terrain3d.crs import Reference
+from terrain3d.raster import Grid, Raster
 from terrain3d.surface.ground import ground_cells, ground_points
+
+
+def raster(values: np.ndarray, resolution: float) -> Raster:
+    return Raster(values.astype(np.float32), Grid(Reference("EPSG:32654"), 3e5, 4e6, resolution, *values.shape))
 
 
 def hills(shape: tuple[int, int], resolution: float, slope: float = 0.0) -> np.ndarray:
@@ -21,7 +27,7 @@ def test_ground_cells__buildings_of_all_sizes_are_no_ground() -> None:
         where = np.s_[row : row + height, column : column + width]
         houses[where] = True
         z[where] = terrain[where].mean() + storeys
-    ground = ground_cells(z.astype(np.float32), 0.5)
+    ground = ground_cells(raster(z, 0.5))
     assert not (ground.mask & houses).any()
     assert ground.mask[~houses].mean() > 0.9
     error = ground.surface - terrain
@@ -31,10 +37,10 @@ def test_ground_cells__buildings_of_all_sizes_are_no_ground() -> None:
 
 def test_ground_cells__steep_slope_and_embankment_are_ground() -> None:
     terrain = hills((400, 400), 0.5, slope=0.7)
-    assert ground_cells(terrain.astype(np.float32), 0.5).mask[20:-20, 20:-20].mean() > 0.97
+    assert ground_cells(raster(terrain, 0.5)).mask[20:-20, 20:-20].mean() > 0.97
     y = np.mgrid[0:400, 0:400][0] * 0.5
     dam = hills((400, 400), 0.5) + np.clip((22 - np.abs(y - 100)) / 2, 0, 5)  # 5 m high, sides 1 : 2
-    ground = ground_cells(dam.astype(np.float32), 0.5)
+    ground = ground_cells(raster(dam, 0.5))
     assert np.abs(ground.surface - dam).max() < 0.5
 
 
@@ -47,20 +53,20 @@ def test_ground_cells__floor_of_forest_gaps() -> None:
         part = np.s_[int(max(cy - 4, 0) * 2) : int(cy + 4) * 2, int(max(cx - 4, 0) * 2) : int(cx + 4) * 2]
         r = np.hypot(x[part] - cx, y[part] - cy)
         z[part] = np.maximum(z[part], terrain[part] + rng.uniform(9, 18) * np.sqrt(np.maximum(1 - (r / 3.5) ** 2, 0)))
-    error = ground_cells(z.astype(np.float32), 0.5).surface - terrain
+    error = ground_cells(raster(z, 0.5)).surface - terrain
     assert abs(np.median(error)) < 0.3
     assert np.sqrt((error**2).mean()) < 1.0
 
 
 def test_ground_cells__nothing_and_tiny() -> None:
-    assert not ground_cells(np.full((20, 20), np.nan, np.float32), 0.5).mask.any()
-    assert ground_cells(np.full((3, 4), 7.0, np.float32), 1.0).surface == pytest.approx(7.0)
+    assert not ground_cells(raster(np.full((20, 20), np.nan, np.float32), 0.5)).mask.any()
+    assert ground_cells(raster(np.full((3, 4), 7.0, np.float32), 1.0)).surface == pytest.approx(7.0)
 
 
 def test_ground_cells__height_of_the_frame_does_not_matter() -> None:
     z = (hills((150, 150), 1.0) + np.random.default_rng(0).normal(0, 0.1, (150, 150))).astype(np.float32)
     z[40:60, 40:60] += 8
-    assert np.mean(ground_cells(z, 1.0).mask == ground_cells(z + 2000, 1.0).mask) > 0.999
+    assert np.mean(ground_cells(raster(z, 1.0)).mask == ground_cells(raster(z + 2000, 1.0)).mask) > 0.999
 
 
 def test_ground_points__low_outliers_and_boxes() -> None:

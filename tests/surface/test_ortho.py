@@ -12,7 +12,7 @@ from terrain3d.crs import Reference, to_lonlat
 from terrain3d.io.images import open_image, read_window
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.ortho import OrthoView, ortho
+from terrain3d.surface.ortho import OrthoView, ortho, rank_views
 from terrain3d.surface.visibility import visible
 
 NORTH, WEST, SIZE = 3.9e6, 3.0e5, 200
@@ -42,6 +42,10 @@ def view_of(image: np.ndarray, camera: Camera) -> OrthoView:
     return OrthoView(camera, lambda r, c, h, w: image[r : r + h, c : c + w].astype(np.float32), image.shape)
 
 
+def drawn(dsm: Raster, views: list[OrthoView]) -> Raster:
+    return ortho(dsm, rank_views(dsm, views))
+
+
 def flat() -> Raster:
     return Raster(np.zeros((SIZE, SIZE), np.float32), Grid(Reference("EPSG:32654"), WEST, NORTH, 0.5, SIZE, SIZE))
 
@@ -68,7 +72,7 @@ def test_visible__nadir_and_voids() -> None:
 
 def test_ortho__geometry_is_exact_on_flat_ground() -> None:
     line, sample = np.mgrid[0:SIZE, 0:SIZE]
-    got = ortho(flat(), [view_of(1000 + 10 * sample + line, oblique(0.0, 0.0))])
+    got = drawn(flat(), [view_of(1000 + 10 * sample + line, oblique(0.0, 0.0))])
     expected = 1000 + 10 * sample + line
     assert np.abs(got.values.astype(int) - expected)[5:-5, 5:-5].max() <= 1
 
@@ -84,7 +88,7 @@ def test_ortho__relief_is_placed_and_hidden_cells_come_from_the_other_view() -> 
         image[80:120, min(80, 80 + shift) : max(120, 120 + shift)] = 60.0  # facade
         image[80:120, 80 + shift : 120 + shift] = roof
         images.append(view_of(image, oblique(lean, 0.0)))
-    got = ortho(dsm, images).values.astype(float)
+    got = drawn(dsm, images).values.astype(float)
     assert np.abs(got[85:115, 85:115] - roof).max() <= 2
     assert np.abs(got[85:115, 125:130] - ground).max() <= 2  # hidden behind the roof in the first view
     assert np.abs(got[85:115, 66:75] - ground).max() <= 2
@@ -94,17 +98,17 @@ def test_ortho__views_are_balanced() -> None:
     rng = np.random.default_rng(0)
     image = rng.uniform(400, 900, (SIZE, SIZE))
     half = np.where(np.arange(SIZE) < SIZE // 2, image, np.nan)
-    got = ortho(flat(), [view_of(half, oblique(0.0, 0.0)), view_of(1.3 * image + 200, oblique(0.001, 0.0))])
+    got = drawn(flat(), [view_of(half, oblique(0.0, 0.0)), view_of(1.3 * image + 200, oblique(0.001, 0.0))])
     assert np.abs(got.values[10:-10, 110:-10] - image[10:-10, 110:-10]).mean() < 12
 
 
 def test_ortho__no_height_no_value() -> None:
     dsm = flat()
     dsm.values[:, :20] = np.nan
-    got = ortho(dsm, [view_of(np.full((SIZE, SIZE), 300.0), oblique(0.0, 0.0))])
+    got = drawn(dsm, [view_of(np.full((SIZE, SIZE), 300.0), oblique(0.0, 0.0))])
     assert (got.values[:, :20] == 0).all()
     assert (got.values[10:-10, 30:-10] == 300).all()
-    assert not ortho(dsm, []).values.any()
+    assert not drawn(dsm, []).values.any()
 
 
 def test_ortho__roofs_of_a_scene_stand_on_their_footprints(shared_data: Path) -> None:
@@ -119,7 +123,7 @@ def test_ortho__roofs_of_a_scene_stand_on_their_footprints(shared_data: Path) ->
         views.append(
             OrthoView(Camera(read_rpc(path)), lambda r, c, h, w, i=image: read_window(i, r, c, h, w), image.shape)
         )
-    got = ortho(dsm, views).values
+    got = drawn(dsm, views).values
     classes = read_classes(scene / "truth1" / "class.tif", window=window).values
     assert (got > 0).mean() > 0.99
     # roofs differ from the ground around them, which only a true ortho shows within a few pixels of the footprint

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from terrain3d.crs import Reference
@@ -20,7 +21,8 @@ def test_fill_voids__occlusion_is_filled_from_the_low_side() -> None:
     z = np.full((120, 120), 50.0)
     z[30:80, 30:70] = 62.0
     z[30:80, 70:80] = np.nan  # 5 m of occlusion beside a 12 m wall
-    filled, sigma, which = fill_voids(raster(z), sigma_of(raster(z)))
+    which = np.isnan(z)
+    filled, sigma = fill_voids(raster(z), sigma_of(raster(z)), which)
     assert which.sum() == 50 * 10
     assert np.abs(filled.values[30:80, 70:80] - 50.0).max() < 0.3
     assert (sigma.values[which] > 0.2).all()
@@ -31,27 +33,14 @@ def test_fill_voids__slope_is_continued() -> None:
     z = 0.3 * x + 0.1 * y
     hole = np.hypot(x - 50, y - 50) < 12
     dsm = raster(np.where(hole, np.nan, z))
-    filled, sigma, _ = fill_voids(dsm, sigma_of(dsm))
+    filled, sigma = fill_voids(dsm, sigma_of(dsm), hole)
     assert np.abs(filled.values - z)[hole].max() < 0.2
     assert sigma.values[50, 50] > sigma.values[50, 39]  # farther from what was measured
 
 
-def test_fill_voids__large_and_outer_voids_stay() -> None:
-    z = np.zeros((200, 240))
-    z[50:150, 60:160] = np.nan  # 2500 m2
-    z[:, 200:] = np.nan  # outside the footprint
-    z[10:14, 10:14] = np.nan
-    filled, _, which = fill_voids(raster(z), sigma_of(raster(z)))
-    assert np.isnan(filled.values[50:150, 60:160]).all()
-    assert np.isnan(filled.values[:, 200:]).all()
-    assert which.sum() == 16
-    assert fill_voids(raster(z), sigma_of(raster(z)), max_area=3000.0)[2][100, 100]
-
-
 def test_fill_voids__no_data_at_all() -> None:
     z = raster(np.full((10, 12), np.nan))
-    filled, _, which = fill_voids(z, sigma_of(z))
-    assert not which.any()
+    filled, _ = fill_voids(z, sigma_of(z), np.ones((10, 12), bool))
     assert np.isnan(filled.values).all()
 
 
@@ -61,6 +50,17 @@ def test_footprint__is_the_convex_hull() -> None:
     hull = footprint(m)
     assert hull[5:10, 5:10].all()
     assert not hull[24, 24]
+
+
+def test_footprint__is_that_of_the_polygon() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        m = np.zeros((60, 80), bool)
+        m[rng.integers(5, 55, 12), rng.integers(5, 75, 12)] = True
+        hull = np.zeros(m.shape, np.uint8)
+        cv2.fillConvexPoly(hull, cv2.convexHull(np.argwhere(m)[:, ::-1].astype(np.int32)), 1)
+        assert (footprint(m) != hull.astype(bool)).sum() <= 0.02 * hull.sum()
+        assert footprint(m)[m].all()
 
 
 def test_remove_spikes__flying_patches_go_and_houses_stay() -> None:

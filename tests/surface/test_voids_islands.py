@@ -6,7 +6,7 @@ import numpy as np
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.voids import remove_islands
+from terrain3d.surface.voids import largest_group, remove_islands
 
 
 def raster(values: np.ndarray) -> Raster:
@@ -30,7 +30,9 @@ def test_remove_islands__large_island_stays() -> None:
     assert np.isfinite(remove_islands(raster(z)).values)[30:60, 60:90].all()
 
 
-def test_remove_islands__a_single_small_body_stays() -> None:
+def test_largest_group__of_cells_that_belong_together() -> None:
     z = np.full((100, 100), np.nan)
     z[10:15, 10:15] = 5.0
-    assert np.isfinite(remove_islands(raster(z)).values).sum() == 25
+    z[50:60, 50:60] = 5.0
+    assert largest_group(raster(z)) == 25.0
+    assert largest_group(raster(np.full((10, 10), np.nan))) == 0.0

@@ -1,0 +1,91 @@
+"""Rasters on disk while a run works on them: raw cells row by row, read and written by windows, nothing resident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from terrain3d.io.atomic import output_error
+from terrain3d.raster import Grid
+
+
+@dataclass(frozen=True)
+class StoredRaster:
+    """Cells of one type on a grid, in a file; several threads may read and write different windows at once.
+
+    row, column: first cell of ``grid`` in the file, whose rows are ``stride`` cells long.
+    """
+
+    path: Path
+    grid: Grid
+    dtype: np.dtype[Any]
+    stride: int
+    row: int = 0
+    column: int = 0
+
+    def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
+        """Copy of a window that lies inside the grid, (height, width)."""
+        self._check(row, column, height, width)
+        out = np.empty((height, width), self.dtype)
+        with self.path.open("rb") as file:
+            for i, cells in self._runs(out):
+                file.seek(self._offset(row + i, column))
+                file.readinto(cells.data)
+        return out
+
+    def write(self, row: int, column: int, values: NDArray[Any]) -> None:
+        """Put values (height, width) at a place inside the grid. Raises OutputError (full disk)."""
+        self._check(row, column, *values.shape)
+        rows = np.ascontiguousarray(values, self.dtype)
+        try:
+            with self.path.open("r+b") as file:
+                for i, cells in self._runs(rows):
+                    file.seek(self._offset(row + i, column))
+                    file.write(cells.data)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+
+    def window(self, row: int, column: int, height: int, width: int) -> StoredRaster:
+        """The same cells as a raster on a part of the grid."""
+        self._check(row, column, height, width)
+        grid = self.grid.window(row, column, height, width)
+        return replace(self, grid=grid, row=self.row + row, column=self.column + column)
+
+    def strips(self, rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """First row and values of strips of that many rows, from the north."""
+        for top in range(0, self.grid.height, rows):
+            yield top, self.read(top, 0, min(rows, self.grid.height - top), self.grid.width)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _runs(self, values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """First row and bytes of what lies together in the file."""
+        if values.shape[1] == self.stride:
+            yield 0, values.reshape(-1).view(np.uint8)
+        else:
+            yield from ((i, row.view(np.uint8)) for i, row in enumerate(values))
+
+    def _offset(self, row: int, column: int) -> int:
+        return ((self.row + row) * self.stride + self.column + column) * self.dtype.itemsize
+
+    def _check(self, row: int, column: int, height: int, width: int) -> None:
+        if min(row, column) < 0 or row + height > self.grid.height or column + width > self.grid.width:
+            raise ValueError(f"window {(row, column, height, width)} is not inside {self.grid.shape}")
+
+
+def new_raster(path: Path, grid: Grid, dtype: DTypeLike) -> StoredRaster:
+    """Raster of zeros in a new file. Raises OutputError."""
+    kind = np.dtype(dtype)
+    try:
+        with path.open("wb") as file:
+            file.truncate(grid.height * grid.width * kind.itemsize)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return StoredRaster(path, grid, kind, grid.width)

@@ -1,0 +1,139 @@
+"""Surface model of the matched points on disk, registered to lidar, and freed of what flies or floats alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.errors import OverlapError
+from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.pipeline.blocks import Block, aligned, cut, for_blocks
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.spool import Spool
+from terrain3d.points import LidarReturns
+from terrain3d.raster import Grid, Raster
+from terrain3d.register.registration import Registration, register_dsm
+from terrain3d.surface.dsm import rasterize
+from terrain3d.surface.voids import (
+    CLEAN_MARGIN,
+    ISLAND_AREA,
+    between,
+    hull_spans,
+    largest_group,
+    remove_islands,
+    remove_spikes,
+    row_ends,
+)
+
+POINT_BLOCK_CELLS = 1024  # a cell has several points, each larger than it
+REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
+REGISTRATION_CELLS = 25e6  # of the model that is registered, at most; larger areas have larger cells
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """Height (m), sigma (m) of the matches, and number of pairs of each cell; NaN and 0 where no point fell."""
+
+    height: StoredRaster
+    sigma: StoredRaster
+    pairs: StoredRaster
+
+    @property
+    def grid(self) -> Grid:
+        return self.height.grid
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a scene has measured cells. first, last: column of each row, as ``voids.row_ends`` gives them; left, right:
+    those of the convex hull of all."""
+
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+
+    def hull(self, block: Block) -> NDArray[np.bool_]:
+        """Mask of the hull on the window of a block."""
+        rows = slice(block.row, block.row + block.grid.height)
+        return between(self.left[rows], self.right[rows], block.column, block.grid.width)
+
+    def window(self) -> tuple[int, int, int, int]:
+        """Row, column, height and width of the smallest window that holds all measured cells."""
+        rows = np.flatnonzero(self.last >= 0)
+        row, column = int(rows[0]), int(self.first.min())
+        return row, column, int(rows[-1]) + 1 - row, int(self.last.max()) + 1 - column
+
+
+def surface_model(
+    spool: Spool, grid: Grid, registration: Registration | None, folder: Path, workers: int, reporter: Reporter
+) -> StoredModel:
+    """Surface model of all points on a grid, block by block."""
+    height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
+    pairs = new_raster(folder / "pairs.raw", grid, np.uint8)
+
+    def work(block: Block) -> None:
+        model = rasterize(spool.within(block.grid, 2 * grid.resolution, registration), block.grid)
+        block.write(height, model.height.values)
+        block.write(sigma, model.sigma.values)
+        block.write(pairs, model.pairs.values)
+
+    blocks = cut(grid, size=POINT_BLOCK_CELLS)
+    reporter.stage("surface model", len(blocks))
+    for_blocks(work, blocks, workers, reporter)
+    return StoredModel(height, sigma, pairs)
+
+
+def register(
+    spool: Spool, grid: Grid, returns: LidarReturns, folder: Path, workers: int, reporter: Reporter
+) -> Registration:
+    """Registration of the matched model to lidar, on a surface model fine enough for its footprints."""
+    area = grid.height * grid.width * grid.resolution**2
+    cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
+    whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
+    model = surface_model(spool, whole, None, folder, workers, reporter)
+    reporter.stage("registration to lidar")
+    height = np.empty(whole.shape, np.float32)
+
+    def work(block: Block) -> None:
+        clean = remove_spikes(Raster(block.read(model.height), block.grid)).values[block.core]
+        at = block.part(*block.core)
+        height[at.row : at.row + at.grid.height, at.column : at.column + at.grid.width] = clean
+
+    for_blocks(work, cut(whole, CLEAN_MARGIN), workers)
+    sigma = model.sigma.read(0, 0, *whole.shape)
+    return register_dsm(Raster(height, whole), returns, Raster(sigma, whole))
+
+
+def clean_heights(model: StoredModel, folder: Path, workers: int, reporter: Reporter) -> tuple[StoredRaster, Extent]:
+    """Heights without spikes and islands, and where they are. Raises OverlapError if nothing is left."""
+    clean = new_raster(folder / "clean.raw", model.grid, np.float32)
+    blocks = cut(model.grid, CLEAN_MARGIN)
+
+    def without_spikes(block: Block) -> Raster:
+        return remove_spikes(Raster(block.read(model.height), block.grid))
+
+    def ends(max_area: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        def work(block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+            values = remove_islands(without_spikes(block), max_area).values
+            block.write(clean, values)
+            return row_ends(np.isfinite(values[block.core]))
+
+        first, last = np.full(model.grid.height, model.grid.width), np.full(model.grid.height, -1)
+        for block, (low, high) in zip(blocks, for_blocks(work, blocks, workers, reporter), strict=True):
+            at = block.part(*block.core)
+            rows, some = slice(at.row, at.row + at.grid.height), high >= 0
+            first[rows] = np.where(some, np.minimum(first[rows], low + at.column), first[rows])
+            last[rows] = np.where(some, np.maximum(last[rows], high + at.column), last[rows])
+        return first, last
+
+    first, last = ends(ISLAND_AREA)
+    if last.max() < 0:  # all is islands: the largest of them is the scene
+        largest = max(for_blocks(lambda block: largest_group(without_spikes(block)), blocks, workers))
+        first, last = ends(largest - 1e-6)
+    if last.max() < 0:
+        raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud or snow")
+    return clean, Extent(first, last, *hull_spans(first, last))

@@ -1,0 +1,168 @@
+"""Terrain model and height above ground of a stored surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
+from terrain3d.pipeline.model import Extent
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.running import overview, overview_step
+from terrain3d.points import LidarReturns
+from terrain3d.raster import Raster
+from terrain3d.surface.canopy import canopy_height
+from terrain3d.surface.coarse import block_means, resampled
+from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma
+from terrain3d.surface.ground import (
+    GROUND_MARGIN,
+    Ground,
+    Plane,
+    coarse_factor,
+    coarse_ground,
+    fine_ground,
+    fit_plane,
+)
+from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.under_canopy import (
+    CORRECTION_CELL,
+    Correction,
+    HiddenReturns,
+    apply_correction,
+    fit_correction,
+    hidden_ground,
+    hidden_returns,
+    join_hidden,
+)
+
+LAST_MARGIN = 16.0  # metres, of the share of ground and of the pits in crowns
+OVERVIEW_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class _CoarseGround:
+    """Ground on coarse cells, see ``ground.coarse_ground``."""
+
+    surface: StoredRaster
+    slope: StoredRaster
+    kept: StoredRaster
+    factor: int
+
+    def read(self, block: Block) -> Ground:
+        """Ground under the window of a block of the fine grid."""
+        over = coarse_block(block, self.factor)
+        return Ground(over.read(self.kept) > 0, over.read(self.surface), over.read(self.slope))
+
+
+def make_terrain(
+    dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
+    folder: Path, workers: int, reporter: Reporter,
+) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
+    """Terrain, its sigma, and height above ground; NaN where they are not given.
+
+    What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
+    """
+    grid = dsm.grid
+    blocks = cut(grid, DTM_MARGIN)
+    reporter.stage("terrain model", len(blocks))
+    step = overview_step(grid, OVERVIEW_CELLS)
+    plane = fit_plane(_evidence(dsm, mask, step))
+    if plane is None:  # all is water
+        nothing = [new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm")]
+        for_blocks(lambda b: _fill_empty(b, nothing), cut(grid), workers)
+        return nothing[0], nothing[1], nothing[2]
+    coarse = _coarse_ground(dsm, mask, plane, folder, workers)
+    terrain, slope, spread = (
+        new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("terrain", "slope", "dtm_sigma")
+    )
+    ground = new_raster(folder / "ground.raw", grid, np.uint8)
+
+    def refine(block: Block) -> None:
+        z, evidence = Raster(block.read(dsm), block.grid), block.read(mask) == MaskCode.MEASURED
+        fine = fine_ground(z, evidence, coarse.read(block), plane)
+        block.write(terrain, fine.surface)
+        block.write(slope, fine.slope)
+        block.write(ground, fine.mask)
+
+    for_blocks(refine, cut(grid, grid.resolution * coarse.factor), workers)
+    shares = overview(ground, step)
+    far = Raster(ground_distance(shares.values > 0, shares.grid.resolution), shares.grid)
+
+    def judge(block: Block) -> HiddenReturns | None:
+        z, s = (Raster(block.read(r), block.grid) for r in (dsm, sigma))
+        seen, steep = block.read(ground) > 0, block.read(slope)
+        total = terrain_sigma(z, s, seen, steep, extent.hull(block), resampled(far, block.grid))
+        block.write(spread, total.values)
+        if returns is None:
+            return None
+        surface = Raster(block.read(terrain), block.grid)
+        return hidden_returns(surface, total, hidden_ground(seen, grid.resolution), steep, returns, block.core)
+
+    found = [f for f in for_blocks(judge, blocks, workers, reporter) if f is not None]
+    prior = overview(spread, max(round(CORRECTION_CELL / grid.resolution), 1))
+    correction = fit_correction(join_hidden(found), prior) if found else None
+    dtm, chm = _finish(dsm, terrain, ground, spread, correction, folder, workers)
+    for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept):
+        done.remove()
+    return dtm, spread, chm
+
+
+def _evidence(dsm: StoredRaster, mask: StoredRaster, step: int) -> Raster:
+    """Overview of the measured heights."""
+    g, rows = dsm.grid, max(512 // step, 1) * step
+    parts = []
+    for (top, z), (_, codes) in zip(dsm.strips(rows), mask.strips(rows), strict=True):
+        z[codes != MaskCode.MEASURED] = np.nan
+        parts.append(block_means(Raster(z, g.window(top, 0, *z.shape)), step).values)
+    out = np.concatenate(parts)
+    return Raster(out, replace(g, resolution=g.resolution * step, height=out.shape[0], width=out.shape[1]))
+
+
+def _fill_empty(block: Block, rasters: list[StoredRaster]) -> None:
+    for raster in rasters:
+        block.write(raster, np.full(block.grid.shape, np.nan, np.float32))
+
+
+def _coarse_ground(dsm: StoredRaster, mask: StoredRaster, plane: Plane, folder: Path, workers: int) -> _CoarseGround:
+    g, factor = dsm.grid, coarse_factor(dsm.grid.resolution)
+    grid = replace(g, resolution=g.resolution * factor, height=g.height // factor, width=g.width // factor)
+    surface, slope = (new_raster(folder / f"coarse_{n}.raw", grid, np.float32) for n in ("surface", "slope"))
+    kept = new_raster(folder / "coarse_kept.raw", grid, np.uint8)
+
+    def work(block: Block) -> None:
+        over = coarse_block(block, factor)
+        evidence = block.read(mask) == MaskCode.MEASURED
+        found = coarse_ground(Raster(block.read(dsm), block.grid), evidence, plane, over.origin)
+        over.write(surface, found.surface)
+        over.write(slope, found.slope)
+        over.write(kept, found.mask)
+
+    for_blocks(work, cut(g, GROUND_MARGIN, BLOCK_CELLS * factor), workers)
+    return _CoarseGround(surface, slope, kept, factor)
+
+
+def _finish(
+    dsm: StoredRaster, terrain: StoredRaster, ground: StoredRaster, spread: StoredRaster,
+    correction: Correction | None, folder: Path, workers: int,
+) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
+    """Terrain, corrected and nowhere above the surface, and height above it. The corrected sigma takes its place."""
+    grid = dsm.grid
+    dtm, chm = (new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "chm"))
+
+    def work(block: Block) -> None:
+        z = Raster(block.read(dsm), block.grid)
+        height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
+        given = np.isfinite(sigma.values)
+        if correction is not None:
+            hidden = hidden_ground(block.read(ground) > 0, grid.resolution)
+            height, sigma = apply_correction(correction, height, sigma, hidden)
+            block.write(spread, sigma.values)
+        lower = np.where(given, np.fmin(height.values, z.values), np.float32(np.nan))
+        block.write(dtm, lower)
+        block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)
+
+    for_blocks(work, cut(grid, LAST_MARGIN), workers)
+    return dtm, chm

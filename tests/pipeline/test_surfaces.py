@@ -1,0 +1,132 @@
+"""A scene in many blocks is the scene in one: no seam, no height that depends on where the blocks are cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.rpc import RpcModel
+from terrain3d.crs import Reference, to_lonlat
+from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.pipeline import blocks, terrain
+from terrain3d.pipeline.blocks import aligned
+from terrain3d.pipeline.model import StoredModel
+from terrain3d.pipeline.progress import Silent
+from terrain3d.pipeline.surfaces import derive
+from terrain3d.points import LidarReturns
+from terrain3d.raster import Grid
+from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.ortho import OrthoView
+
+HEIGHT, WIDTH = 672, 800
+GRID = aligned(Grid(Reference("EPSG:32654"), 300_000.0, 4_000_000.0, 1.0, HEIGHT, WIDTH))
+LAYERS = ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "mask")
+
+
+def oblique(east: float, north: float) -> Camera:
+    """Camera over the grid, pixels of 1 m, whose relief leans by the given metres per metre."""
+    x, y = 300_000.0 + WIDTH / 2, 4_000_000.0 - HEIGHT / 2
+    lon, lat = to_lonlat("EPSG:32654", np.array([x, x + 1, x]), np.array([y, y, y + 1]))
+    per_metre = np.array([[lon[1] - lon[0], lon[2] - lon[0]], [lat[1] - lat[0], lat[2] - lat[0]]])
+    to_metres = np.linalg.inv(per_metre) * 0.01  # of a normalized hundredth of a degree
+    line, samp, one = np.zeros(20), np.zeros(20), np.eye(20)[0]
+    samp[1:4] = to_metres[0, 0], to_metres[0, 1], east
+    line[1:4] = -to_metres[1, 0], -to_metres[1, 1], -north
+    return Camera(
+        RpcModel(
+            tuple(line), tuple(one), tuple(samp), tuple(one), HEIGHT / 2, 1.0, WIDTH / 2, 1.0,
+            float(lon[0]), 0.01, float(lat[0]), 0.01, 100.0, 1.0,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heights with voids, sigma of the matches, and the picture: hills, town, forest, a lake over several blocks."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(float)
+    ground = 100 + 12 * np.sin(x / 130) + 9 * np.cos(y / 110) + 0.03 * x
+    distance = np.hypot((x - 420) / 1.6, y - 300) - 70
+    lake = distance < 0
+    level = 98.0
+    ground = np.where(distance < 60, level + (ground - level) * np.clip(distance / 60, 0, 1) ** 2, ground)
+    z = ground.copy()
+    for row, column in rng.integers(20, [HEIGHT - 60, 330], (120, 2)):
+        here = np.s_[row : row + int(rng.integers(9, 30)), column : column + int(rng.integers(9, 30))]
+        if not (distance[here] < 15).any():
+            z[here] = ground[here].max() + rng.uniform(4, 15)
+    forest = (x > 560) & (y > 330) & (distance > 20)
+    crowns = 8 + 10 * cv2.GaussianBlur(rng.random((HEIGHT, WIDTH)), (0, 0), 2.0) + rng.uniform(0, 3, z.shape)
+    gaps = cv2.GaussianBlur(rng.normal(size=z.shape), (0, 0), 4.0) > 0.09
+    z = np.where(forest & ~gaps, ground + crowns, z)
+    walls = np.hypot(*np.gradient(z)) > 2
+    image = np.clip(600 + 2 * (z - ground) * 10 + rng.normal(0, 90, z.shape), 60, None)
+    image[lake] = rng.normal(180, 8, lake.sum())
+    z += rng.normal(0, 0.08, z.shape)
+    deep = distance < -5
+    z[deep] = np.where(rng.random(deep.sum()) < 0.7, np.nan, level + rng.normal(0, 4, deep.sum()))
+    z[cv2.dilate(walls.astype(np.uint8), np.ones((1, 3))) > 0] = np.nan
+    holes = cv2.GaussianBlur(rng.normal(size=z.shape), (0, 0), 5.0) > 0.15
+    z[holes & ~lake] = np.nan
+    z[y < 80 - 0.2 * x] = np.nan  # the scene is no rectangle
+    z[rng.random(z.shape) < 1e-4] += 30  # spikes
+    return z.astype(np.float32), rng.uniform(0.1, 0.4, z.shape).astype(np.float32), image.astype(np.float32)
+
+
+def returns() -> LidarReturns:
+    """Ground returns on a line through the forest."""
+    n = 60
+    x, y = np.full(n, 300_000.0 + 680), 4_000_000.0 - np.linspace(340, 660, n)
+    lon, lat = to_lonlat("EPSG:32654", x, y)
+    height = 100 + 12 * np.sin(680 / 130) + 9 * np.cos((4_000_000.0 - y) / 110) + 0.03 * 680 - 1.0
+    one = np.ones(n)
+    return LidarReturns(
+        lon, lat, height, 0.3 * one, 20 * one, 11 * one, 10 * one, np.arange(n) * 1.0,
+        np.zeros(n, np.int32), ("gt1r",), ("ATL08",),
+    )  # fmt: skip
+
+
+def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    """All layers of the scene."""
+    z, sigma, image = world
+
+    def stored(name: str, values: np.ndarray) -> StoredRaster:
+        raster = new_raster(folder / name, GRID, values.dtype)
+        raster.write(0, 0, values)
+        return raster
+
+    known = np.isfinite(z)
+    model = StoredModel(
+        stored("height.raw", z),
+        stored("sigma.raw", np.where(known, sigma, np.float32(np.nan))),
+        stored("pairs.raw", known.astype(np.uint8)),
+    )
+    views = [
+        OrthoView(oblique(*lean), lambda r, c, h, w: image[r : r + h, c : c + w], image.shape)
+        for lean in ((0.05, 0.02), (-0.3, 0.1))
+    ]
+    found = derive(model, views, None, returns(), folder, 2, Silent())
+    return {name: getattr(found, name).read(0, 0, *found.dsm.grid.shape) for name in LAYERS}
+
+
+def test_derive__does_not_depend_on_the_blocks(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = derived(tmp_path, world)
+    for module in (blocks, terrain):
+        monkeypatch.setattr(module, "BLOCK_CELLS", 224)
+    parts = derived(tmp_path, world)
+    codes = np.bincount(whole["mask"].ravel(), minlength=4)
+    assert (codes > 8000).all(), codes  # the scene has all kinds of cells
+    assert (whole["mask"] != parts["mask"]).mean() < 1e-4
+    for name in ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm"):
+        a, b = whole[name], parts[name]
+        same = np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
+        assert same.mean() > 0.9998, (name, 1 - same.mean())
+    assert (np.abs(whole["ortho"].astype(int) - parts["ortho"]) > 1).mean() < 1e-3
+    lake = whole["dsm"][(whole["mask"] == MaskCode.WATER)]
+    assert np.ptp(lake[np.abs(lake - np.median(lake)) < 1]) < 0.01
