@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -23,9 +24,18 @@ STRIP_ROWS = 256
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
 
+@dataclass(frozen=True)
+class Frame:
+    """How well the model lies in its frame. registration: to lidar, if any. orientation: 1-sigma (m) of heights by the
+    orientation of the views to each other, coarse, to be interpolated; finite wherever there are cells."""
+
+    registration: Registration | None
+    orientation: Raster
+
+
 def fill_model(
-    model: StoredModel, clean: StoredRaster, extent: Extent, registration: Registration | None, folder: Path,
-    workers: int, reporter: Reporter,
+    model: StoredModel, clean: StoredRaster, extent: Extent, frame: Frame, folder: Path, workers: int,
+    reporter: Reporter,
 ) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
     """Surface with small voids filled, its sigma, and its mask (no water yet)."""
     grid = model.grid
@@ -45,7 +55,7 @@ def fill_model(
         part = block.around_core(ceil(SIGMA_MARGIN / grid.resolution))
         inner = block.part(*part)
         height = Raster(filled.values[part], inner.grid)
-        total = with_registration(cell_sigma(height, Raster(spread.values[part], inner.grid)), height, registration)
+        total = with_frame(cell_sigma(height, Raster(spread.values[part], inner.grid)), height, frame)
         block.write(dsm, filled.values)
         inner.write(sigma, total.values)
         codes = np.where(known, MaskCode.MEASURED, np.where(fill & np.isfinite(filled.values), MaskCode.FILLED, 0))
@@ -56,20 +66,21 @@ def fill_model(
     return dsm, sigma, mask
 
 
-def with_registration(sigma: Raster, dsm: Raster, registration: Registration | None) -> Raster:
-    """Sigma of the cells with that of the registration added: of the vertical correction, and of a sideways shift on
-    the slope of the cell."""
-    if registration is None or not registration.applied:
-        return sigma
+def with_frame(sigma: Raster, dsm: Raster, frame: Frame) -> Raster:
+    """Sigma of the cells with that of the frame added: of the views' orientation, of the vertical correction by lidar,
+    and of a sideways shift on the slope of the cell."""
     x, y = sigma.grid.centres()
     total = np.empty_like(sigma.values)
     for top in range(0, sigma.grid.height, STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, sigma.grid.height))
-        first = max(top - 1, 0)  # one row more on both sides for the slopes
-        south, east = np.gradient(dsm.values[first : rows.stop + 1], sigma.grid.resolution)
-        inner = slice(top - first, top - first + rows.stop - top)
-        slopes = np.clip(np.stack([east[inner], -south[inner]]), -STEEPEST, STEEPEST)
-        sideways = np.einsum("irc,ij,jrc->rc", slopes, registration.covariance[:2, :2], slopes)
-        vertical = registration.sigma_at(x[None, :], y[rows, None])
-        total[rows] = np.sqrt(sigma.values[rows] ** 2 + vertical**2 + np.nan_to_num(sideways))
+        variance = sigma.values[rows] ** 2 + frame.orientation.sample(x[None, :], y[rows, None]) ** 2
+        if frame.registration is not None and frame.registration.applied:
+            first = max(top - 1, 0)  # one row more on both sides for the slopes
+            south, east = np.gradient(dsm.values[first : rows.stop + 1], sigma.grid.resolution)
+            inner = slice(top - first, top - first + rows.stop - top)
+            slopes = np.clip(np.stack([east[inner], -south[inner]]), -STEEPEST, STEEPEST)
+            sideways = np.einsum("irc,ij,jrc->rc", slopes, frame.registration.covariance[:2, :2], slopes)
+            vertical = frame.registration.sigma_at(x[None, :], y[rows, None])
+            variance += vertical**2 + np.nan_to_num(sideways)
+        total[rows] = np.sqrt(variance)
     return Raster(total, sigma.grid)

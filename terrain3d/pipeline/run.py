@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from terrain3d.adjust.network import build_network
+from terrain3d.adjust.sigma import relative_sigma
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
@@ -20,6 +21,7 @@ from terrain3d.io.atomic import output_error, write_text
 from terrain3d.io.rasters import bounded_cache
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
+from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.model import register
@@ -87,7 +89,8 @@ def _compute(
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None else lidar.returns
-    surfaces = make_surfaces(spool, grid, final, registration, returns, folder, workers, recorder)
+    orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
+    surfaces = make_surfaces(spool, grid, final, Frame(registration, orientation), returns, folder, workers, recorder)
     return RunResult(
         scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
         tuple(recorder.warnings),

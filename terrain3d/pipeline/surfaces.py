@@ -12,7 +12,7 @@ from terrain3d.image.view import View
 from terrain3d.io.images import read_window
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.blocks import cut
-from terrain3d.pipeline.filling import fill_model
+from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
 from terrain3d.pipeline.picture import draw
 from terrain3d.pipeline.progress import Reporter
@@ -21,7 +21,6 @@ from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.pipeline.waters import level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
-from terrain3d.register.registration import Registration
 from terrain3d.surface.ortho import OrthoView
 
 
@@ -41,24 +40,24 @@ class Surfaces:
 
 
 def make_surfaces(
-    spool: Spool, grid: Grid, views: list[View], registration: Registration | None, returns: LidarReturns | None,
-    folder: Path, workers: int, reporter: Reporter,
+    spool: Spool, grid: Grid, views: list[View], frame: Frame, returns: LidarReturns | None, folder: Path,
+    workers: int, reporter: Reporter,
 ) -> Surfaces:  # fmt: skip
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
     ``views``: cameras in the frame of the registered model. Raises OverlapError if nothing is left of the points."""
-    model = surface_model(spool, grid, registration, folder, workers, reporter)
-    return derive(model, [_ortho_view(v) for v in views], registration, returns, folder, workers, reporter)
+    model = surface_model(spool, grid, frame.registration, folder, workers, reporter)
+    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter)
 
 
 def derive(
-    model: StoredModel, views: list[OrthoView], registration: Registration | None, returns: LidarReturns | None,
-    folder: Path, workers: int, reporter: Reporter,
+    model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Path,
+    workers: int, reporter: Reporter,
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
     reporter.stage("voids", 2 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    dsm, sigma, mask = fill_model(model, clean, extent, registration, folder, workers, reporter)
+    dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
     model.sigma.remove()
     picture = draw(dsm, extent, views, folder, workers, reporter)
     reporter.stage("water", 2 * len(cut(model.grid)))

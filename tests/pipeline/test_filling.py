@@ -11,13 +11,17 @@ from terrain3d.crs import Reference
 from terrain3d.errors import OverlapError
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks
-from terrain3d.pipeline.filling import fill_model
+from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.model import StoredModel, clean_heights
 from terrain3d.pipeline.progress import Silent
-from terrain3d.raster import Grid
+from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
 
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, 208, 256)
+FRAME = Frame(
+    None,
+    Raster(np.full((3, 3), 0.02, np.float32), Grid(GRID.reference, GRID.west - 200, GRID.north + 200, 400.0, 3, 3)),
+)
 
 
 def model_of(folder: Path, z: np.ndarray) -> StoredModel:
@@ -45,7 +49,7 @@ def test_fill_model__large_and_outer_voids_stay(size: int, tmp_path: Path, monke
     clean, extent = clean_heights(model, tmp_path, 2, Silent())
     assert extent.window() == (0, 0, 208, 200)
     dsm, sigma, mask = (
-        r.read(0, 0, *GRID.shape) for r in fill_model(model, clean, extent, None, tmp_path, 2, Silent())
+        r.read(0, 0, *GRID.shape) for r in fill_model(model, clean, extent, FRAME, tmp_path, 2, Silent())
     )
     assert np.isnan(dsm[50:150, 60:160]).all() and np.isnan(dsm[:, 200:]).all()
     assert (mask == MaskCode.FILLED).sum() == 16 and (mask[10:14, 10:14] == MaskCode.FILLED).all()

@@ -14,16 +14,21 @@ from terrain3d.crs import Reference, to_lonlat
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks, terrain
 from terrain3d.pipeline.blocks import aligned
+from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.model import StoredModel
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.surfaces import derive
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Grid
+from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.ortho import OrthoView
 
 HEIGHT, WIDTH = 672, 800
 GRID = aligned(Grid(Reference("EPSG:32654"), 300_000.0, 4_000_000.0, 1.0, HEIGHT, WIDTH))
+FRAME = Frame(
+    None,
+    Raster(np.full((3, 3), 0.02, np.float32), Grid(GRID.reference, GRID.west - 200, GRID.north + 200, 400.0, 3, 3)),
+)
 LAYERS = ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "mask")
 
 
@@ -109,7 +114,7 @@ def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> d
         OrthoView(oblique(*lean), lambda r, c, h, w: image[r : r + h, c : c + w], image.shape)
         for lean in ((0.05, 0.02), (-0.3, 0.1))
     ]
-    found = derive(model, views, None, returns(), folder, 2, Silent())
+    found = derive(model, views, FRAME, returns(), folder, 2, Silent())
     return {name: getattr(found, name).read(0, 0, *found.dsm.grid.shape) for name in LAYERS}
 
 
