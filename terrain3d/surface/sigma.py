@@ -17,8 +17,8 @@ from terrain3d.surface.voids import roughness
 Singles = NDArray[np.float32]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
-MATCH, NEAR, WIDE = 1.15, 1.85, 4.5  # factors of the matches' own sigma, of the near and of the wide roughness
-DISAGREEMENT_POWER = 1.65  # of the matches' sigma in metres, up to 1: how likely a gross error is
+MATCH, NEAR, WIDE = 0.9, 1.9, 3.0  # factors of the matches' own sigma, of the near and of the wide roughness
+GROSS_M, GROSS_POWER = 0.36, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
 LARGEST_ROUGHNESS = 30.0
 
 
@@ -27,6 +27,7 @@ def cell_sigma(height: Raster, matches: Raster) -> Raster:
     z, s = np.asarray(height.values, np.float32), np.asarray(matches.values, np.float32)
     resolution = height.grid.resolution
     near, wide = (roughness(z, resolution, odd_cells(m, resolution), LARGEST_ROUGHNESS) for m in (NEAR_M, WIDE_M))
-    doubt = np.minimum(s, 1.0) ** DISAGREEMENT_POWER
-    sigma = np.sqrt((MATCH * s) ** 2 + (NEAR * near) ** 2 + (WIDE * wide * doubt) ** 2)
+    odds = (np.minimum(s, 10.0) / GROSS_M) ** GROSS_POWER
+    gross = WIDE * wide * (odds / (1 + odds))
+    sigma = np.sqrt((MATCH * s) ** 2 + (NEAR * near) ** 2 + gross**2)
     return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
