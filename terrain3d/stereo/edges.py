@@ -25,6 +25,7 @@ STEP_PX = 1.0  # disparities that differ by more belong to two surfaces
 BESIDE_PX = 3  # how far the nearer surface is carried
 RADIUS = 2  # of the window that decides
 SIMILAR = 3.0  # noise sigmas of radiance over which a neighbour's weight falls to 1/e
+CLEARLY = 0.7  # of the farther surface's residual, below which a pixel without a match is given the nearer one
 LARGEST_RESIDUAL = 2.0  # mean of the window, noise sigmas: more is no match
 GAP_PX = 5  # a void this wide at most parts a surface from the lower one beyond
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
@@ -52,7 +53,7 @@ def bring_alike(left: Singles, right: Singles, disparity: Singles) -> Alike | No
 
 
 def settle(left: Singles, alike: Alike, sure: Singles, disparity: Singles) -> tuple[Singles, Bools]:
-    """Disparities with the pixels beside steps decided anew, and which of them were given the farther surface.
+    """Disparities with the pixels beside steps decided anew, and which of them were given another one.
 
     sure: (h, w) disparities that are trusted, NaN elsewhere; only they say what surfaces there are. disparity: (h, w)
     with the doubtful ones, which stay where nothing is decided.
@@ -107,6 +108,9 @@ def _settle(
                     given[y, x] = True
             elif cost_near < LARGEST_RESIDUAL:
                 out[y, x] = here
+                if np.isnan(here) and cost_near < CLEARLY * cost_far:
+                    out[y, x] = of_near
+                    given[y, x] = True
             elif abs(here - near) < half:
                 out[y, x] = np.nan
             else:
