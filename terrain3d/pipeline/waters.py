@@ -25,6 +25,7 @@ from terrain3d.surface.water import (
     Shores,
     WaterLevel,
     WaterLimits,
+    is_pit,
     is_water,
     picture_texture,
     shores,
@@ -50,14 +51,16 @@ def level_water(
     wet = _find(clean, picture, folder, workers, reporter)
     levels: dict[int, WaterLevel] = {}
     spread = None
+    flooded = np.ones(1 if wet is None else len(wet) + 1, bool)
     if wet is not None:
         levels, _ = _levels(wet, np.arange(len(wet) + 1) > 0, dsm, workers)
-        spread = _median_sigma(wet, sigma, workers)
+        flooded[[0, *(k for k, level in levels.items() if is_pit(level))]] = False
+        spread = _median_sigma(wet, flooded, sigma, workers)
 
     def work(block: Block) -> None:
         z, image = block.read(dsm), block.read(picture.values)
-        numbers = None if wet is None else wet.read(block)
-        if wet is not None and numbers is not None and numbers.any():
+        numbers = None if wet is None else _only(wet.read(block), flooded)
+        if numbers is not None and numbers.any():
             for k in (int(k) for k in np.unique(numbers) if int(k) in levels):
                 row, column = np.nonzero(numbers == k)
                 z[row, column] = levels[k].at(row + block.row, column + block.column)
@@ -187,12 +190,17 @@ def _weighted_median(values: NDArray[np.float64], n: NDArray[np.int64]) -> float
     return float(values[order][np.searchsorted(np.cumsum(n[order]), n.sum() / 2)])
 
 
-def _median_sigma(wet: Components, sigma: StoredRaster, workers: int) -> float | None:
+def _only(numbers: NDArray[np.int32], which: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Numbers of bodies, 0 for those that are not among ``which``."""
+    return np.where(which[numbers], numbers, 0).astype(np.int32)
+
+
+def _median_sigma(wet: Components, flooded: NDArray[np.bool_], sigma: StoredRaster, workers: int) -> float | None:
     """Median sigma of the cells of water that have one."""
     counts = Counts(100.0, 1_000_000)
 
     def measure(block: Block) -> None:
-        water = wet.read(block) > 0
+        water = flooded[wet.read(block)]
         if water.any():
             s = block.read(sigma)[water]
             counts.add(s[np.isfinite(s)])

@@ -33,6 +33,7 @@ _RIM = 2.0  # m
 _MAX_FALL = 0.05  # m/m along the shore: steeper is a shadow on a slope
 _REACH = 60.0  # m along the shore over which a level is averaged
 _SHORE = 2.0  # m
+_REACHED, _MIN_AGREEMENT, _FEW_STRETCHES = 1.0, 0.55, 4  # m, share, number: a pit in shadow has walls around
 _LOW = 0.1  # quantile of the heights of a stretch of shore that is its water level
 
 
@@ -57,13 +58,15 @@ class Shores:
 @dataclass(frozen=True)
 class WaterLevel:
     """Level of a body of water: ``values`` (m) over ``base`` at the centres of cells ``step`` cells wide, from a row
-    and column of them on. ``fall``: its range, metres."""
+    and column of them on. ``fall``: its range, metres. ``agreement``: share of the stretches of shore that reach
+    down to it; 1 with too few to tell."""
 
     values: Singles
     base: float
     step: int
     first: tuple[int, int]
     fall: float
+    agreement: float
 
     def at(self, row: NDArray[Any], column: NDArray[Any]) -> Singles:
         """Level at cells of the whole grid."""
@@ -120,6 +123,11 @@ def shores(dsm: Raster, bodies: NDArray[np.int32], row: int, column: int, core: 
 def is_water(level: WaterLevel | None, area: float, length: float) -> bool:
     """Whether a body of that area (m2) and length (m) is large, and its shores agree on a level."""
     return area >= MIN_AREA and level is not None and level.fall <= _MAX_FALL * length
+
+
+def is_pit(level: WaterLevel) -> bool:
+    """Whether most of the shores of a body, grown to its banks, stand above its level: a pit in shadow, not water."""
+    return level.agreement < _MIN_AGREEMENT
 
 
 def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Bools:
@@ -188,9 +196,10 @@ def water_level(
         robust = np.where(known, weight / (1 + (above / 0.5) ** 2), 0)
         level = _smooth(total * robust, robust, _REACH / (step * resolution))
     fall = float(np.ptp(level[known]))
+    agreement = float((np.abs(total - level)[known] < _REACHED).mean()) if known.sum() >= _FEW_STRETCHES else 1.0
     if fall < 0.5:
         level, fall = np.full(shape, np.average(level[known], weights=robust[known])), 0.0
-    return WaterLevel(level.astype(np.float32), float(base), step, first, fall)
+    return WaterLevel(level.astype(np.float32), float(base), step, first, fall, agreement)
 
 
 def _smooth(sums: NDArray[np.float64], weight: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:

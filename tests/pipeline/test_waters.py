@@ -100,6 +100,14 @@ def test_level_water__cells_that_were_not_matched_get_the_sigma_of_the_water_aro
     np.testing.assert_allclose(sigma[inner], 0.3, atol=1e-3)
 
 
+def test_level_water__pit_in_shadow_is_not_water(tmp_path: Path) -> None:
+    z, image, _ = scene()
+    y, x = np.mgrid[0:N, 0:N] * 0.5
+    walls = (np.hypot(x - 100, y - 90) >= 40) & (x + y < 230)  # higher ground around two thirds of it
+    z[walls] += 12
+    assert not levelled(tmp_path, z, image)[0].any()
+
+
 def test_water_level__river_falls_with_its_banks() -> None:
     y, x = np.mgrid[0:N, 0:N] * 0.5
     river = np.abs(y - 100) < 10
