@@ -1,39 +1,54 @@
-"""Lidar granules to ground returns: which product a file is, by its content, and several files as one set."""
+"""Lidar files to ground returns: which product a file is, by its content, and several files as one set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from terrain3d.errors import InputFileError, LidarError
-from terrain3d.lidar.granule import Bounds, Granule, attribute_text
-from terrain3d.lidar.read_atl08 import BEAMS, read_atl08
+from terrain3d.config import LidarFormat
+from terrain3d.errors import InputFileError, LidarError, Terrain3dError
+from terrain3d.lidar.atlas import BEAMS
+from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, to_frame
+from terrain3d.lidar.granule import Bounds, Granule, attribute_text, granule_of
+from terrain3d.lidar.read_atl03 import NO_GROUND, read_atl03
+from terrain3d.lidar.read_atl06 import read_atl06
+from terrain3d.lidar.read_atl08 import read_atl08
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
+from terrain3d.lidar.read_sliderule import is_sliderule, read_sliderule
+from terrain3d.lidar.read_table import read_table
 from terrain3d.lidar.rules import STANDARD, RuleSet, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
-ATL08, GEDI_L2A, ATL03 = "ATL08", "GEDI_L2A", "ATL03"
-LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high
+ATL03, ATL06, ATL08, GEDI_L2A = "ATL03", "ATL06", "ATL08", "GEDI_L2A"
+GROUPS = ((ATL08, "land_segments"), (ATL06, "land_ice_segments"), (ATL03, "heights"))
+HDF5 = (".h5", ".hdf5", ".he5")
+PARQUET = (".parquet", ".geoparquet")
+AUTO = LidarFormat()
 
 
 @dataclass(frozen=True)
 class LidarSet:
-    """Usable returns of several granules.
+    """Usable returns of several files.
 
     returns: all returns that passed the rules, tracks numbered through.
-    granules: what each file gave, in the order of the paths.
+    granules: what each file gave, in the order of the paths; an ATL08 granule that served the photons of an ATL03
+        granule is not among them.
     rejected: number of returns by rule over all granules.
     rules: name of the rule set.
+    frame: terrestrial frames that ``returns`` refer to, in words: those of the products, or the one asked for.
     """
 
     returns: LidarReturns
     granules: tuple[Granule, ...]
     rejected: tuple[tuple[str, int], ...]
     rules: str
+    frame: str
 
     @property
     def n_read(self) -> int:
@@ -43,85 +58,142 @@ class LidarSet:
 def product_of(file: h5py.File) -> str | None:
     """Product of an open granule: its short_name, else the layout of its groups; None if neither is known."""
     name = attribute_text(file.attrs, "short_name").upper().replace("GEDI02_A", GEDI_L2A)
-    for product in (ATL08, GEDI_L2A, ATL03):
+    for product in (ATL08, ATL06, GEDI_L2A, ATL03):
         if name.startswith(product):
             return product
-    if any(f"{b}/land_segments" in file for b in BEAMS):
-        return ATL08
-    if any(f"{b}/heights" in file for b in BEAMS):
-        return ATL03
+    for product, group in GROUPS:
+        if any(f"{b}/{group}" in file for b in BEAMS):
+            return product
     return GEDI_L2A if beam_groups(file) else None
 
 
-def read_granule(path: Path, bounds_lonlat: Bounds | None = None, rules: RuleSet = STANDARD) -> Granule:
-    """Ground returns of one HDF5 granule (ATL08 or GEDI L2A, found by content, not by name).
+def release_of(file: h5py.File, path: Path) -> int | None:
+    """Release of an ICESat-2 granule: from its metadata or its DOI, else from its name; None if none of them says."""
+    identity = file.get("METADATA/DatasetIdentification")
+    texts = [] if identity is None else [attribute_text(identity.attrs, "VersionID")]
+    texts.append(attribute_text(file.attrs, "identifier_product_doi").rpartition(".")[2])
+    named = re.search(r"_(\d{3})_\d{2}(?:_|\.|$)", path.name)
+    texts.append(named.group(1) if named else "")
+    return next((int(t) for t in texts if t.isdigit()), None)
 
-    bounds_lonlat: west, south, east, north in degrees; only returns inside are read. None reads all.
-    Raises InputFileError (missing, truncated, not HDF5) and LidarError (a product without ground heights).
-    """
+
+def pass_of(file: h5py.File, path: Path) -> tuple[object, ...]:
+    """What granules of one pass over one place have in common: reference ground track, cycle and region."""
+    named = re.search(r"(\d{14})_(\d{4})(\d{2})(\d{2})", path.name)
+    numbers = tuple(
+        int(np.asarray(file[n][()]).ravel()[0]) if n in file and file[n].size else None
+        for n in ("orbit_info/rgt", "orbit_info/cycle_number", "ancillary_data/start_region")
+    )
+    if None not in numbers[:2]:
+        return numbers
+    return tuple(int(g) for g in named.groups()[1:]) if named else ()
+
+
+@contextmanager
+def open_granule(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file; what h5py raises while it is open becomes InputFileError."""
     if not path.is_file():
-        raise InputFileError("lidar granule not found", where=path, fix="check the path")
+        raise InputFileError("lidar file not found", where=path, fix="check the path")
     try:
         with h5py.File(path, "r") as file:
-            product = product_of(file)
-            if product == ATL08:
-                beams = read_atl08(file, path, bounds_lonlat, rules)
-            elif product == GEDI_L2A:
-                beams = read_gedi(file, path, bounds_lonlat, rules)
-            elif product == ATL03:
-                raise _photons_only(file, path)
-            else:
-                raise LidarError(
-                    "no usable returns: HDF5 file with the layout of neither ATL08 nor GEDI L2A",
-                    where=path,
-                    fix="give an ATL08 or GEDI L2A granule",
-                )
-    except LidarError:
+            yield file
+    except Terrain3dError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         raise InputFileError(
             f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
         ) from error
-    distances = [b.distance for b in beams if np.isfinite(b.distance)]
-    return Granule(
-        join_returns([b.returns for b in beams]),
-        str(product),
-        sum(b.n_read for b in beams),
-        add_counts([b.rejected for b in beams]),
-        min(distances, default=float("nan")),
-    )
 
 
-def _photons_only(file: h5py.File, path: Path) -> LidarError:
-    """The error for a photon granule, with how many of its photons might be ground at all."""
-    total = land = 0
-    for beam in BEAMS:
-        confidence = file.get(f"{beam}/heights/signal_conf_ph")
-        if confidence is not None and confidence.ndim == 2:
-            total += confidence.shape[0]
-            land += int((confidence[:, 0] >= LOW_CONFIDENCE).sum())
-    which = f"{land} with" if land else "none with"
-    return LidarError(
-        f"no usable returns: ATL03 granule has {total} photons, {which} a signal confidence for land, "
-        "and photons are not classified into ground and canopy",
-        where=path,
-        fix="give the ATL08 granule of the same pass, which has ground returns",
-    )
+def read_granule(
+    path: Path,
+    bounds_lonlat: Bounds | None = None,
+    rules: RuleSet = STANDARD,
+    form: LidarFormat = AUTO,
+    atl08: Path | None = None,
+) -> Granule:
+    """Ground returns of one file: ATL03, ATL06, ATL08, GEDI L2A (found by content, not by name), SlideRule, a table.
+
+    bounds_lonlat: west, south, east, north in degrees; only returns inside are read. None reads all.
+    form: algorithm of GEDI, columns and references of a table.
+    atl08: granule whose photon classes an ATL03 granule is joined with.
+    Raises InputFileError (missing, truncated, of no known kind), LidarError (a product without ground heights),
+    ConfigError and FrameError (a table that says too little), MissingExtraError (Parquet without pyarrow).
+    """
+    suffix = path.suffix.lower()
+    if suffix in HDF5 or (form.columns is None and suffix not in PARQUET):
+        return _read_hdf5(path, bounds_lonlat, rules, form, atl08)
+    if not path.is_file():
+        raise InputFileError("lidar file not found", where=path, fix="check the path")
+    if form.columns is None and is_sliderule(path):
+        return read_sliderule(path, bounds_lonlat, rules)
+    return read_table(path, bounds_lonlat, rules, form)
 
 
-def read_lidar(paths: Sequence[Path], bounds_lonlat: Bounds | None = None, rules: RuleSet = STANDARD) -> LidarSet:
-    """Ground returns of several granules within the bounds.
+def _read_hdf5(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFormat, atl08: Path | None) -> Granule:
+    with ExitStack() as stack:
+        file = stack.enter_context(open_granule(path))
+        product = product_of(file)
+        if product == GEDI_L2A:
+            return granule_of(read_gedi(file, path, bounds, rules, form.algorithm), GEDI_L2A, gedi_frame())
+        if form.algorithm is not None:
+            raise LidarError("an algorithm can be chosen for GEDI L2A only", where=path, fix="leave 'algorithm' out")
+        if product == ATL08:
+            beams = read_atl08(file, path, bounds, rules)
+        elif product == ATL06:
+            beams = read_atl06(file, path, bounds, rules)
+        elif product == ATL03:
+            classes = None if atl08 is None else stack.enter_context(open_granule(atl08))
+            beams = read_atl03(file, path, bounds, rules, classes)
+        else:
+            raise LidarError(
+                "no usable returns: HDF5 file with the layout of none of ATL03, ATL06, ATL08 and GEDI L2A",
+                where=path,
+                fix="give a granule of one of these products",
+            )
+        return granule_of(beams, str(product), atlas_frame(release_of(file, path)))
 
+
+def pair_photons(paths: Sequence[Path]) -> dict[Path, Path]:
+    """ATL03 granules, each with the ATL08 granule of the same pass among the paths."""
+    found: dict[str, dict[tuple[object, ...], Path]] = {ATL03: {}, ATL08: {}}
+    for path in paths:
+        if path.suffix.lower() not in HDF5:
+            continue
+        with open_granule(path) as file:
+            product, which = product_of(file), pass_of(file, path)
+        if product in found and which:
+            found[product][which] = path
+    return {p: found[ATL08][which] for which, p in found[ATL03].items() if which in found[ATL08]}
+
+
+def read_lidar(
+    paths: Sequence[Path],
+    bounds_lonlat: Bounds | None = None,
+    rules: RuleSet = STANDARD,
+    forms: Mapping[Path, LidarFormat] | None = None,
+    target: TargetFrame | None = None,
+) -> LidarSet:
+    """Ground returns of several files within the bounds, in the target frame if one is asked for.
+
+    An ATL08 granule of the same pass as an ATL03 granule gives the classes of its photons and no returns of its own:
+    they are the same light.
     Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are.
     """
     if not paths:
         raise LidarError("no lidar granule given")
-    granules = tuple(read_granule(p, bounds_lonlat, rules) for p in paths)
+    forms = forms or {}
+    pairs = pair_photons(paths)
+    used = [p for p in paths if p not in pairs.values()]
+    granules = tuple(read_granule(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p)) for p in used)
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
-        raise _nothing_left(paths, granules, rejected, rules)
-    returns = join_returns([g.returns for g in granules])
-    return LidarSet(returns, granules, rejected, rules.name)
+        raise _nothing_left(used, granules, rejected, rules)
+    frames = "; ".join(dict.fromkeys(g.frame.text for g in granules))
+    if target is not None:
+        granules = tuple(replace(g, returns=to_frame(g.returns, g.frame, target)) for g in granules)
+        frames = f"{target.text}, from {frames}"
+    return LidarSet(join_returns([g.returns for g in granules]), granules, rejected, rules.name, frames)
 
 
 def _nothing_left(
@@ -137,8 +209,10 @@ def _nothing_left(
             fix="give granules that cross the images",
         )
     reasons = ", ".join(f"{n} {rule}" for rule, n in rejected if n) or "the files hold no returns"
+    photons = any(g.product == ATL03 and dict(g.rejected).get(NO_GROUND) for g in granules)
     return LidarError(
         f"no usable returns: of {n_read} returns the '{rules.name}' rules left none ({reasons})",
         where=where,
-        fix="give other granules or a looser rule set",
+        fix="give other granules or a looser rule set"
+        + (", or with ATL03 the ATL08 granule of the same pass" if photons else ""),
     )
