@@ -14,6 +14,7 @@ ROUNDS = 8  # of the clipping; it has settled after three or four
 CLIP = 3.0  # robust standard deviations
 NARROWEST = 0.15  # metres; the noise of the range alone, so a flat segment is not clipped to nothing
 FEWEST = 3  # photons that a line and its scatter need
+STARTERS = 20  # photons that the first line is made of
 SURE_SLOPE = 5.0  # metres of track that the photons must span before a slope is fitted
 
 
@@ -36,7 +37,8 @@ class Grounds(NamedTuple):
 def fit_grounds(along: Floats, height: Floats, first: NDArray[np.int64], last: NDArray[np.int64]) -> Grounds:
     """Ground of each segment whose candidate photons are ``first`` to ``last`` (exclusive) of the arrays.
 
-    Robust line by repeated clipping at three scaled median deviations, started at the median height.
+    Repeated median line (Siegel 1982) through some of the photons, which up to half of them may miss; then least
+    squares through those within three scaled median deviations, until they stay the same.
     """
     n = len(first)
     out = np.full((5, n), np.nan)
@@ -56,13 +58,35 @@ def quantiles(values, first, last, share):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _repeated_median(x, h):  # type: ignore[no-untyped-def]
+    """Slope of the line: median over points of the median slope to the others; 0 where they lie too close together."""
+    n = min(len(x), STARTERS)
+    slopes, medians = np.empty(n), np.empty(n)
+    found = 0
+    for i in range(n):
+        p = i * (len(x) - 1) // max(n - 1, 1)
+        count = 0
+        for j in range(n):
+            q = j * (len(x) - 1) // max(n - 1, 1)
+            if abs(x[q] - x[p]) > SURE_SLOPE / 2:
+                slopes[count] = (h[q] - h[p]) / (x[q] - x[p])
+                count += 1
+        if count:
+            medians[found] = np.median(slopes[:count])
+            found += 1
+    return np.median(medians[:found]) if found > 1 else 0.0
+
+
+@njit(cache=True, nogil=True)
 def _fit(along, height, first, last, out, used):  # type: ignore[no-untyped-def]
     for s in range(len(first)):
         n = last[s] - first[s]
         if n < FEWEST:
             continue
         x, h = along[first[s] : last[s]], height[first[s] : last[s]]
-        residual = h - np.median(h)
+        slope = _repeated_median(x, h)
+        residual = h - slope * x
+        residual -= np.median(residual)
         keep = np.ones(n, np.bool_)
         count = 0
         centre, level = 0.0, 0.0
@@ -76,7 +100,6 @@ def _fit(along, height, first, last, out, used):  # type: ignore[no-untyped-def]
                 break
             centre, level = x[keep].mean(), h[keep].mean()
             dx = x[keep] - centre
-            slope = 0.0
             if x[keep].max() - x[keep].min() >= SURE_SLOPE:
                 slope = (dx * (h[keep] - level)).sum() / (dx * dx).sum()
             residual = h - level - slope * (x - centre)

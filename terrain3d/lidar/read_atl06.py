@@ -21,6 +21,7 @@ from terrain3d.points import LidarReturns
 Floats = NDArray[np.float64]
 
 SEGMENT_LENGTH = 40.0
+OTHER_NAMES = {"cloud_flag_atm": "cloud_flg_atm"}  # what ATL08 calls them, and what ATL06 does
 REQUIRED = ("latitude", "longitude", "delta_time", "h_li")
 
 
@@ -58,7 +59,7 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
         return values
 
     def condition(name: str) -> Floats | None:
-        return field(f"geophysical/{name}")
+        return field(f"geophysical/{OTHER_NAMES.get(name, name)}")
 
     height, stated = needed("h_li"), field("h_li_sigma")
     n = len(height)

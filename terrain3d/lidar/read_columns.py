@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from terrain3d.errors import ConfigError, InputFileError, MissingExtraError
+from terrain3d.errors import ConfigError, InputFileError, MissingExtraError, Terrain3dError
 from terrain3d.io.clouds import CHUNK, LAS_ERRORS, open_cloud
 from terrain3d.io.vectors import PYOGRIO_ERRORS
 
@@ -135,6 +135,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         with ParquetFile(path) as file:
             yield file
+    except Terrain3dError:  # some are OSErrors too
+        raise
     except (ArrowException, OSError) as error:
         raise _damaged(path, error) from error
 
