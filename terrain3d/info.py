@@ -144,6 +144,7 @@ def _granule(path: Path) -> Info:
     returns = granule.returns
     facts: list[Fact] = [
         ("product", granule.product),
+        ("frame", granule.frame.text),
         ("returns", f"{granule.n_read} in the file, {len(returns)} pass the standard rules"),
         *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
         (
@@ -159,6 +160,17 @@ def _granule(path: Path) -> Info:
             ("heights", f"{h.min():.1f} to {h.max():.1f} m over the ellipsoid"),
         ]
     return Info(path, "lidar granule", tuple(facts))
+
+
+def _table(path: Path) -> Info:
+    from terrain3d.lidar.read_columns import PARQUET, read_head
+    from terrain3d.lidar.read_sliderule import is_sliderule
+
+    if path.suffix.lower() in PARQUET and is_sliderule(path):
+        return _granule(path)
+    head = read_head(path)
+    crs = "none" if head.crs is None else head.crs.name
+    return Info(path, "table", (("columns", ", ".join(head.columns)), ("CRS", crs)))
 
 
 def _cloud(path: Path) -> Info:
@@ -239,6 +251,7 @@ def _vertical_text(vertical: Vertical) -> str:
 
 READERS: dict[str, Callable[[Path], Info]] = {
     **dict.fromkeys((".h5", ".hdf5", ".he5"), _granule),
+    **dict.fromkeys((".csv", ".txt", ".parquet", ".geoparquet"), _table),
     **dict.fromkeys((".las", ".laz"), _cloud),
     **dict.fromkeys((".gpkg", ".geojson", ".shp", ".fgb"), _layer),
     **dict.fromkeys((".yaml", ".yml"), _scene),

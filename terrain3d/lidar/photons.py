@@ -53,7 +53,11 @@ def quantiles(values, first, last, share):  # type: ignore[no-untyped-def]
     out = np.full(len(first), np.nan)
     for s in range(len(first)):
         if last[s] > first[s]:
-            out[s] = np.quantile(values[first[s] : last[s]], share)
+            run = np.sort(values[first[s] : last[s]])
+            place = share * (len(run) - 1)
+            low = int(place)
+            high = min(low + 1, len(run) - 1)
+            out[s] = run[low] + (place - low) * (run[high] - run[low])
     return out
 
 
