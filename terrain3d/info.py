@@ -19,6 +19,7 @@ from terrain3d.io.rasters import open_raster, read_grid
 from terrain3d.io.vectors import read_layer
 
 Fact = tuple[str, str]
+MOST_TRACKS = 12  # that are named
 WGS84 = Geod(ellps="WGS84")
 
 
@@ -149,8 +150,7 @@ def _granule(path: Path) -> Info:
         *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
         (
             "tracks",
-            f"{len(np.unique(returns.track))} with returns: "
-            + ", ".join(n.split("/")[-1] for n in returns.track_names),
+            _tracks_text([returns.track_names[t].split("/")[-1] for t in np.unique(returns.track)]),
         ),
     ]
     if len(returns):
@@ -160,6 +160,11 @@ def _granule(path: Path) -> Info:
             ("heights", f"{h.min():.1f} to {h.max():.1f} m over the ellipsoid"),
         ]
     return Info(path, "lidar granule", tuple(facts))
+
+
+def _tracks_text(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_TRACKS]) + (", ..." if len(names) > MOST_TRACKS else "")
+    return f"{len(names)} with returns" + (f": {shown}" if names else "")
 
 
 def _table(path: Path) -> Info:

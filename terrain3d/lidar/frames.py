@@ -7,12 +7,16 @@ Heights of ICESat-2 and GEDI have the solid Earth tide of the IERS conventions t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_crs_info
+from pyproj.enums import PJType
 from pyproj.exceptions import CRSError, ProjError
 
 from terrain3d.errors import FrameError
@@ -113,6 +117,17 @@ def longitude_latitude(crs: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         raise FrameError(f"no operation is known from '{crs.name}' to longitude and latitude",
                          fix="give the table in WGS 84 or in a CRS that PROJ connects to it") from error  # fmt: skip
     return np.asarray(u, float), np.asarray(v, float)
+
+
+def zone_crs(frame: str, lon_deg: float, lat_deg: float) -> str:
+    """EPSG code of the zone of a place, UTM or MGA, in a frame that moves with its plate. Raises FrameError."""
+    place = AreaOfInterest(lon_deg, lat_deg, lon_deg, lat_deg)
+    found = query_crs_info("EPSG", PJType.PROJECTED_CRS, area_of_interest=place, contains=True)
+    zone = re.compile(re.escape(frame) + r" / (UTM|MGA) zone \d+[NS]?")
+    code = next((c.code for c in found if zone.fullmatch(c.name)), None)
+    if code is None:
+        raise FrameError(f"no UTM zone is known in {frame}", fix="name a projected crs of that frame under output")
+    return f"EPSG:{code}"
 
 
 def years(time_s: Floats) -> Floats:

@@ -99,7 +99,7 @@ def open_granule(path: Path) -> Iterator[h5py.File]:
             yield file
     except Terrain3dError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError) as error:
         raise InputFileError(
             f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
         ) from error

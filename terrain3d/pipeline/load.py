@@ -16,7 +16,7 @@ from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
 from terrain3d.io.images import has_data, open_image
-from terrain3d.lidar.frames import TargetFrame, crs_of_frame
+from terrain3d.lidar.frames import TargetFrame, crs_of_frame, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
 
@@ -82,9 +82,22 @@ def output_reference(output: OutputConfig, views: list[View], height: float, fol
         crs = parse_crs(output.crs)
         if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
             raise FrameError(f"output crs '{output.crs}' is not projected in metres", fix="use 'auto' or a UTM zone")
+        check_frame(output, crs)
         return Reference(_authority(crs), vertical)
     centres = np.array([v.camera.locate(*v.centre(), height) for v in views])
-    return Reference(utm_crs(float(centres[:, 0].mean()), float(centres[:, 1].mean())), vertical)
+    lon, lat = float(centres[:, 0].mean()), float(centres[:, 1].mean())
+    moves = output.frame != AUTO and not crs_of_frame(output.frame).name.startswith("ITRF")
+    return Reference(zone_crs(output.frame, lon, lat) if moves else utm_crs(lon, lat), vertical)
+
+
+def check_frame(output: OutputConfig, crs: CRS) -> None:
+    """Raises FrameError where the files would call WGS 84 what is in a frame that moves with its plate."""
+    if output.frame == AUTO or crs_of_frame(output.frame).name.startswith("ITRF"):
+        return
+    datum = crs.geodetic_crs.datum if crs.geodetic_crs else None
+    if datum is None or datum.name.startswith("World Geodetic System 1984"):
+        raise FrameError(f"output crs '{output.crs}' is on WGS 84, output frame is {output.frame}",
+                         fix="name a crs of that frame, or auto")  # fmt: skip
 
 
 def _authority(crs: CRS) -> str:

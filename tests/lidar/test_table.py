@@ -127,6 +127,7 @@ def test_csv__is_read_in_parts(tmp_path: Path) -> None:
     assert [len(p["x"]) for p in read_parts(tmp_path / "a.csv", ["x", "y"])] == [n - 10, 10]
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'points' has been declared")
 def test_geopackage__its_points_and_crs(tmp_path: Path) -> None:
     path = tmp_path / "gnss.gpkg"
     points = [shapely.Point(500000 + i, 5000000, 50 + i) for i in range(4)]
