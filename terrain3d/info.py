@@ -169,9 +169,9 @@ def _tracks_text(names: list[str]) -> str:
 
 def _table(path: Path) -> Info:
     from terrain3d.lidar.read_columns import PARQUET, read_head
-    from terrain3d.lidar.read_sliderule import is_sliderule
+    from terrain3d.lidar.read_sliderule import layout_of
 
-    if path.suffix.lower() in PARQUET and is_sliderule(path):
+    if path.suffix.lower() in PARQUET and layout_of(path):
         return _granule(path)
     head = read_head(path)
     crs = "none" if head.crs is None else head.crs.name

@@ -20,7 +20,7 @@ from terrain3d.lidar.read_atl03 import NO_GROUND, read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
-from terrain3d.lidar.read_sliderule import is_sliderule, read_sliderule
+from terrain3d.lidar.read_sliderule import layout_of, read_sliderule
 from terrain3d.lidar.read_table import read_table
 from terrain3d.lidar.rules import STANDARD, RuleSet, add_counts
 from terrain3d.points import LidarReturns, join_returns
@@ -125,8 +125,9 @@ def read_granule(
         return _read_hdf5(path, bounds_lonlat, rules, form, atl08)
     if not path.is_file():
         raise InputFileError("lidar file not found", where=path, fix="check the path")
-    if form.columns is None and is_sliderule(path):
-        return read_sliderule(path, bounds_lonlat, rules)
+    layout = layout_of(path) if form.columns is None else None
+    if layout is not None:
+        return read_sliderule(path, layout, bounds_lonlat, rules)
     return read_table(path, bounds_lonlat, rules, form)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import laspy
 import numpy as np
 import pytest
 import shapely
+from pyproj import CRS
 
 from terrain3d.config import LidarFormat, TableColumns
 from terrain3d.crs import vertical_from_name
@@ -184,7 +186,7 @@ def sliderule(path: Path, request: str, **changes: Any) -> Path:
     columns = {
         "longitude": [5.0, 5.0, 5.0, 5.1], "latitude": [45.0, 45.0002, 45.0004, 45.0],
         "h_mean": [100.0, 101.0, 102.0, 103.0], "h_sigma": np.array([0.05, 0.05, 3.0, 0.05], np.float32),
-        "n_fit_photons": [60, 70, 80, 5], "pflags": [0, 0, 0, 0], "rgt": [7, 7, 7, 8], "cycle": [1, 1, 1, 1],
+        "n_fit_photons": [60, 70, 80, 5], "rms_misfit": [0.1] * 4, "pflags": [0] * 4, "rgt": [7, 7, 7, 8], "cycle": [1] * 4,
         "gt": [10, 10, 10, 20], "spot": [1, 1, 1, 2],
         "time": np.array(["2020-01-01T00:00:00", "2020-01-01T00:00:01"] * 2, "datetime64[ns]"),
     }  # fmt: skip
@@ -207,6 +209,48 @@ def test_sliderule__canopy_is_no_ground(tmp_path: Path) -> None:
     path = sliderule(tmp_path / "a.parquet", '{"atl08_class": "atl08_canopy"}')
     assert counts(read_granule(path)) == {"not from ground photons": 4}
     assert len(read_granule(path, rules=ALL).returns) == 4
+
+
+@pytest.mark.parametrize(
+    ("classes", "ground"),
+    [('["atl08_ground"]', True), ("[1]", True), ("[]", True), ("[false, true, false, false, false]", True),
+     ('["atl08_ground", "atl08_canopy"]', False), ("[false, true, true, false, false]", False), ('"[2, 3]"', False)],
+)  # fmt: skip
+def test_sliderule__classes_of_the_request(tmp_path: Path, classes: str, ground: bool) -> None:
+    path = sliderule(tmp_path / "a.parquet", f'{{"parms": {{"atl08_class": {classes}, "len": 30}}}}')
+    assert ("not from ground photons" not in counts(read_granule(path))) == ground
+    assert np.all(read_granule(path, rules=ALL).returns.length == 30)
+
+
+def test_sliderule__subsets_of_atl06_and_atl08_and_phoreal(tmp_path: Path) -> None:
+    place = {"longitude": [5.0, 5.0], "latitude": [45.0, 45.001], "rgt": [1, 1], "cycle": [2, 2],
+             "gt": ["gt1l", "gt1r"], "spot": [1, 2], "time_ns": np.array([1577836800, 1577836801]) * 10**9}  # fmt: skip
+    land = {"h_te_median": [10.0, 3.4028235e38], "n_te_photons": [40, 40], "h_te_uncertainty": [2.0, 2.0],
+            "h_canopy": [12.0, 12.0], "segment_snowcover": [1, 2]}  # fmt: skip
+    granule = read_granule(write_parquet(tmp_path / "a.parquet", place | land))
+    assert granule.product == "ATL08" and counts(granule) == {"no ground height": 1}
+    assert granule.returns.length[0] == 100 and granule.returns.canopy[0] == 12
+    assert granule.returns.time_s[0] == 2 * 365 * 86400  # 2020-01-01
+    assert granule.returns.track_names == ("a.parquet/rgt1-cycle2-gtgt1l", "a.parquet/rgt1-cycle2-gtgt1r")
+    ice = {"h_li": [10.0, 11.0], "h_li_sigma": [0.1, 0.1], "sigma_geo_h": [0.4, 0.4], "n_fit_photons": [40, 40],
+           "atl06_quality_summary": [0, 1]}  # fmt: skip
+    granule = read_granule(write_parquet(tmp_path / "b.parquet", place | ice))
+    assert granule.product == "ATL06" and counts(granule) == {"segment quality": 1}
+    assert granule.returns.sigma == pytest.approx(np.hypot(0.1, 0.4))
+    phoreal = {"h_te_median": [10.0, 11.0], "ground_photon_count": [40, 3], "h_canopy": [5.0, 5.0],
+               "snowcover": [1, 2], "pflags": [0, 0], "solar_elevation": [5.0, 5.0]}  # fmt: skip
+    granule = read_granule(write_parquet(tmp_path / "c.parquet", place | phoreal))
+    assert granule.product == "ATL08-SR" and counts(granule) == {"few ground photons": 1}
+
+
+def test_sliderule__heights_over_a_geoid_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    crs = CRS.from_user_input("EPSG:4326+3855").to_json_dict()
+    geo = {"primary_column": "geometry", "version": "1.0.0", "columns": {"geometry": {"encoding": "WKB", "crs": crs}}}
+    point = shapely.to_wkb(shapely.points([5.0], [45.0])).tolist()
+    columns = {"h_mean": [1.0], "rms_misfit": [0.1], "geometry": point}
+    with pytest.raises(FrameError, match="heights over EGM2008 height"):
+        read_granule(write_parquet(tmp_path / "a.parquet", columns, {"geo": json.dumps(geo)}))
 
 
 def test_real__sliderule_files_hold_canopy(shared_data: Path) -> None:
