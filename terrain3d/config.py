@@ -168,6 +168,11 @@ def _check_lidar_type(path: Path, form: LidarFormat | None) -> None:
     if suffix not in (*PRODUCT_SUFFIXES, *TABLE_SUFFIXES):
         raise ConfigError(f"lidar file of type '{path.suffix}'", where=path,
                           fix="give HDF5 granules, SlideRule Parquet, or a table with 'columns'")  # fmt: skip
+    if form is not None and not mapped:
+        needless = sorted(form.model_dump(exclude_defaults=True).keys() - {"algorithm"})
+        if needless:
+            raise ConfigError(f"'{needless[0]}' is for tables, whose columns are named", where=path,
+                              fix=f"give columns, or leave '{needless[0]}' out")  # fmt: skip
     if suffix not in (TABLE_SUFFIXES if mapped else PRODUCT_SUFFIXES):
         fix = "leave 'columns' out" if mapped else "give it as {path:, columns: {x:, y:, height:, ...}}"
         raise ConfigError(

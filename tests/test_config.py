@@ -11,6 +11,8 @@ import yaml
 from terrain3d.config import load_scene
 from terrain3d.errors import ConfigError, InputFileError
 
+UTM = "EPSG:32631"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -109,6 +111,8 @@ def test_completed__is_a_scene_of_its_own(folder: Path, tmp_path_factory: pytest
         ({"lidar": [{"path": "l1.h5", "columns": {"x": "E"}}]}, r"a file of type '\.h5' is no table"),
         ({"lidar": [{"path": "gnss.csv", "colums": {}}]}, r"unknown key 'lidar\.0\.colums'; .*algorithm, columns, crs"),
         ({"lidar": [{"path": "gnss.csv", "columns": {"z": "h"}}]}, r"'lidar\.0\.columns\.z'; known keys here: x, y"),
+        ({"lidar": [{"path": "l1.h5", "sigma": 0.3}]}, "'sigma' is for tables"),
+        ({"lidar": [{"path": "gnss.csv", "crs": UTM, "footprint": 1}]}, "'crs' is for tables.*; give columns"),
         ({"lidar": [{"path": "l1.h5", "algorithm": 7}]}, r"lidar\.0\.algorithm: .* less than or equal to 6"),
         ({"lidar": [{"columns": {}}]}, r"lidar\.0\.path: Field required"),
         ({"output": {"epoch": "soon"}}, r"output\.epoch"),

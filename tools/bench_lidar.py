@@ -2,7 +2,7 @@
 
     python tools/bench_lidar.py --photons 20 --folder /tmp/photons
 
-Reads the whole granule, the same with the classes, and a scene of 0.2 degrees, each in a process of its own.
+Reads the whole granule, the same with the classes, and a scene of 20 km, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ SIGNAL = 0.7
 GROUND_SHARE = 0.6  # of the signal; the rest is canopy
 METRES_PER_DEGREE = 111_200.0
 CHUNK = 100_000  # as in the product
+SCENE = 20_000.0
 SOUTH, WEST = 30.0, 100.0
 READ = """
 import json, resource, sys
 from pathlib import Path
+import numpy as np
 from terrain3d.lidar.read import read_lidar
 paths, bounds = [Path(p) for p in sys.argv[2:]], json.loads(sys.argv[1])
 lidar = read_lidar(paths, bounds)
 used = resource.getrusage(resource.RUSAGE_SELF)
-truth = 200 + 150 * __import__("numpy").sin(2 * 3.14159265 * (lidar.returns.lat_deg - 30.0) * 111.2 / 3.0)
+truth = 200 + 150 * np.sin(2 * 3.14159265 * (lidar.returns.lat_deg - 30.0) * 111.2 / 3.0)
 error = lidar.returns.height - truth
 print(json.dumps({"segments": lidar.n_read, "returns": len(lidar.returns), "cpu_s": used.ru_utime + used.ru_stime,
-                  "memory_gb": used.ru_maxrss / 1e6, "median_m": float(__import__("numpy").median(error)),
-                  "mad_m": float(__import__("numpy").median(abs(error)))}))
+                  "memory_gb": used.ru_maxrss / 1e6, "median_m": float(np.median(error)),
+                  "mad_m": float(np.median(abs(error)))}))
 """
 
 
@@ -125,11 +127,13 @@ def main() -> None:
     options = parser.parse_args()
     atl03, atl08 = write_granules(options.folder, int(options.photons * 1e6))
     print(f"{atl03}: {atl03.stat().st_size / 1e6:.0f} MB, {options.photons:g} million photons")
-    scene = [WEST - 1, SOUTH + 0.5, WEST + 1, SOUTH + 0.7]
+    reach = 20.0 * options.photons * 1e6 / (3 * (STRONG + WEAK)) / METRES_PER_DEGREE
+    middle, half = SOUTH + reach / 2, min(reach / 4, SCENE / 2 / METRES_PER_DEGREE)
+    scene = [WEST - 1, middle - half, WEST + 1, middle + half]
     for what, paths, bounds in (
         ("whole granule", [atl03], None),
         ("whole granule, classes of ATL08", [atl03, atl08], None),
-        ("scene of 0.2 degrees, classes of ATL08", [atl03, atl08], scene),
+        ("scene of 20 km, classes of ATL08", [atl03, atl08], scene),
     ):
         found = measure(paths, bounds)
         print(f"{what}: " + ", ".join(f"{k} {v:.3g}" if k != "returns" else f"{k} {v}" for k, v in found.items()))

@@ -46,7 +46,7 @@ class Frame:
     """Frame that coordinates refer to.
 
     name: 'ITRF2014', ..., a name of ``ELLIPSOIDAL``, or 'EPSG:n' of a three-dimensional geographic CRS.
-    epoch: decimal year that the coordinates are valid for; None for the time of each return.
+    epoch: decimal year that the coordinates are valid for; None for the time of each return, NaN if that is unknown.
     tides: permanent tide of the heights.
     stated: whether the product says so; a product that names only WGS 84 is taken for what its mission uses.
     """
@@ -60,6 +60,7 @@ class Frame:
     def text(self) -> str:
         """For reports, such as 'ITRF2014 at the time of each return, tide-free'."""
         when = "at the time of each return" if self.epoch is None else f"at {self.epoch:g}"
+        when = "without dates" if when == "at nan" else when
         return f"{self.name} {when}, {self.tides}" + ("" if self.stated else " (not stated by the file)")
 
 
@@ -86,9 +87,9 @@ def atlas_frame(release: int | None) -> Frame:
     return Frame("ITRF2020" if release is not None and release >= 7 else "ITRF2014", stated=release is not None)
 
 
-def gedi_frame() -> Frame:
-    """Frame of GEDI: its files name the WGS 84 ellipsoid only; the orbits are those of the ITRF2014 years."""
-    return Frame("ITRF2014", stated=False)
+def gedi_frame(dated: bool = True) -> Frame:
+    """Frame of GEDI: its files name the WGS 84 ellipsoid only; SlideRule takes it for ITRF2014 as well."""
+    return Frame("ITRF2014", None if dated else float("nan"), stated=False)
 
 
 def frame_of_crs(crs: CRS | None) -> str | None:

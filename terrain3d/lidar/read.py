@@ -136,7 +136,8 @@ def _read_hdf5(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
         file = stack.enter_context(open_granule(path))
         product = product_of(file)
         if product == GEDI_L2A:
-            return granule_of(read_gedi(file, path, bounds, rules, form.algorithm), GEDI_L2A, gedi_frame())
+            dated = all("delta_time" in file[b] for b in beam_groups(file))
+            return granule_of(read_gedi(file, path, bounds, rules, form.algorithm), GEDI_L2A, gedi_frame(dated))
         if form.algorithm is not None:
             raise LidarError("an algorithm can be chosen for GEDI L2A only", where=path, fix="leave 'algorithm' out")
         if product == ATL08:

@@ -141,12 +141,13 @@ def read_sliderule(path: Path, layout: Layout, bounds: Bounds | None, rules: Rul
     sigma = height_sigma(scatter, column(layout.geolocation))
     returns = LidarReturns(
         numbers(table[x], x, path), numbers(table[y], y, path), height, sigma,
-        full * length, full * FOOTPRINT_WIDTH, full * np.nan if canopy is None else canopy, _times(table, n), index,
+        full * length, full * FOOTPRINT_WIDTH, full * np.nan if canopy is None else canopy, _times(table, n, path), index,
         tracks, (layout.product,) * len(tracks),
     )  # fmt: skip
     beam = Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), distance)
     name = frame_of_crs(head.crs)
-    return granule_of([beam], layout.product, Frame(name or "ITRF2014", stated=name is not None))
+    epoch = None if any(t in table for t in TIMES) else float("nan")
+    return granule_of([beam], layout.product, Frame(name or "ITRF2014", epoch, stated=name is not None))
 
 
 def _positions(head: TableHead, path: Path) -> tuple[str, str]:
@@ -184,12 +185,12 @@ def _is_ground(request: dict[str, Any]) -> bool:
     return all(str(c).lower() in GROUND for c in chosen)
 
 
-def _times(table: Columns, n: int) -> Floats:
-    """Seconds since 2018-01-01; integers are nanoseconds of Unix time."""
+def _times(table: Columns, n: int, path: Path) -> Floats:
+    """Seconds since 2018-01-01, or the order of the rows; integers are nanoseconds of Unix time."""
     values = next((table[t] for t in TIMES if t in table), None)
     if values is None:
-        return np.full(n, np.nan)
-    return seconds(values.astype("datetime64[ns]") if values.dtype.kind in "iu" else values)
+        return np.arange(n, dtype=float)
+    return seconds(values.astype("datetime64[ns]") if values.dtype.kind in "iu" else values, path)
 
 
 def _tracks(table: Columns, n: int, path: Path) -> tuple[NDArray[np.int32], tuple[str, ...]]:

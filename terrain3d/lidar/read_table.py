@@ -78,7 +78,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     sieve.limit("height sigma", sigma, high=rules.max_height_sigma)
     index, values = track_index(table[columns.track]) if columns.track else (np.zeros(len(height), np.int32), [""])
     tracks = tuple(f"{path.name}/{v}".rstrip("/") for v in values) or (path.name,)
-    time = seconds(table[columns.time]) if columns.time else np.arange(len(height), dtype=float)
+    time = seconds(table[columns.time], path) if columns.time else np.arange(len(height), dtype=float)
     returns = LidarReturns(
         lon, lat, height, sigma, size, size, column(columns.canopy, None), time, index, tracks,
         (form.product,) * len(tracks),
@@ -155,7 +155,7 @@ def has_dates(values: NDArray[Any]) -> bool:
     return not first.replace(".", "", 1).lstrip("+-").isdigit()
 
 
-def seconds(values: NDArray[Any]) -> Floats:
+def seconds(values: NDArray[Any], path: Path) -> Floats:
     """Seconds since 2018-01-01 of dates (ISO 8601 text in UTC, or timestamps); numbers stay as they are."""
     if values.dtype.kind != "M":
         if not has_dates(values):
@@ -164,7 +164,7 @@ def seconds(values: NDArray[Any]) -> Floats:
         try:
             values = np.array(texts, "datetime64[ns]")
         except ValueError as error:
-            raise InputFileError(f"column of times has a value that is no time ({str(error)[-60:]})",
+            raise InputFileError(f"column of times has a value that is no time ({str(error)[-60:]})", where=path,
                                  fix="use ISO 8601, such as 2024-05-01T10:00:00Z") from error  # fmt: skip
     return np.asarray((values.astype("datetime64[ns]") - SDP_EPOCH) / np.timedelta64(1, "s"), float)
 

@@ -186,7 +186,8 @@ def sliderule(path: Path, request: str, **changes: Any) -> Path:
     columns = {
         "longitude": [5.0, 5.0, 5.0, 5.1], "latitude": [45.0, 45.0002, 45.0004, 45.0],
         "h_mean": [100.0, 101.0, 102.0, 103.0], "h_sigma": np.array([0.05, 0.05, 3.0, 0.05], np.float32),
-        "n_fit_photons": [60, 70, 80, 5], "rms_misfit": [0.1] * 4, "pflags": [0] * 4, "rgt": [7, 7, 7, 8], "cycle": [1] * 4,
+        "n_fit_photons": [60, 70, 80, 5], "rms_misfit": [0.1] * 4, "pflags": [0] * 4,
+        "rgt": [7, 7, 7, 8], "cycle": [1] * 4,
         "gt": [10, 10, 10, 20], "spot": [1, 1, 1, 2],
         "time": np.array(["2020-01-01T00:00:00", "2020-01-01T00:00:01"] * 2, "datetime64[ns]"),
     }  # fmt: skip
