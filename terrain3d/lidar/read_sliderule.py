@@ -141,8 +141,8 @@ def read_sliderule(path: Path, layout: Layout, bounds: Bounds | None, rules: Rul
     sigma = height_sigma(scatter, column(layout.geolocation))
     returns = LidarReturns(
         numbers(table[x], x, path), numbers(table[y], y, path), height, sigma,
-        full * length, full * FOOTPRINT_WIDTH, full * np.nan if canopy is None else canopy, _times(table, n, path), index,
-        tracks, (layout.product,) * len(tracks),
+        full * length, full * FOOTPRINT_WIDTH, full * np.nan if canopy is None else canopy,
+        _times(table, n, path), index, tracks, (layout.product,) * len(tracks),
     )  # fmt: skip
     beam = Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), distance)
     name = frame_of_crs(head.crs)

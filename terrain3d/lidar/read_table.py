@@ -142,9 +142,18 @@ def numbers(values: NDArray[Any], name: str, path: Path) -> Floats:
         try:
             return text.astype(float)
         except ValueError as error:
-            detail = f"column '{name}' has a value that is no number ({str(error)[-40:]})"
-            raise InputFileError(detail, where=path, fix="decimals need a point; name another column") from error
+            bad = next(v for v in text if not _is_number(v))
+            raise InputFileError(f"column '{name}' has a value that is no number: '{bad[:40]}'", where=path,
+                                 fix="decimals need a point; or name another column") from error  # fmt: skip
     return np.asarray(values, float)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def has_dates(values: NDArray[Any]) -> bool:
@@ -152,7 +161,7 @@ def has_dates(values: NDArray[Any]) -> bool:
     if values.dtype.kind in "iufM":
         return values.dtype.kind == "M"
     first = next((str(v).strip() for v in values if str(v).strip()), "0")
-    return not first.replace(".", "", 1).lstrip("+-").isdigit()
+    return not _is_number(first)
 
 
 def seconds(values: NDArray[Any], path: Path) -> Floats:
