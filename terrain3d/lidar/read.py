@@ -16,7 +16,7 @@ from terrain3d.errors import InputFileError, LidarError, Terrain3dError
 from terrain3d.lidar.atlas import BEAMS
 from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, to_frame
 from terrain3d.lidar.granule import Bounds, Granule, attribute_text, granule_of
-from terrain3d.lidar.read_atl03 import NO_GROUND, read_atl03
+from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
@@ -37,7 +37,7 @@ class LidarSet:
     """Usable returns of several files.
 
     returns: all returns that passed the rules, tracks numbered through.
-    granules: what each file gave, in the order of the paths; an ATL08 granule that served the photons of an ATL03
+    granules: what each file gave, in the order of the paths; an ATL08 granule that only gave the classes of an ATL03
         granule is not among them.
     rejected: number of returns by rule over all granules.
     rules: name of the rule set.
@@ -53,6 +53,18 @@ class LidarSet:
     @property
     def n_read(self) -> int:
         return sum(g.n_read for g in self.granules)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """ATL08 granule of the same pass as an ATL03 granule.
+
+    beams: whose photons it classifies and ATL03 has. rest: its beams that ATL03 has not.
+    """
+
+    atl08: Path
+    beams: frozenset[str]
+    rest: frozenset[str] = frozenset()
 
 
 def product_of(file: h5py.File) -> str | None:
@@ -110,19 +122,21 @@ def read_granule(
     bounds_lonlat: Bounds | None = None,
     rules: RuleSet = STANDARD,
     form: LidarFormat = AUTO,
-    atl08: Path | None = None,
+    joined: Pair | None = None,
+    served: Pair | None = None,
 ) -> Granule:
     """Ground returns of one file: ATL03, ATL06, ATL08, GEDI L2A (found by content, not by name), SlideRule, a table.
 
     bounds_lonlat: west, south, east, north in degrees; only returns inside are read. None reads all.
     form: algorithm of GEDI, columns and references of a table.
-    atl08: granule whose photon classes an ATL03 granule is joined with.
+    joined: of an ATL03 granule, the ATL08 granule whose photon classes it uses.
+    served: of an ATL08 granule, the pair that it has given its classes to; only its other beams are read.
     Raises InputFileError (missing, truncated, of no known kind), LidarError (a product without ground heights),
     ConfigError and FrameError (a table that says too little), MissingExtraError (Parquet without pyarrow).
     """
     suffix = path.suffix.lower()
     if suffix in HDF5 or (form.columns is None and suffix not in PARQUET):
-        return _read_hdf5(path, bounds_lonlat, rules, form, atl08)
+        return _read_hdf5(path, bounds_lonlat, rules, form, joined, served)
     if not path.is_file():
         raise InputFileError("lidar file not found", where=path, fix="check the path")
     layout = layout_of(path) if form.columns is None else None
@@ -131,7 +145,9 @@ def read_granule(
     return read_table(path, bounds_lonlat, rules, form)
 
 
-def _read_hdf5(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFormat, atl08: Path | None) -> Granule:
+def _read_hdf5(
+    path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFormat, joined: Pair | None, served: Pair | None
+) -> Granule:
     with ExitStack() as stack:
         file = stack.enter_context(open_granule(path))
         product = product_of(file)
@@ -141,11 +157,11 @@ def _read_hdf5(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
         if form.algorithm is not None:
             raise LidarError("an algorithm can be chosen for GEDI L2A only", where=path, fix="leave 'algorithm' out")
         if product == ATL08:
-            beams = read_atl08(file, path, bounds, rules)
+            beams = read_atl08(file, path, bounds, rules, served.beams if served else frozenset())
         elif product == ATL06:
             beams = read_atl06(file, path, bounds, rules)
         elif product == ATL03:
-            classes = None if atl08 is None else stack.enter_context(open_granule(atl08))
+            classes = None if joined is None else stack.enter_context(open_granule(joined.atl08))
             beams = read_atl03(file, path, bounds, rules, classes)
         else:
             raise LidarError(
@@ -156,17 +172,26 @@ def _read_hdf5(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
         return granule_of(beams, str(product), atlas_frame(release_of(file, path)))
 
 
-def pair_photons(paths: Sequence[Path]) -> dict[Path, Path]:
-    """ATL03 granules, each with the ATL08 granule of the same pass among the paths."""
-    found: dict[str, dict[tuple[object, ...], Path]] = {ATL03: {}, ATL08: {}}
+def pair_photons(paths: Sequence[Path]) -> dict[Path, Pair]:
+    """ATL03 granules that have an ATL08 granule of the same pass, with photon classes, among the paths."""
+    found: dict[str, dict[tuple[object, ...], tuple[Path, frozenset[str]]]] = {ATL03: {}, ATL08: {}}
+    rest: dict[Path, frozenset[str]] = {}
     for path in paths:
         if path.suffix.lower() not in HDF5:
             continue
         with open_granule(path) as file:
             product, which = product_of(file), pass_of(file, path)
-        if product in found and which:
-            found[product][which] = path
-    return {p: found[ATL08][which] for which, p in found[ATL03].items() if which in found[ATL08]}
+            if product not in found or not which:
+                continue
+            part = "heights" if product == ATL03 else CLASSES
+            found[product][which] = path, frozenset(b for b in BEAMS if f"{b}/{part}" in file)
+            rest[path] = frozenset(b for b in BEAMS if f"{b}/land_segments" in file)
+    pairs = {}
+    for which, (path, beams) in found[ATL03].items():
+        atl08, classed = found[ATL08].get(which, (path, frozenset()))
+        if beams & classed:
+            pairs[path] = Pair(atl08, beams & classed, rest[atl08] - beams)
+    return pairs
 
 
 def read_lidar(
@@ -178,7 +203,7 @@ def read_lidar(
 ) -> LidarSet:
     """Ground returns of several files within the bounds, in the target frame if one is asked for.
 
-    An ATL08 granule of the same pass as an ATL03 granule gives the classes of its photons and no returns of its own:
+    A beam of ATL08 whose photons an ATL03 granule of the same pass has gives their classes and no returns of its own:
     they are the same light.
     Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are.
     """
@@ -186,8 +211,11 @@ def read_lidar(
         raise LidarError("no lidar granule given")
     forms = forms or {}
     pairs = pair_photons(paths)
-    used = [p for p in paths if p not in pairs.values()]
-    granules = tuple(read_granule(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p)) for p in used)
+    taken = {pair.atl08: pair for pair in pairs.values()}
+    used = [p for p in paths if p not in taken or taken[p].rest]
+    granules = tuple(
+        read_granule(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used
+    )
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
         raise _nothing_left(used, granules, rejected, rules)

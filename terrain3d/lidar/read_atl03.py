@@ -31,6 +31,7 @@ BLOCK = 1_000_000  # photons read at once
 LAND = 0  # column of signal_conf_ph
 LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high; less is background
 ECHO = 3  # quality_ph of the transmitter echo path
+CLASSES = "signal_photons/classed_pc_flag"
 GROUND, CANOPY, TOP_OF_CANOPY = 1, 2, 3  # classed_pc_flag
 HIGHEST = 1e5  # metres; fill values are larger
 MIN_SHARE = 0.8  # of unclassified signal photons that one line must explain
@@ -95,7 +96,7 @@ def _read_beam(
     inside, distance = inside_bounds(lon, lat, bounds)
     wanted = inside & filled
     rows = row_range(wanted)
-    classes = None if land is None else _read_classes(land, place["segment_id"], rows)
+    classes = None if land is None or CLASSES not in land else _read_classes(land, place["segment_id"], rows)
     parts, counts = [], []
     for block in _blocks(wanted, count, rows):
         returns, rejected = _read_block(group, track, weak, rules, block, wanted[block], classes, land)
@@ -223,11 +224,11 @@ def _canopy(label: NDArray[np.int8], height: Floats, offset: Counts, count: Coun
 
 
 def _read_classes(land: h5py.Group, segment_id: h5py.Dataset, rows: slice) -> _Classes:
-    """Classified photons of the segments in ``rows``. None of them where the ATL08 beam has no photons."""
+    """Classified photons of the segments in ``rows``."""
     none = np.zeros(0, np.int64)
-    photons = land.get("signal_photons")
-    if photons is None or rows.stop == rows.start:
+    if rows.stop == rows.start:
         return _Classes(none, none, np.zeros(0, np.int8))
+    photons = land["signal_photons"]
     low, high = int(segment_id[rows.start]), int(segment_id[rows.stop - 1])
     segment = np.asarray(photons["ph_segment_id"][:], np.int64)
     within = row_range((segment >= low) & (segment <= high))

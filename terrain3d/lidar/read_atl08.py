@@ -36,12 +36,14 @@ ROUNDING_MIN = 10
 GROUND_SPEED = 7000.0  # m/s, spreads the five parts of a segment over time
 
 
-def read_atl08(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet) -> list[Beam]:
-    """Ground returns of every beam. Raises LidarError where no beam has heights."""
+def read_atl08(
+    file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, without: frozenset[str] = frozenset()
+) -> list[Beam]:
+    """Ground returns of every beam that is not among ``without``. Raises LidarError where no beam has heights."""
     beams, missing = [], set()
     for name in BEAMS:
         group = file.get(f"{name}/land_segments")
-        if group is None:
+        if group is None or name in without:
             continue
         lacking = [f for f in ("latitude", "longitude", "delta_time", "terrain/h_te_best_fit") if f not in group]
         if lacking:

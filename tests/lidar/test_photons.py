@@ -11,7 +11,7 @@ import pytest
 from terrain3d.errors import InputFileError, LidarError
 from terrain3d.lidar.granule import Granule
 from terrain3d.lidar.photons import fit_grounds, quantiles
-from terrain3d.lidar.read import pair_photons, read_granule, read_lidar
+from terrain3d.lidar.read import Pair, pair_photons, read_granule, read_lidar
 from terrain3d.lidar.read_atl03 import NO_GROUND
 from terrain3d.lidar.rules import ALL, STRICT, rule_set
 
@@ -113,7 +113,7 @@ def test_atl03__canopy_without_classes_is_more_than_one_surface(tmp_path: Path) 
 
 def test_atl03__classes_of_atl08_find_the_ground_and_the_canopy(tmp_path: Path) -> None:
     photons, land = write_pass(tmp_path, ("gt1l",), canopy=True)
-    granule = read_granule(photons, atl08=land)
+    granule = read_granule(photons, joined=Pair(land, frozenset({"gt1l"})))
     assert counts(granule) == {"cloud": 5}  # of the second 100 m; 127 is not computed
     assert len(granule.returns) == SEGMENTS - 5
     assert np.abs(granule.returns.height - truth(granule)).max() < 0.1
@@ -122,11 +122,33 @@ def test_atl03__classes_of_atl08_find_the_ground_and_the_canopy(tmp_path: Path) 
 
 def test_read_lidar__a_pair_is_one_source(tmp_path: Path) -> None:
     photons, land = write_pass(tmp_path, ("gt1l",), canopy=True)
-    assert pair_photons([land, photons]) == {photons: land}
+    assert pair_photons([land, photons]) == {photons: Pair(land, frozenset({"gt1l"}))}
     lidar = read_lidar([land, photons])
     assert [g.product for g in lidar.granules] == ["ATL03"] and len(lidar.returns) == SEGMENTS - 5
+    assert all(n.endswith("gt1l") for n in lidar.returns.track_names)
     other = photons.rename(tmp_path / "ATL03_20240502101112_07162306_006_01.h5")
     assert pair_photons([land, other]) == {}
+
+
+def test_read_lidar__beams_that_only_atl08_has(tmp_path: Path) -> None:
+    photons, land = write_pass(tmp_path)
+    with h5py.File(photons, "a") as file:
+        del file["gt1l"]
+    with h5py.File(land, "a") as file:
+        for beam in ("gt1l", "gt1r"):
+            g = file[f"{beam}/land_segments"]
+            g["latitude"], g["longitude"] = LAT0 + np.arange(3) * 0.0009, np.full(3, LON0)
+            g["delta_time"], g["terrain/h_te_best_fit"] = np.arange(3.0), np.full(3, 400, np.float32)
+    lidar = read_lidar([photons, land], rules=ALL)
+    assert [g.product for g in lidar.granules] == ["ATL03", "ATL08"]
+    assert [n.split("_", 1)[0] + n[-5:] for n in lidar.returns.track_names] == ["ATL03/gt1r", "ATL08/gt1l"]
+
+
+def test_read_lidar__atl08_without_classes_is_no_pair(tmp_path: Path) -> None:
+    photons, land = write_pass(tmp_path, ("gt1l",))
+    with h5py.File(land, "a") as file:
+        del file["gt1l/signal_photons"]
+    assert pair_photons([photons, land]) == {}
 
 
 def test_atl03__only_segments_inside_are_read(tmp_path: Path) -> None:
