@@ -120,6 +120,14 @@ def longitude_latitude(crs: CRS, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return np.asarray(u, float), np.asarray(v, float)
 
 
+def moves_with_plate(name: str) -> bool:
+    """Whether a frame is fixed to a plate, so that it leaves the ITRF, and WGS 84, by centimetres a year.
+
+    Raises FrameError for an unknown frame.
+    """
+    return name != UNSTATED and not crs_of_frame(name).name.startswith(("ITRF", "WGS 84"))
+
+
 def zone_crs(frame: str, lon_deg: float, lat_deg: float) -> str:
     """EPSG code of the zone of a place, UTM or MGA, in a frame that moves with its plate. Raises FrameError."""
     place = AreaOfInterest(lon_deg, lat_deg, lon_deg, lat_deg)
@@ -169,7 +177,7 @@ def convert_frame(
     if source != target.name:
         lon_deg, lat_deg, height = _operate(_transformer(source, target.name), lon_deg, lat_deg, height, epoch)
     if moves:
-        if not crs_of_frame(target.name).name.startswith("ITRF"):
+        if moves_with_plate(target.name):
             raise FrameError(f"{target.name} moves with its plate", fix="leave out epoch and plate")
         lon_deg, lat_deg, height = _move(lon_deg, lat_deg, height, target, epoch)
     return lon_deg, lat_deg, height

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from terrain3d.config import LidarFormat
-from terrain3d.errors import InputFileError, LidarError, Terrain3dError
+from terrain3d.errors import FrameError, InputFileError, LidarError, Terrain3dError
 from terrain3d.lidar.atlas import BEAMS
-from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, to_frame
+from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, moves_with_plate, to_frame
 from terrain3d.lidar.granule import Bounds, Granule, attribute_text, granule_of
 from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
@@ -205,7 +205,8 @@ def read_lidar(
 
     A beam of ATL08 whose photons an ATL03 granule of the same pass has gives their classes and no returns of its own:
     they are the same light.
-    Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are.
+    Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are;
+    FrameError if returns are in a frame that moves with its plate, and no target is named.
     """
     if not paths:
         raise LidarError("no lidar granule given")
@@ -219,11 +220,21 @@ def read_lidar(
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
         raise _nothing_left(used, granules, rejected, rules)
+    if target is None:
+        _check_frames(granules, used)
     frames = "; ".join(dict.fromkeys(g.frame.text for g in granules))
     if target is not None:
         granules = tuple(replace(g, returns=to_frame(g.returns, g.frame, target)) for g in granules)
         frames = f"{target.text}, from {frames}"
     return LidarSet(join_returns([g.returns for g in granules]), granules, rejected, rules.name, frames)
+
+
+def _check_frames(granules: tuple[Granule, ...], paths: Sequence[Path]) -> None:
+    """Returns in the ITRF and in a national frame are up to 2 m apart: never taken together, never called WGS 84."""
+    for granule, path in zip(granules, paths, strict=True):
+        if moves_with_plate(granule.frame.name):
+            raise FrameError(f"returns are in {granule.frame.name}, the frame of the output is not stated", where=path,
+                             fix=f"give output: {{frame: {granule.frame.name}}}, or another frame")  # fmt: skip
 
 
 def _nothing_left(

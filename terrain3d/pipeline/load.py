@@ -16,7 +16,7 @@ from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
 from terrain3d.io.images import has_data, open_image
-from terrain3d.lidar.frames import TargetFrame, crs_of_frame, zone_crs
+from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
 
@@ -86,13 +86,13 @@ def output_reference(output: OutputConfig, views: list[View], height: float, fol
         return Reference(_authority(crs), vertical)
     centres = np.array([v.camera.locate(*v.centre(), height) for v in views])
     lon, lat = float(centres[:, 0].mean()), float(centres[:, 1].mean())
-    moves = output.frame != AUTO and not crs_of_frame(output.frame).name.startswith("ITRF")
+    moves = output.frame != AUTO and moves_with_plate(output.frame)
     return Reference(zone_crs(output.frame, lon, lat) if moves else utm_crs(lon, lat), vertical)
 
 
 def check_frame(output: OutputConfig, crs: CRS) -> None:
     """Raises FrameError where the files would call WGS 84 what is in a frame that moves with its plate."""
-    if output.frame == AUTO or crs_of_frame(output.frame).name.startswith("ITRF"):
+    if output.frame == AUTO or not moves_with_plate(output.frame):
         return
     datum = crs.geodetic_crs.datum if crs.geodetic_crs else None
     if datum is None or datum.name.startswith("World Geodetic System 1984"):

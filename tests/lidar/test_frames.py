@@ -17,6 +17,7 @@ from terrain3d.lidar.frames import (
     frame_of_crs,
     gedi_frame,
     longitude_latitude,
+    moves_with_plate,
     years,
 )
 
@@ -109,6 +110,13 @@ def test_longitude_latitude__of_projected_and_itrf_coordinates() -> None:
     assert (lon[0], lat[0]) == (5.0, 45.0)
     with pytest.raises(FrameError, match="no operation is known"):  # a local datum that nothing connects to WGS 84
         longitude_latitude(CRS.from_proj4("+proj=longlat +ellps=bessel +no_defs"), np.array([5.0]), np.array([45.0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "moves"), [("ITRF2020", False), ("EPSG:7911", False), ("WGS 84", False), ("ETRS89", True), ("GDA94", True)]
+)
+def test_moves_with_plate(name: str, moves: bool) -> None:
+    assert moves_with_plate(name) == moves
 
 
 def test_years__of_product_time() -> None:

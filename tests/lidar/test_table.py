@@ -269,6 +269,8 @@ def test_frame__of_a_table(table: Path) -> None:
     assert read_granule(table, form=form()).frame.name == "WGS 84"
     with pytest.raises(FrameError, match="state no terrestrial frame"):
         read_lidar([table], forms={table: form()}, target=TargetFrame("ETRS89"))
+    with pytest.raises(FrameError, match=r"returns are in NAD83\(2011\).*; give output: \{frame: NAD83\(2011\)\}"):
+        read_lidar([table], forms={table: form(frame="NAD83(2011)")})
     dated = read_lidar([table], forms={table: form(frame="ITRF2014")}, target=TargetFrame("ETRS89"))
     assert dated.frame.startswith("ETRS89, from ITRF2014 at the time of each return")
     undated = form(frame="ITRF2014", columns={k: v for k, v in TRACKS.items() if k != "time"})
