@@ -191,7 +191,8 @@ def crs_of_frame(name: str) -> CRS:
     except CRSError as error:
         raise FrameError(f"unknown frame '{name}'", fix=f"use one of {', '.join(ELLIPSOIDAL)}, or EPSG:n") from error
     if not crs.is_geographic or len(crs.axis_info) != 3:
-        raise FrameError(f"'{name}' is not a three-dimensional geographic CRS", fix="such as EPSG:7912 for ITRF2014")
+        raise FrameError(f"'{name}' is not a three-dimensional geographic CRS",
+                         fix=f"use one of {', '.join(ELLIPSOIDAL)}, or EPSG:n of such a CRS")  # fmt: skip
     return crs
 
 
