@@ -83,7 +83,7 @@ def assess(
 
 @app.command()
 def info(
-    files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar granules, run folders.")],
+    files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar, tables, run folders.")],
 ) -> None:
     """What a file is: size, camera, angles, reference, extent, returns."""
     from terrain3d.commands import info_command

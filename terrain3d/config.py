@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from terrain3d.errors import ConfigError, InputFileError
 
-LIDAR_SUFFIXES = (".h5", ".hdf5")
+PRODUCT_SUFFIXES = (".h5", ".hdf5", ".he5", ".parquet", ".geoparquet")  # say themselves what they hold
+TABLE_SUFFIXES = (".csv", ".txt", ".parquet", ".geoparquet", ".gpkg", ".geojson", ".fgb", ".shp", ".las", ".laz")
+# names of the alternatives of a value, which pydantic puts between its keys
+NOT_KEYS = ("str", "ImageEntry", "LidarEntry", "float", "int", "dict[str,any]", "literal['strict','standard','all']")
 MAX_CONFIG_BYTES = 5_000_000
 
 
@@ -27,22 +30,70 @@ class ImageEntry(_Strict):
     mask: str | None = None
 
 
+class TableColumns(_Strict):
+    """Names of the columns of a table of ground heights. x and y, and the height, may be left out where the file has
+    points of its own (GeoPackage, GeoParquet, LAS). time: dates, or seconds that only order the returns of a track."""
+
+    x: str | None = None
+    y: str | None = None
+    height: str | None = None
+    sigma: str | None = None
+    footprint: str | None = None
+    canopy: str | None = None
+    track: str | None = None
+    time: str | None = None
+
+
+class LidarFormat(_Strict):
+    """What a lidar file does not say itself.
+
+    algorithm: of GEDI L2A, 1 to 6 instead of the one that the product selected.
+    The rest is for tables. columns: their names. crs: horizontal CRS, if the file declares none. vertical: ellipsoid,
+    egm96 or the path of a geoid grid, if the file declares none. footprint: diameter, metres, where no column has it.
+    sigma: of the height, metres, where no column has it. product: what to call it. frame: terrestrial frame such as
+    ITRF2014 or ETRS89, and epoch: decimal year of the coordinates, for output.frame. only: rows to keep, by column the
+    value or values, such as {classification: 2}.
+    """
+
+    algorithm: Annotated[int, Field(ge=1, le=6)] | None = None
+    columns: TableColumns | None = None
+    crs: str | None = None
+    vertical: str | None = None
+    footprint: Annotated[float, Field(gt=0, le=1000)] | None = None
+    sigma: Annotated[float, Field(gt=0, le=100)] | None = None
+    product: Annotated[str, Field(min_length=1, max_length=40)] = "TABLE"
+    frame: str | None = None
+    epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
+    only: dict[str, Any] = {}
+
+
+class LidarEntry(LidarFormat):
+    """A lidar file, or a pattern of files, with what it does not say itself."""
+
+    path: str
+
+
 class OutputConfig(_Strict):
     """resolution: metres, or auto for the ground sample distance. crs: auto for the UTM zone, or a projected CRS in
-    metres. vertical: ellipsoid, egm96, or the path of a geoid grid."""
+    metres. vertical: ellipsoid, egm96, or the path of a geoid grid. frame: terrestrial frame that the lidar is brought
+    to, auto for its own; epoch, a decimal year, and plate: for a realization of the ITRF, the motion to apply."""
 
     resolution: Annotated[float, Field(gt=0.01, le=100)] | Literal["auto"] = "auto"
     crs: str = "auto"
     vertical: str = "ellipsoid"
+    frame: str = "auto"
+    epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
+    plate: str | None = None
 
 
 class SceneConfig(_Strict):
-    """Content of scene.yaml. Paths are relative to the file, globs allowed."""
+    """Content of scene.yaml. Paths are relative to the file, globs allowed. lidar_rules: a rule set by name, or the
+    limits in which it differs from its ``base``; the rules themselves know which there are."""
 
     name: Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[\w.\- ]+$")]
     images: Annotated[list[str | ImageEntry], Field(min_length=1)]
-    lidar: list[str] = []
-    lidar_rules: Literal["strict", "standard", "all"] = "standard"
+    lidar: list[str | LidarEntry] = []
+    lidar_rules: Literal["strict", "standard", "all"] | dict[str, Any] = "standard"
     output: OutputConfig = OutputConfig()
 
     @field_validator("images", "lidar", mode="before")
@@ -58,16 +109,22 @@ class Scene(_Strict):
     folder: Path
     images: tuple[ImageEntry, ...]
     lidar: tuple[Path, ...]
+    lidar_formats: dict[Path, LidarFormat] = {}
 
     def completed(self) -> dict[str, Any]:
         """The configuration as it was used: every key, every file; itself a valid scene file."""
         out = self.config.model_dump(mode="json")
         out["images"] = [e.model_dump(exclude_none=True) if e.rpc or e.mask else e.path for e in self.images]
-        out["lidar"] = [str(p) for p in self.lidar]
+        out["lidar"] = [self._lidar_entry(p) for p in self.lidar]
         grid = self.folder / self.config.output.vertical
         if grid.is_file():
             out["output"]["vertical"] = str(grid)
         return out
+
+    def _lidar_entry(self, path: Path) -> str | dict[str, Any]:
+        form = self.lidar_formats.get(path)
+        stated = {} if form is None else form.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        return {"path": str(path), **stated} if stated else str(path)
 
 
 def load_scene(path: Path) -> Scene:
@@ -79,19 +136,48 @@ def load_scene(path: Path) -> Scene:
         e = ImageEntry(path=entry) if isinstance(entry, str) else entry
         rpc, mask = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask))
         images += [ImageEntry(path=str(p), rpc=rpc, mask=mask) for p in _expand(e.path, folder, path, "image")]
-    lidar = [p for pattern in config.lidar for p in _expand(pattern, folder, path, "lidar file")]
-    for p in lidar:
-        if p.suffix.lower() not in LIDAR_SUFFIXES:
-            raise ConfigError(
-                f"lidar file of type '{p.suffix}'", where=p, fix="give ATL08 or GEDI L2A granules in HDF5"
-            )
+    lidar = _lidar_files(config.lidar, folder, path)
     names = [e.path for e in images]
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ConfigError(f"image is listed twice: {twice[0]}", where=path)
     if len(images) < 2:
         raise ConfigError(f"stereo needs at least two images, the scene has {len(images)}", where=path)
-    return Scene(config=config, folder=folder, images=tuple(images), lidar=tuple(dict.fromkeys(lidar)))
+    formats = {p: form for p, form in lidar.items() if form is not None}
+    return Scene(config=config, folder=folder, images=tuple(images), lidar=tuple(lidar), lidar_formats=formats)
+
+
+def _lidar_files(entries: list[str | LidarEntry], folder: Path, source: Path) -> dict[Path, LidarFormat | None]:
+    """Files in the order of the configuration, each with what it says about it; the first mention of a file counts."""
+    found: dict[Path, LidarFormat | None] = {}
+    for entry in entries:
+        form = None
+        if isinstance(entry, LidarEntry):
+            grid = folder / (entry.vertical or "")
+            vertical = str(grid.resolve()) if entry.vertical and grid.is_file() else entry.vertical
+            stated = {k: getattr(entry, k) for k in LidarFormat.model_fields}
+            form = LidarFormat(**{**stated, "vertical": vertical})
+        for p in _expand(entry if isinstance(entry, str) else entry.path, folder, source, "lidar file"):
+            _check_lidar_type(p, form)
+            found.setdefault(p, form)
+    return found
+
+
+def _check_lidar_type(path: Path, form: LidarFormat | None) -> None:
+    suffix, mapped = path.suffix.lower(), form is not None and form.columns is not None
+    if suffix not in (*PRODUCT_SUFFIXES, *TABLE_SUFFIXES):
+        raise ConfigError(f"lidar file of type '{path.suffix}'", where=path,
+                          fix="give HDF5 granules, SlideRule Parquet, or a table with 'columns'")  # fmt: skip
+    if form is not None and not mapped:
+        needless = sorted(form.model_dump(exclude_defaults=True).keys() - {"algorithm"})
+        if needless:
+            raise ConfigError(f"'{needless[0]}' is for tables, whose columns are named", where=path,
+                              fix=f"give columns, or leave '{needless[0]}' out")  # fmt: skip
+    if suffix not in (TABLE_SUFFIXES if mapped else PRODUCT_SUFFIXES):
+        fix = "leave 'columns' out" if mapped else "give it as {path:, columns: {x:, y:, height:, ...}}"
+        raise ConfigError(
+            f"a file of type '{path.suffix}' is {'no table' if mapped else 'a table'}", where=path, fix=fix
+        )
 
 
 def _read(path: Path) -> Any:
@@ -114,7 +200,7 @@ def _parse(data: Any, path: Path) -> SceneConfig:
         # an image that is a mapping was meant as one: that it is no path either is no news
         mapping = [e for e in error.errors() if not (e["loc"][-1] == "str" and isinstance(e["input"], dict))]
         first = mapping[0]
-        key = ".".join(str(k) for k in first["loc"] if str(k) not in ("str", "ImageEntry", "float"))
+        key = ".".join(str(k) for k in first["loc"] if str(k) not in NOT_KEYS)
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"]))
             raise ConfigError(f"unknown key '{key}'", where=path, fix=f"known keys here: {known}") from error
@@ -122,8 +208,9 @@ def _parse(data: Any, path: Path) -> SceneConfig:
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"output": OutputConfig, "images": ImageEntry}
+    models: dict[str, type[BaseModel]] = {"output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry}
     model = SceneConfig if len(location) == 1 else models.get(str(location[0]), SceneConfig)
+    model = TableColumns if "columns" in location[:-1] else model
     return list(model.model_fields)
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS, Transformer
 from pyproj.crs import BoundCRS, CompoundCRS
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
 
 from terrain3d.errors import FrameError
 
 Floats = NDArray[np.float64]
 EGM96_HEIGHT_EPSG = 5773
+LIKE_WGS84 = ("China Geodetic Coordinate System 2000",)  # within centimetres; EPSG has no operation between them
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,14 @@ def utm_crs(lon_deg: float, lat_deg: float) -> str:
 
 @lru_cache(maxsize=64)
 def _transformer(source: str, target: str) -> Transformer:
-    return Transformer.from_crs(parse_crs(source), parse_crs(target), always_xy=True)
+    """Raises FrameError where PROJ knows no operation: its ballpark one changes nothing between unknown datums."""
+    crs, other = parse_crs(source), parse_crs(target)
+    equal = any(c.geodetic_crs is not None and c.geodetic_crs.name in LIKE_WGS84 for c in (crs, other))
+    try:
+        return Transformer.from_crs(crs, other, always_xy=True, allow_ballpark=equal)
+    except ProjError as error:
+        raise FrameError(f"no operation is known from '{crs.name}' to '{other.name}'",
+                         fix="use a CRS that PROJ connects to WGS 84") from error  # fmt: skip
 
 
 def transform_xy(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -19,6 +19,7 @@ from terrain3d.io.rasters import open_raster, read_grid
 from terrain3d.io.vectors import read_layer
 
 Fact = tuple[str, str]
+MOST_TRACKS = 12  # that are named
 WGS84 = Geod(ellps="WGS84")
 
 
@@ -144,12 +145,12 @@ def _granule(path: Path) -> Info:
     returns = granule.returns
     facts: list[Fact] = [
         ("product", granule.product),
+        ("frame", granule.frame.text),
         ("returns", f"{granule.n_read} in the file, {len(returns)} pass the standard rules"),
         *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
         (
             "tracks",
-            f"{len(np.unique(returns.track))} with returns: "
-            + ", ".join(n.split("/")[-1] for n in returns.track_names),
+            _tracks_text([returns.track_names[t].split("/")[-1] for t in np.unique(returns.track)]),
         ),
     ]
     if len(returns):
@@ -159,6 +160,22 @@ def _granule(path: Path) -> Info:
             ("heights", f"{h.min():.1f} to {h.max():.1f} m over the ellipsoid"),
         ]
     return Info(path, "lidar granule", tuple(facts))
+
+
+def _tracks_text(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_TRACKS]) + (", ..." if len(names) > MOST_TRACKS else "")
+    return f"{len(names)} with returns" + (f": {shown}" if names else "")
+
+
+def _table(path: Path) -> Info:
+    from terrain3d.lidar.read_columns import PARQUET, read_head
+    from terrain3d.lidar.read_sliderule import layout_of
+
+    if path.suffix.lower() in PARQUET and layout_of(path):
+        return _granule(path)
+    head = read_head(path)
+    crs = "none" if head.crs is None else head.crs.name
+    return Info(path, "table", (("columns", ", ".join(head.columns)), ("CRS", crs)))
 
 
 def _cloud(path: Path) -> Info:
@@ -239,6 +256,7 @@ def _vertical_text(vertical: Vertical) -> str:
 
 READERS: dict[str, Callable[[Path], Info]] = {
     **dict.fromkeys((".h5", ".hdf5", ".he5"), _granule),
+    **dict.fromkeys((".csv", ".txt", ".parquet", ".geoparquet"), _table),
     **dict.fromkeys((".las", ".laz"), _cloud),
     **dict.fromkeys((".gpkg", ".geojson", ".shp", ".fgb"), _layer),
     **dict.fromkeys((".yaml", ".yml"), _scene),

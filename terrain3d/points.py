@@ -54,7 +54,7 @@ class LidarReturns:
     sigma: 1-sigma of the height as the product states it (floor applied by the reader), metres.
     length, width: footprint along and across the track, metres (equal for a round one).
     canopy: canopy height over the ground, metres; NaN where the product has none.
-    time_s: seconds of the product's own epoch; orders returns along a track.
+    time_s: seconds since 2018-01-01 where the product has dates; orders returns along a track.
     track: index into ``track_names``: one granule and beam, the unit that is held out in validation.
     track_names: names such as 'ATL08_20240501.h5/gt1r'.
     product: 'ATL08', 'GEDI_L2A', ... one a track.

@@ -11,10 +11,12 @@ import yaml
 from terrain3d.config import load_scene
 from terrain3d.errors import ConfigError, InputFileError
 
+UTM = "EPSG:32631"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("a_2.tif", "a_1.tif", "b.tif", "b.RPB", "cloud.tif", "l1.h5", "l2.H5", "geoid.gtx"):
+    for name in ("a_2.tif", "a_1.tif", "b.tif", "b.RPB", "cloud.tif", "l1.h5", "l2.H5", "geoid.gtx", "gnss.csv"):
         (tmp_path / name).write_bytes(b"x")
     return tmp_path
 
@@ -50,6 +52,27 @@ def test_load_scene__defaults(folder: Path) -> None:
     assert load_scene(write(folder)).lidar == ()
 
 
+def test_load_scene__table_with_columns(folder: Path) -> None:
+    entry = {"path": "gnss.csv", "columns": {"x": "E", "y": "N", "height": "h"}, "crs": "EPSG:2154",
+             "vertical": "geoid.gtx", "footprint": 0.1, "sigma": 0.02}  # fmt: skip
+    scene = load_scene(write(folder, lidar=["l1.h5", entry, {"path": "l2.H5", "algorithm": 2}]))
+    assert [p.name for p in scene.lidar] == ["l1.h5", "gnss.csv", "l2.H5"]
+    form = scene.lidar_formats[folder / "gnss.csv"]
+    assert form.columns is not None and form.columns.height == "h" and form.vertical == str(folder / "geoid.gtx")
+    assert scene.lidar_formats[folder / "l2.H5"].algorithm == 2 and folder / "l1.h5" not in scene.lidar_formats
+    copy = folder / "elsewhere" / "config.yaml"
+    copy.parent.mkdir()
+    copy.write_text(yaml.safe_dump(scene.completed()), encoding="utf-8")
+    again = load_scene(copy)
+    assert again.lidar_formats == scene.lidar_formats and again.completed() == scene.completed()
+
+
+def test_load_scene__limits_of_the_rules(folder: Path) -> None:
+    scene = load_scene(write(folder, lidar_rules={"base": "strict", "max_cloud_layers": 2}))
+    assert scene.config.lidar_rules == {"base": "strict", "max_cloud_layers": 2}
+    assert scene.completed()["lidar_rules"] == {"base": "strict", "max_cloud_layers": 2}
+
+
 def test_load_scene__brackets_in_names_are_names(folder: Path) -> None:
     (folder / "x[1].tif").write_bytes(b"x")
     assert len(load_scene(write(folder, images=["x[1].tif", "b.tif"])).images) == 2
@@ -70,7 +93,7 @@ def test_completed__is_a_scene_of_its_own(folder: Path, tmp_path_factory: pytest
     ("content", "message"),
     [
         ({"imges": 1}, r"unknown key 'imges'; known keys here: name, images, lidar, lidar_rules, output"),
-        ({"output": {"res": 1}}, r"unknown key 'output\.res'; known keys here: resolution, crs, vertical"),
+        ({"output": {"res": 1}}, r"unknown key 'output\.res'; known keys here: resolution, crs, vertical, frame"),
         ({"images": ["a_1.tif", {"path": "b.tif", "rpcs": "x"}]}, r"unknown key 'images\.1\.rpcs'; .*path, rpc, mask"),
         ({"images": ["a_1.tif", {"rpc": "b.RPB"}]}, r"images\.1\.path: Field required"),
         ({"images": []}, "images"),
@@ -84,6 +107,15 @@ def test_completed__is_a_scene_of_its_own(folder: Path, tmp_path_factory: pytest
         ({"images": ["a_1.tif"]}, "at least two images, the scene has 1"),
         ({"images": ["a_*.tif", "a_1.tif"]}, r"listed twice: .*a_1\.tif"),
         ({"lidar": ["b.tif"]}, r"lidar file of type '\.tif'"),
+        ({"lidar": ["gnss.csv"]}, r"a file of type '\.csv' is a table; give it as \{path:, columns:"),
+        ({"lidar": [{"path": "l1.h5", "columns": {"x": "E"}}]}, r"a file of type '\.h5' is no table"),
+        ({"lidar": [{"path": "gnss.csv", "colums": {}}]}, r"unknown key 'lidar\.0\.colums'; .*algorithm, columns, crs"),
+        ({"lidar": [{"path": "gnss.csv", "columns": {"z": "h"}}]}, r"'lidar\.0\.columns\.z'; known keys here: x, y"),
+        ({"lidar": [{"path": "l1.h5", "sigma": 0.3}]}, "'sigma' is for tables"),
+        ({"lidar": [{"path": "gnss.csv", "crs": UTM, "footprint": 1}]}, "'crs' is for tables.*; give columns"),
+        ({"lidar": [{"path": "l1.h5", "algorithm": 7}]}, r"lidar\.0\.algorithm: .* less than or equal to 6"),
+        ({"lidar": [{"columns": {}}]}, r"lidar\.0\.path: Field required"),
+        ({"output": {"epoch": "soon"}}, r"output\.epoch"),
     ],
 )
 def test_load_scene__wrong_content(folder: Path, content: dict[str, Any], message: str) -> None:

@@ -133,3 +133,14 @@ def test_transform__there_and_back_to_a_tenth_of_a_millimetre() -> None:
     assert 11 < lon[0] < 12 and 47 < lat[0] < 48  # longitude first
     np.testing.assert_allclose(from_lonlat("EPSG:32632", lon, lat), (x, y), atol=1e-4)
     np.testing.assert_array_equal(transform_xy("EPSG:32632", "EPSG:32632", x, y), (x, y))
+
+
+def test_transform__never_falls_back_to_identity() -> None:
+    unknown = CRS.from_proj4("+proj=longlat +ellps=bessel +no_defs").to_wkt()
+    with pytest.raises(FrameError, match="no operation is known from 'WGS 84' to"):
+        from_lonlat(unknown, np.array([5.0]), np.array([45.0]))
+
+
+def test_transform__china_2000_is_wgs84_within_centimetres() -> None:
+    lon, lat = to_lonlat("EPSG:4547", *from_lonlat("EPSG:4547", np.array([114.0]), np.array([30.0])))
+    np.testing.assert_allclose([lon[0], lat[0]], [114.0, 30.0], atol=1e-9)

@@ -56,6 +56,9 @@ def undulation(vertical: Vertical, lon_deg: Any, lat_deg: Any) -> Floats:
     column, row = (lon - grid.west) / grid.step_x, (grid.north - lat) / grid.step_y
     if grid.is_global:
         column = (column - 2) % round(360 / grid.step_x) + 2
+    else:  # the turn of the Earth that is nearest to the grid's middle
+        middle, turn = (grid.values.shape[1] - 1) / 2, 360 / grid.step_x
+        column = middle + (column - middle + turn / 2) % turn - turn / 2
     n = _cubic(grid.values, column, row)
     outside = ~np.isfinite(n) | ~(np.abs(lat) <= 90)
     if outside.any():
@@ -133,11 +136,11 @@ def _undulations(file: DatasetReader, path: str) -> NDArray[np.float32]:
     t = file.transform
     if t.b or t.d or t.a <= 0 or t.e >= 0 or (file.crs is not None and not file.crs.is_geographic):
         raise FrameError("geoid grid is not a north-up grid in longitude and latitude", where=Path(path))
-    values = np.ma.filled(file.read(1, masked=True).astype(np.float32), np.nan)
+    values = np.ma.filled(file.read(1, masked=True).astype(np.float32), np.nan) * file.scales[0] + file.offsets[0]
     finite = np.abs(values[np.isfinite(values)])
     if not finite.size or finite.max() > 200:  # the geoid stays within -107 m and +86 m of the ellipsoid
         raise FrameError("grid does not hold geoid undulations in metres", where=Path(path))
-    return values
+    return values.astype(np.float32)
 
 
 def _cubic(values: NDArray[np.float32], column: Floats, row: Floats) -> Floats:

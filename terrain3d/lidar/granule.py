@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.points import LidarReturns
+from terrain3d.lidar.frames import Frame
+from terrain3d.lidar.rules import add_counts
+from terrain3d.points import LidarReturns, join_returns
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,7 +27,8 @@ METRES_PER_DEGREE = 111_320.0
 class Granule:
     """Ground returns of one file after windowing and quality rules.
 
-    product: 'ATL08' or 'GEDI_L2A'.
+    product: 'ATL08', 'GEDI_L2A', ... or what the configuration calls a table.
+    frame: terrestrial frame that the positions refer to.
     n_read: returns in the file, inside the area or not.
     rejected: number of returns by the rule that rejected them first, in the order of asking.
     distance: metres from the area to the nearest return of the file, 0 if one lies inside; NaN without returns.
@@ -33,6 +36,7 @@ class Granule:
 
     returns: LidarReturns
     product: str
+    frame: Frame
     n_read: int
     rejected: tuple[tuple[str, int], ...]
     distance: float
@@ -46,6 +50,19 @@ class Beam:
     n_read: int
     rejected: tuple[tuple[str, int], ...]
     distance: float
+
+
+def granule_of(beams: list[Beam], product: str, frame: Frame) -> Granule:
+    """What the beams of one file hold together."""
+    distances = [b.distance for b in beams if np.isfinite(b.distance)]
+    return Granule(
+        join_returns([b.returns for b in beams]),
+        product,
+        frame,
+        sum(b.n_read for b in beams),
+        add_counts([b.rejected for b in beams]),
+        min(distances, default=float("nan")),
+    )
 
 
 def inside_bounds(lon_deg: Floats, lat_deg: Floats, bounds: Bounds | None) -> tuple[Bools, float]:
@@ -80,8 +97,12 @@ def read_column(group: h5py.Group, name: str, rows: slice) -> Floats | None:
     values = np.asarray(data[rows], float)
     fill = data.attrs.get("_FillValue")
     values[~(np.abs(values) < FILL_LIMIT)] = np.nan
-    if fill is not None and data.dtype.kind == "f":
+    if data.dtype.kind == "f" and fill is not None:
         values[values == float(np.asarray(fill, float).ravel()[0])] = np.nan
+    elif data.dtype.kind in "iu" and fill is not None:
+        top = np.iinfo(data.dtype).max  # the fill value of ICESat-2's integers; GEDI's flags may have 0, a value
+        if int(np.asarray(fill).ravel()[0]) == top:
+            values[values == top] = np.nan
     return values
 
 

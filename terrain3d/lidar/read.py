@@ -1,127 +1,240 @@
-"""Lidar granules to ground returns: which product a file is, by its content, and several files as one set."""
+"""Lidar files to ground returns: which product a file is, by its content, and several files as one set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from terrain3d.errors import InputFileError, LidarError
-from terrain3d.lidar.granule import Bounds, Granule, attribute_text
-from terrain3d.lidar.read_atl08 import BEAMS, read_atl08
+from terrain3d.config import LidarFormat
+from terrain3d.errors import FrameError, InputFileError, LidarError, Terrain3dError
+from terrain3d.lidar.atlas import BEAMS
+from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, moves_with_plate, to_frame
+from terrain3d.lidar.granule import Bounds, Granule, attribute_text, granule_of
+from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
+from terrain3d.lidar.read_atl06 import read_atl06
+from terrain3d.lidar.read_atl08 import read_atl08
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
+from terrain3d.lidar.read_sliderule import layout_of, read_sliderule
+from terrain3d.lidar.read_table import read_table
 from terrain3d.lidar.rules import STANDARD, RuleSet, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
-ATL08, GEDI_L2A, ATL03 = "ATL08", "GEDI_L2A", "ATL03"
-LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high
+ATL03, ATL06, ATL08, GEDI_L2A = "ATL03", "ATL06", "ATL08", "GEDI_L2A"
+GROUPS = ((ATL08, "land_segments"), (ATL06, "land_ice_segments"), (ATL03, "heights"))
+HDF5 = (".h5", ".hdf5", ".he5")
+PARQUET = (".parquet", ".geoparquet")
+AUTO = LidarFormat()
 
 
 @dataclass(frozen=True)
 class LidarSet:
-    """Usable returns of several granules.
+    """Usable returns of several files.
 
     returns: all returns that passed the rules, tracks numbered through.
-    granules: what each file gave, in the order of the paths.
+    granules: what each file gave, in the order of the paths; an ATL08 granule that only gave the classes of an ATL03
+        granule is not among them.
     rejected: number of returns by rule over all granules.
     rules: name of the rule set.
+    frame: terrestrial frames that ``returns`` refer to, in words: those of the products, or the one asked for.
     """
 
     returns: LidarReturns
     granules: tuple[Granule, ...]
     rejected: tuple[tuple[str, int], ...]
     rules: str
+    frame: str
 
     @property
     def n_read(self) -> int:
         return sum(g.n_read for g in self.granules)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """ATL08 granule of the same pass as an ATL03 granule.
+
+    beams: whose photons it classifies and ATL03 has. rest: its beams that ATL03 has not.
+    """
+
+    atl08: Path
+    beams: frozenset[str]
+    rest: frozenset[str] = frozenset()
+
+
 def product_of(file: h5py.File) -> str | None:
     """Product of an open granule: its short_name, else the layout of its groups; None if neither is known."""
     name = attribute_text(file.attrs, "short_name").upper().replace("GEDI02_A", GEDI_L2A)
-    for product in (ATL08, GEDI_L2A, ATL03):
+    for product in (ATL08, ATL06, GEDI_L2A, ATL03):
         if name.startswith(product):
             return product
-    if any(f"{b}/land_segments" in file for b in BEAMS):
-        return ATL08
-    if any(f"{b}/heights" in file for b in BEAMS):
-        return ATL03
+    for product, group in GROUPS:
+        if any(f"{b}/{group}" in file for b in BEAMS):
+            return product
     return GEDI_L2A if beam_groups(file) else None
 
 
-def read_granule(path: Path, bounds_lonlat: Bounds | None = None, rules: RuleSet = STANDARD) -> Granule:
-    """Ground returns of one HDF5 granule (ATL08 or GEDI L2A, found by content, not by name).
+def release_of(file: h5py.File, path: Path) -> int | None:
+    """Release of an ICESat-2 granule: from its metadata or its DOI, else from its name; None if none of them says."""
+    identity = file.get("METADATA/DatasetIdentification")
+    texts = [] if identity is None else [attribute_text(identity.attrs, "VersionID")]
+    texts.append(attribute_text(file.attrs, "identifier_product_doi").rpartition(".")[2])
+    named = re.search(r"_(\d{3})_\d{2}(?:_|\.|$)", path.name)
+    texts.append(named.group(1) if named else "")
+    return next((int(t) for t in texts if t.isdigit()), None)
 
-    bounds_lonlat: west, south, east, north in degrees; only returns inside are read. None reads all.
-    Raises InputFileError (missing, truncated, not HDF5) and LidarError (a product without ground heights).
-    """
+
+def pass_of(file: h5py.File, path: Path) -> tuple[object, ...]:
+    """What granules of one pass over one place have in common: reference ground track, cycle and region."""
+    named = re.search(r"(\d{14})_(\d{4})(\d{2})(\d{2})", path.name)
+    numbers = tuple(
+        int(np.asarray(file[n][()]).ravel()[0]) if n in file and file[n].size else None
+        for n in ("orbit_info/rgt", "orbit_info/cycle_number", "ancillary_data/start_region")
+    )
+    if None not in numbers[:2]:
+        return numbers
+    return tuple(int(g) for g in named.groups()[1:]) if named else ()
+
+
+@contextmanager
+def open_granule(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file; what h5py raises while it is open becomes InputFileError."""
     if not path.is_file():
-        raise InputFileError("lidar granule not found", where=path, fix="check the path")
+        raise InputFileError("lidar file not found", where=path, fix="check the path")
     try:
         with h5py.File(path, "r") as file:
-            product = product_of(file)
-            if product == ATL08:
-                beams = read_atl08(file, path, bounds_lonlat, rules)
-            elif product == GEDI_L2A:
-                beams = read_gedi(file, path, bounds_lonlat, rules)
-            elif product == ATL03:
-                raise _photons_only(file, path)
-            else:
-                raise LidarError(
-                    "no usable returns: HDF5 file with the layout of neither ATL08 nor GEDI L2A",
-                    where=path,
-                    fix="give an ATL08 or GEDI L2A granule",
-                )
-    except LidarError:
+            yield file
+    except Terrain3dError:
         raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, LookupError, RuntimeError, ValueError, TypeError) as error:
         raise InputFileError(
             f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
         ) from error
-    distances = [b.distance for b in beams if np.isfinite(b.distance)]
-    return Granule(
-        join_returns([b.returns for b in beams]),
-        str(product),
-        sum(b.n_read for b in beams),
-        add_counts([b.rejected for b in beams]),
-        min(distances, default=float("nan")),
-    )
 
 
-def _photons_only(file: h5py.File, path: Path) -> LidarError:
-    """The error for a photon granule, with how many of its photons might be ground at all."""
-    total = land = 0
-    for beam in BEAMS:
-        confidence = file.get(f"{beam}/heights/signal_conf_ph")
-        if confidence is not None and confidence.ndim == 2:
-            total += confidence.shape[0]
-            land += int((confidence[:, 0] >= LOW_CONFIDENCE).sum())
-    which = f"{land} with" if land else "none with"
-    return LidarError(
-        f"no usable returns: ATL03 granule has {total} photons, {which} a signal confidence for land, "
-        "and photons are not classified into ground and canopy",
-        where=path,
-        fix="give the ATL08 granule of the same pass, which has ground returns",
-    )
+def read_granule(
+    path: Path,
+    bounds_lonlat: Bounds | None = None,
+    rules: RuleSet = STANDARD,
+    form: LidarFormat = AUTO,
+    joined: Pair | None = None,
+    served: Pair | None = None,
+) -> Granule:
+    """Ground returns of one file: ATL03, ATL06, ATL08, GEDI L2A (found by content, not by name), SlideRule, a table.
+
+    bounds_lonlat: west, south, east, north in degrees; only returns inside are read. None reads all.
+    form: algorithm of GEDI, columns and references of a table.
+    joined: of an ATL03 granule, the ATL08 granule whose photon classes it uses.
+    served: of an ATL08 granule, the pair that it has given its classes to; only its other beams are read.
+    Raises InputFileError (missing, truncated, of no known kind), LidarError (a product without ground heights),
+    ConfigError and FrameError (a table that says too little), MissingExtraError (Parquet without pyarrow).
+    """
+    suffix = path.suffix.lower()
+    if suffix in HDF5 or (form.columns is None and suffix not in PARQUET):
+        return _read_hdf5(path, bounds_lonlat, rules, form, joined, served)
+    if not path.is_file():
+        raise InputFileError("lidar file not found", where=path, fix="check the path")
+    layout = layout_of(path) if form.columns is None else None
+    if layout is not None:
+        return read_sliderule(path, layout, bounds_lonlat, rules)
+    return read_table(path, bounds_lonlat, rules, form)
 
 
-def read_lidar(paths: Sequence[Path], bounds_lonlat: Bounds | None = None, rules: RuleSet = STANDARD) -> LidarSet:
-    """Ground returns of several granules within the bounds.
+def _read_hdf5(
+    path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFormat, joined: Pair | None, served: Pair | None
+) -> Granule:
+    with ExitStack() as stack:
+        file = stack.enter_context(open_granule(path))
+        product = product_of(file)
+        if product == GEDI_L2A:
+            dated = all("delta_time" in file[b] for b in beam_groups(file))
+            return granule_of(read_gedi(file, path, bounds, rules, form.algorithm), GEDI_L2A, gedi_frame(dated))
+        if form.algorithm is not None:
+            raise LidarError("an algorithm can be chosen for GEDI L2A only", where=path, fix="leave 'algorithm' out")
+        if product == ATL08:
+            beams = read_atl08(file, path, bounds, rules, served.beams if served else frozenset())
+        elif product == ATL06:
+            beams = read_atl06(file, path, bounds, rules)
+        elif product == ATL03:
+            classes = None if joined is None else stack.enter_context(open_granule(joined.atl08))
+            beams = read_atl03(file, path, bounds, rules, classes)
+        else:
+            raise LidarError(
+                "no usable returns: HDF5 file with the layout of none of ATL03, ATL06, ATL08 and GEDI L2A",
+                where=path,
+                fix="give a granule of one of these products",
+            )
+        return granule_of(beams, str(product), atlas_frame(release_of(file, path)))
 
-    Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are.
+
+def pair_photons(paths: Sequence[Path]) -> dict[Path, Pair]:
+    """ATL03 granules that have an ATL08 granule of the same pass, with photon classes, among the paths."""
+    found: dict[str, dict[tuple[object, ...], tuple[Path, frozenset[str]]]] = {ATL03: {}, ATL08: {}}
+    rest: dict[Path, frozenset[str]] = {}
+    for path in paths:
+        if path.suffix.lower() not in HDF5:
+            continue
+        with open_granule(path) as file:
+            product, which = product_of(file), pass_of(file, path)
+            if product not in found or not which:
+                continue
+            part = "heights" if product == ATL03 else CLASSES
+            found[product][which] = path, frozenset(b for b in BEAMS if f"{b}/{part}" in file)
+            rest[path] = frozenset(b for b in BEAMS if f"{b}/land_segments" in file)
+    pairs = {}
+    for which, (path, beams) in found[ATL03].items():
+        atl08, classed = found[ATL08].get(which, (path, frozenset()))
+        if beams & classed:
+            pairs[path] = Pair(atl08, beams & classed, rest[atl08] - beams)
+    return pairs
+
+
+def read_lidar(
+    paths: Sequence[Path],
+    bounds_lonlat: Bounds | None = None,
+    rules: RuleSet = STANDARD,
+    forms: Mapping[Path, LidarFormat] | None = None,
+    target: TargetFrame | None = None,
+) -> LidarSet:
+    """Ground returns of several files within the bounds, in the target frame if one is asked for.
+
+    A beam of ATL08 whose photons an ATL03 granule of the same pass has gives their classes and no returns of its own:
+    they are the same light.
+    Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are;
+    FrameError if returns are in a frame that moves with its plate, and no target is named.
     """
     if not paths:
         raise LidarError("no lidar granule given")
-    granules = tuple(read_granule(p, bounds_lonlat, rules) for p in paths)
+    forms = forms or {}
+    pairs = pair_photons(paths)
+    taken = {pair.atl08: pair for pair in pairs.values()}
+    used = [p for p in paths if p not in taken or taken[p].rest]
+    granules = tuple(
+        read_granule(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used
+    )
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
-        raise _nothing_left(paths, granules, rejected, rules)
-    returns = join_returns([g.returns for g in granules])
-    return LidarSet(returns, granules, rejected, rules.name)
+        raise _nothing_left(used, granules, rejected, rules)
+    if target is None:
+        _check_frames(granules, used)
+    frames = "; ".join(dict.fromkeys(g.frame.text for g in granules))
+    if target is not None:
+        granules = tuple(replace(g, returns=to_frame(g.returns, g.frame, target)) for g in granules)
+        frames = f"{target.text}, from {frames}"
+    return LidarSet(join_returns([g.returns for g in granules]), granules, rejected, rules.name, frames)
+
+
+def _check_frames(granules: tuple[Granule, ...], paths: Sequence[Path]) -> None:
+    """Returns in the ITRF and in a national frame are up to 2 m apart: never taken together, never called WGS 84."""
+    for granule, path in zip(granules, paths, strict=True):
+        if moves_with_plate(granule.frame.name):
+            raise FrameError(f"returns are in {granule.frame.name}, the frame of the output is not stated", where=path,
+                             fix=f"give output: {{frame: {granule.frame.name}}}, or another frame")  # fmt: skip
 
 
 def _nothing_left(
@@ -137,8 +250,10 @@ def _nothing_left(
             fix="give granules that cross the images",
         )
     reasons = ", ".join(f"{n} {rule}" for rule, n in rejected if n) or "the files hold no returns"
+    photons = any(g.product == ATL03 and dict(g.rejected).get(NO_GROUND) for g in granules)
     return LidarError(
         f"no usable returns: of {n_read} returns the '{rules.name}' rules left none ({reasons})",
         where=where,
-        fix="give other granules or a looser rule set",
+        fix="give other granules or a looser rule set"
+        + (", or with ATL03 the ATL08 granule of the same pass" if photons else ""),
     )

@@ -1,12 +1,11 @@
 """ICESat-2 ATL08 land and vegetation heights to ground returns.
 
 Source: ATL08 ATBD (Neuenschwander et al., NSIDC) and the ATL08 product data dictionary. Terrain heights are WGS 84
-ellipsoidal (ITRF2014). Releases from 005 on carry five 20 m parts of every 100 m segment; these are used where present.
+ellipsoidal. Releases from 005 on carry five 20 m parts of every 100 m segment; these are used where present.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -14,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import LidarError
+from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, height_sigma, is_weak, sift_conditions
 from terrain3d.lidar.granule import (
     NO_HEIGHT,
     OUTSIDE,
     Beam,
     Bounds,
-    attribute_text,
     inside_bounds,
     read_column,
     row_range,
@@ -29,25 +28,22 @@ from terrain3d.points import LidarReturns
 
 Floats = NDArray[np.float64]
 
-BEAMS = ("gt1l", "gt1r", "gt2l", "gt2r", "gt3l", "gt3r")
 PARTS = 5
 PART_LENGTH = 20.0
 SEGMENT_LENGTH = 100.0
-FOOTPRINT_WIDTH = 11.0  # Magruder et al. 2021
-SIGMA_FLOOR = 0.2
-SIGMA_CEILING = 5.0
-SIGMA_WITHOUT_FIELDS = 0.5
 ROUNDING_BLOCK = 250  # returns fitted together, 5 km of 20 m parts
 ROUNDING_MIN = 10
 GROUND_SPEED = 7000.0  # m/s, spreads the five parts of a segment over time
 
 
-def read_atl08(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet) -> list[Beam]:
-    """Ground returns of every beam. Raises LidarError where no beam has heights."""
+def read_atl08(
+    file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, without: frozenset[str] = frozenset()
+) -> list[Beam]:
+    """Ground returns of every beam that is not among ``without``. Raises LidarError where no beam has heights."""
     beams, missing = [], set()
     for name in BEAMS:
         group = file.get(f"{name}/land_segments")
-        if group is None:
+        if group is None or name in without:
             continue
         lacking = [f for f in ("latitude", "longitude", "delta_time", "terrain/h_te_best_fit") if f not in group]
         if lacking:
@@ -60,20 +56,6 @@ def read_atl08(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSe
     raise LidarError(
         f"no usable returns: ATL08 granule in which {what}", where=path, fix="order the granule with its terrain group"
     )
-
-
-def is_weak(file: h5py.File, beam: str) -> bool:
-    """Whether a beam is one of the three weak ones: by its attribute, else by the orientation of the spacecraft.
-
-    Flying forward (sc_orient 1) the right beam of each pair is strong, backward (0) the left one.
-    """
-    kind = attribute_text(file[beam].attrs, "atlas_beam_type")
-    if kind:
-        return kind.strip().lower() == "weak"
-    if "orbit_info/sc_orient" in file:
-        orient = int(np.asarray(file["orbit_info/sc_orient"][()]).ravel()[0])
-        return beam.endswith("l") if orient == 1 else beam.endswith("r") if orient == 0 else False
-    return False
 
 
 def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None, rules: RuleSet) -> Beam:
@@ -104,7 +86,11 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     sieve.keep(NO_HEIGHT, np.isfinite(heights))
     photons = per_part("terrain/n_te_photons")
     uncertainty = per_part("terrain/h_te_uncertainty")
-    _apply_rules(sieve, per_part, heights, photons, uncertainty, weak, rules)
+    sieve.limit("few ground photons", photons, low=rules.min_ground_photons, unknown=False)
+    sieve.limit("terrain uncertainty", uncertainty, high=rules.max_terrain_uncertainty, unknown=False)
+    sift_conditions(sieve, per_part, weak, rules)
+    dem = per_part("dem_h")
+    sieve.limit("far from reference DEM", None if dem is None else np.abs(heights - dem), high=rules.max_dem_difference)
     time = per_part("delta_time")
     assert time is not None
     along = (np.arange(parts) - (parts - 1) / 2) * PART_LENGTH / GROUND_SPEED
@@ -141,35 +127,6 @@ def unround_longitude(lon_deg: Floats, lat_deg: Floats) -> Floats:
     return result
 
 
-def _apply_rules(
-    sieve: Sieve,
-    per_part: Callable[[str], Floats | None],
-    height: Floats,
-    photons: Floats | None,
-    uncertainty: Floats | None,
-    weak: bool,
-    rules: RuleSet,
-) -> None:
-    cloud, snow_scatter = per_part("cloud_flag_atm"), per_part("msw_flag")
-    water, snow, dem = per_part("segment_watermask"), per_part("segment_snowcover"), per_part("dem_h")
-    if rules.reject_weak_beams:
-        sieve.keep("weak beam", np.full(height.shape, not weak))
-    if rules.min_ground_photons is not None and photons is not None:
-        sieve.keep("few ground photons", photons >= rules.min_ground_photons)
-    if rules.max_terrain_uncertainty is not None and uncertainty is not None:
-        sieve.keep("terrain uncertainty", uncertainty <= rules.max_terrain_uncertainty)
-    if rules.max_cloud_layers is not None and cloud is not None:
-        sieve.keep("cloud", (cloud <= rules.max_cloud_layers) | (cloud == 127))
-    if rules.max_blowing_snow is not None and snow_scatter is not None:
-        sieve.keep("blowing snow", (snow_scatter <= rules.max_blowing_snow) | (snow_scatter == 127))
-    if rules.reject_water and water is not None:
-        sieve.keep("water", water != 1)
-    if rules.reject_snow and snow is not None:
-        sieve.keep("snow", (snow != 2) & (snow != 3))
-    if rules.max_dem_difference is not None and dem is not None:
-        sieve.keep("far from reference DEM", ~(np.abs(height - dem) > rules.max_dem_difference))
-
-
 def ground_sigma(n: int, sigma_h: Floats | None, uncertainty: Floats | None, photons: Floats | None) -> Floats:
     """1-sigma of the ground height, metres: geolocation (``sigma_h``) and photon scatter of the ground.
 
@@ -177,12 +134,7 @@ def ground_sigma(n: int, sigma_h: Floats | None, uncertainty: Floats | None, pho
     far too large; divided by the root of the number of ground photons it still ranks the returns. Held within 0.2 m
     (no comparison with airborne lidar finds less) and 5 m; 0.5 m where the fields are absent or filled.
     """
-    vertical = np.full(n, np.nan) if sigma_h is None else sigma_h
     scatter = np.full(n, np.nan)
     if uncertainty is not None and photons is not None:
         scatter = uncertainty / np.sqrt(np.maximum(np.nan_to_num(photons, nan=1.0), 1.0))
-    sigma = np.hypot(
-        np.where(np.isfinite(vertical), vertical, SIGMA_FLOOR), np.where(np.isfinite(scatter), scatter, 0.0)
-    )
-    unknown = ~np.isfinite(vertical) & ~np.isfinite(scatter)
-    return np.where(unknown, SIGMA_WITHOUT_FIELDS, np.clip(sigma, SIGMA_FLOOR, SIGMA_CEILING))
+    return height_sigma(scatter, sigma_h)

@@ -1,7 +1,8 @@
 """GEDI L2A footprint elevations to ground returns, versions 001 and 002.
 
 Source: GEDI L2A product data dictionary and user guide (LP DAAC). The top level of each BEAM group holds the values of
-the algorithm that the producers selected for the shot; the ground is the lowest mode. Heights are WGS 84 ellipsoidal.
+the algorithm that the producers selected for the shot, its group ``geolocation`` those of all six (``_a1`` to
+``_a6``); the ground is the lowest mode. Heights are WGS 84 ellipsoidal.
 """
 
 from __future__ import annotations
@@ -13,13 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import LidarError
-from terrain3d.lidar.granule import NO_HEIGHT, OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
+from terrain3d.lidar.granule import (
+    NO_HEIGHT,
+    OUTSIDE,
+    Beam,
+    Bounds,
+    attribute_text,
+    inside_bounds,
+    read_column,
+    row_range,
+)
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns
 
 Floats = NDArray[np.float64]
 
 REQUIRED = ("lat_lowestmode", "lon_lowestmode", "elev_lowestmode")
+ALGORITHMS = range(1, 7)
+BY_ALGORITHM = (*REQUIRED, "quality_flag", "sensitivity", "rh")
+COVERAGE = ("BEAM0000", "BEAM0001", "BEAM0010", "BEAM0011")
 FOOTPRINT_DIAMETER = 25.0
 SIGMA = 0.5  # ground finding on flat bare ground; slope and the 10 m geolocation error are the user's part
 CANOPY_PERCENTILE = 98
@@ -32,15 +45,21 @@ def beam_groups(file: h5py.File) -> list[str]:
     return sorted(n for n in file if n.startswith("BEAM") and isinstance(file[n], h5py.Group))
 
 
-def read_gedi(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet) -> list[Beam]:
-    """Ground returns of every beam. Raises LidarError where no beam has positions and elevations."""
-    beams, missing = [], set()
+def read_gedi(
+    file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, algorithm: int | None = None
+) -> list[Beam]:
+    """Ground returns of every beam; ``algorithm`` 1 to 6 instead of the one that the producers selected.
+
+    Raises LidarError where no beam has positions and elevations.
+    """
+    beams: list[Beam] = []
+    missing: set[str] = set()
     for name in beam_groups(file):
-        lacking = [f for f in REQUIRED if f not in file[name]]
+        lacking = [f for f in REQUIRED if field_path(f, algorithm) not in file[name]]
         if lacking:
-            missing.update(lacking)
+            missing.update(field_path(f, algorithm) for f in lacking)
             continue
-        beams.append(_read_beam(file[name], f"{path.name}/{name}", bounds, rules))
+        beams.append(_read_beam(file[name], f"{path.name}/{name}", bounds, rules, algorithm))
     if not beams:
         what = f"lacks {', '.join(sorted(missing))}" if missing else "has no beam"
         raise LidarError(
@@ -49,14 +68,27 @@ def read_gedi(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet
     return beams
 
 
-def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: RuleSet) -> Beam:
-    lat = np.asarray(group["lat_lowestmode"][:], float)
-    lon = np.asarray(group["lon_lowestmode"][:], float)
+def field_path(name: str, algorithm: int | None) -> str:
+    """Place of a field in its beam: at the top for the selected algorithm, else in the group of all algorithms."""
+    return name if algorithm is None or name not in BY_ALGORITHM else f"geolocation/{name}_a{algorithm}"
+
+
+def is_coverage(group: h5py.Group, name: str) -> bool:
+    """Whether a beam is one of the four of the laser that is split in two and so has half the energy."""
+    description = attribute_text(group.attrs, "description").lower()
+    return "coverage" in description if description else name in COVERAGE
+
+
+def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: RuleSet, algorithm: int | None) -> Beam:
+    def read(name: str) -> Floats | None:
+        return read_column(group, field_path(name, algorithm), rows)
+
+    lat, lon = (np.asarray(group[field_path(f"{a}_lowestmode", algorithm)][:], float) for a in ("lat", "lon"))
     inside, distance = inside_bounds(lon, lat, bounds)
     rows = row_range(inside)
     n_read = lat.size
     lat, lon, inside = lat[rows], lon[rows], inside[rows]
-    height = read_column(group, "elev_lowestmode", rows)
+    height = read("elev_lowestmode")
     assert height is not None
     n = len(height)
 
@@ -68,22 +100,25 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
         (rules.require_surface_flag, "surface_flag", "surface flag", 1),
         (rules.require_no_degrade, "degrade_flag", "degraded pointing", 0),
     ):
-        flag = read_column(group, field, rows) if wanted else None
+        flag = read(field) if wanted else None
         if flag is not None:
             sieve.keep(rule, flag == value)
-    sensitivity = read_column(group, "sensitivity", rows)
-    if rules.min_sensitivity is not None and sensitivity is not None:
-        sieve.keep("low sensitivity", sensitivity >= rules.min_sensitivity)
-    dem = read_column(group, "digital_elevation_model", rows)
+    sieve.limit("low sensitivity", read("sensitivity"), low=rules.min_sensitivity, unknown=False)
+    if rules.reject_weak_beams:
+        sieve.keep("weak beam", np.full(n, not is_coverage(group, track.rpartition("/")[2])))
+    if rules.require_night:
+        sieve.limit("daylight", read("solar_elevation"), high=0.0)
+    sieve.limit("ambiguous ground mode", _disagreement(group, rows, height), high=rules.max_mode_separation)
+    dem = read("digital_elevation_model")
     if rules.max_dem_difference is not None and dem is not None:
         sieve.keep("far from reference DEM", ~(np.abs(height - dem) > rules.max_dem_difference) | ~(dem > NO_DEM))
 
-    time = read_column(group, "delta_time", rows)
-    bin0 = read_column(group, "elevation_bin0_error", rows)
+    time = read("delta_time")
+    bin0 = read("elevation_bin0_error")
     sigma = np.full(n, SIGMA) if bin0 is None else np.fmax(bin0, SIGMA)
     full = np.full(n, FOOTPRINT_DIAMETER)
     returns = LidarReturns(
-        lon, lat, height, sigma, full, full, _canopy(group, rows, n),
+        lon, lat, height, sigma, full, full, _canopy(group, field_path("rh", algorithm), rows, n),
         np.arange(n, dtype=float) if time is None else time,
         np.zeros(n, np.int32), (track,), ("GEDI_L2A",),
     )  # fmt: skip
@@ -92,10 +127,19 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
     return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance)
 
 
-def _canopy(group: h5py.Group, rows: slice, n: int) -> Floats:
-    """RH98 in metres; integers are centimetres, as in the per-algorithm groups of version 001."""
-    if "rh" not in group or group["rh"].ndim != 2 or group["rh"].shape[1] <= CANOPY_PERCENTILE:
+def _disagreement(group: h5py.Group, rows: slice, height: Floats) -> Floats | None:
+    """Difference to the ground elevation that half of the algorithms stay within; None without their groups."""
+    others = [read_column(group, field_path("elev_lowestmode", k), rows) for k in ALGORITHMS]
+    found = [o for o in others if o is not None]
+    if len(found) < 2:
+        return None
+    return np.asarray(np.median(np.abs(np.stack(found) - height), axis=0), float)
+
+
+def _canopy(group: h5py.Group, name: str, rows: slice, n: int) -> Floats:
+    """RH98 in metres; integers are centimetres, as in the groups of the single algorithms."""
+    if name not in group or group[name].ndim != 2 or group[name].shape[1] <= CANOPY_PERCENTILE:
         return np.full(n, np.nan)
-    data = group["rh"]
+    data = group[name]
     values = np.asarray(data[rows, CANOPY_PERCENTILE], float)
     return values / 100.0 if data.dtype.kind in "iu" else values

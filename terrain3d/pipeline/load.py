@@ -16,9 +16,11 @@ from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
 from terrain3d.io.images import has_data, open_image
+from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
 
+AUTO = "auto"
 LONLAT = "EPSG:4326"
 SEARCH_MARGIN_DEG = 0.002  # lidar beside the images still serves their margins
 
@@ -80,9 +82,22 @@ def output_reference(output: OutputConfig, views: list[View], height: float, fol
         crs = parse_crs(output.crs)
         if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
             raise FrameError(f"output crs '{output.crs}' is not projected in metres", fix="use 'auto' or a UTM zone")
+        check_frame(output, crs)
         return Reference(_authority(crs), vertical)
     centres = np.array([v.camera.locate(*v.centre(), height) for v in views])
-    return Reference(utm_crs(float(centres[:, 0].mean()), float(centres[:, 1].mean())), vertical)
+    lon, lat = float(centres[:, 0].mean()), float(centres[:, 1].mean())
+    moves = output.frame != AUTO and moves_with_plate(output.frame)
+    return Reference(zone_crs(output.frame, lon, lat) if moves else utm_crs(lon, lat), vertical)
+
+
+def check_frame(output: OutputConfig, crs: CRS) -> None:
+    """Raises FrameError where the files would call WGS 84 what is in a frame that moves with its plate."""
+    if output.frame == AUTO or not moves_with_plate(output.frame):
+        return
+    datum = crs.geodetic_crs.datum if crs.geodetic_crs else None
+    if datum is None or datum.name.startswith("World Geodetic System 1984"):
+        raise FrameError(f"output crs '{output.crs}' is on WGS 84, output frame is {output.frame}",
+                         fix="name a crs of that frame, or auto")  # fmt: skip
 
 
 def _authority(crs: CRS) -> str:
@@ -91,13 +106,30 @@ def _authority(crs: CRS) -> str:
 
 
 def load_lidar(scene: Scene, views: list[View], height: float) -> LidarSet | None:
-    """Usable ground returns over the images; None if the scene names no lidar. Raises LidarError, InputFileError."""
+    """Usable ground returns over the images, in the frame of the output; None if the scene names no lidar.
+
+    Raises LidarError, InputFileError, ConfigError (rules, columns of tables), FrameError.
+    """
+    rules, target = rule_set(scene.config.lidar_rules), target_frame(scene.config.output)
     if not scene.lidar:
+        if target is not None:
+            raise FrameError(f"output frame {target.name} needs lidar: images alone are tied to WGS 84 within metres",
+                             fix="leave output.frame out")  # fmt: skip
         return None
     bounds = np.array([footprint(v, LONLAT, height).bounds for v in views])
     west, south = bounds[:, :2].min(axis=0) - SEARCH_MARGIN_DEG
     east, north = bounds[:, 2:].max(axis=0) + SEARCH_MARGIN_DEG
-    return read_lidar(scene.lidar, (west, south, east, north), rule_set(scene.config.lidar_rules))
+    return read_lidar(scene.lidar, (west, south, east, north), rules, scene.lidar_formats, target)
+
+
+def target_frame(output: OutputConfig) -> TargetFrame | None:
+    """Terrestrial frame that the configuration asks for; None for that of the lidar. Raises FrameError."""
+    if output.frame == AUTO:
+        if output.epoch is not None or output.plate is not None:
+            raise FrameError("output epoch and plate need a frame", fix="such as frame: ITRF2020")
+        return None
+    crs_of_frame(output.frame)
+    return TargetFrame(output.frame, output.epoch, output.plate)
 
 
 def mean_height(views: list[View], lidar: LidarSet | None = None) -> float:

@@ -133,6 +133,7 @@ def write_atl08(
     width = world.grid.width * world.grid.resolution
     with h5py.File(path, "w") as file:
         file.attrs["short_name"] = "ATL08"
+        file.create_group("METADATA/DatasetIdentification").attrs["VersionID"] = "006"
         file["ancillary_data/atlas_sdp_gps_epoch"] = np.array([ATLAS_EPOCH_GPS_S])
         file["orbit_info/sc_orient"] = np.array([1], np.int8)
         for i, beam in enumerate(ATL08_BEAMS[:tracks]):

@@ -96,3 +96,33 @@ def test_undulation_on__nodes_are_dense_enough() -> None:
     x, y = grid.centres()
     exact = undulation(EGM96, *to_lonlat("EPSG:32645", *np.meshgrid(x, y)))
     assert np.ptp(exact) > 0.3 and np.abs(undulation_on(grid, EGM96) - exact).max() < 1e-3
+
+
+def write_grid(path: Path, west: float, driver: str, **tags: float) -> None:
+    """Undulations of 20 m and more, 0.1 degrees apart, on 5 x 5 nodes from ``west`` and 50 degrees north."""
+    values = 20 + np.arange(25, dtype=np.float32).reshape(1, 5, 5)
+    profile = {"driver": driver, "height": 5, "width": 5, "count": 1, "dtype": "float32", "crs": "EPSG:4326"}
+    if tags:
+        values, profile["dtype"] = (values / tags["scale"]).astype(np.int16), "int16"
+    with rasterio.open(path, "w", transform=Affine(0.1, 0, west - 0.05, 0, -0.1, 50.05), **profile) as file:
+        file.write(values)
+        if tags:
+            file.scales, file.offsets = (tags["scale"],), (tags["offset"],)
+
+
+@pytest.mark.parametrize(("name", "driver"), [("local.gtx", "GTX"), ("local.tif", "GTiff")])
+@pytest.mark.parametrize("west", [10.0, -170.2, 179.8, 349.8])
+def test_undulation__grid_of_ones_own_at_any_turn(tmp_path: Path, name: str, driver: str, west: float) -> None:
+    write_grid(tmp_path / name, west, driver)
+    local = vertical_from_name(name, tmp_path)
+    assert local.name == "local"
+    for turn in (-360.0, 0.0, 360.0):
+        n = undulation(local, west + np.array([0.0, 0.1, 0.4]) + turn, [50.0, 49.9, 49.6])
+        np.testing.assert_allclose(n, [20.0, 26.0, 44.0], atol=1e-3)
+    with pytest.raises(FrameError, match="use a grid that covers the area"):
+        undulation(local, west + 180, 49.9)
+
+
+def test_undulation__scaled_integers(tmp_path: Path) -> None:
+    write_grid(tmp_path / "scaled.tif", 10.0, "GTiff", scale=0.01, offset=5.0)
+    assert undulation(vertical_from_name("scaled.tif", tmp_path), 10.0, 50.0) == pytest.approx(25.0, abs=1e-4)

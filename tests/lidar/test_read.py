@@ -7,9 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from terrain3d.config import LidarFormat
 from terrain3d.errors import ConfigError, InputFileError, LidarError
 from terrain3d.lidar.granule import inside_bounds, row_range
-from terrain3d.lidar.read import read_granule, read_lidar
+from terrain3d.lidar.read import read_granule, read_lidar, release_of
 from terrain3d.lidar.read_atl08 import ground_sigma, unround_longitude
 from terrain3d.lidar.rules import ALL, STANDARD, STRICT, rule_set
 
@@ -260,17 +261,95 @@ def test_files__missing_truncated_and_foreign(tmp_path: Path) -> None:
         read_granule(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["x"] = np.zeros(3)
-    with pytest.raises(LidarError, match="neither ATL08 nor GEDI"):
+    with pytest.raises(LidarError, match="none of ATL03, ATL06, ATL08 and GEDI"):
         read_granule(tmp_path / "other.h5")
 
 
-def test_atl03__photons_are_refused_with_what_is_needed(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        confidence = np.full((50, 5), -1, np.int8)
-        confidence[:7, 0] = 4
-        file["gt1l/heights/signal_conf_ph"] = confidence
-    with pytest.raises(LidarError, match=r"no usable returns: ATL03 granule has 50 photons, 7 with .* ATL08"):
-        read_granule(tmp_path / "a.h5")
+def add_algorithms(path: Path, heights: dict[int, float], n: int = 8) -> Path:
+    """The group of all algorithms, each with its own ground elevation."""
+    with h5py.File(path, "a") as file:
+        for beam in ("BEAM0000", "BEAM1011"):
+            g = file[beam].create_group("geolocation")
+            for k, height in heights.items():
+                g[f"elev_lowestmode_a{k}"] = np.full(n, height, np.float32)
+                for field in ("lat_lowestmode", "lon_lowestmode"):
+                    g[f"{field}_a{k}"] = file[beam][field][:]
+                g[f"quality_flag_a{k}"] = np.full(n, k != 3, np.uint8)
+                g[f"rh_a{k}"] = np.tile((np.arange(101) * 10).astype(np.int32), (n, 1))
+    return path
+
+
+def test_gedi__algorithm_of_choice(tmp_path: Path) -> None:
+    path = add_algorithms(write_gedi(tmp_path / "a.h5"), {1: 201.0, 2: 202.0, 3: 203.0})
+    returns = read_granule(path, rules=ALL, form=LidarFormat(algorithm=2)).returns
+    assert np.all(returns.height == 202) and returns.canopy == pytest.approx(9.8)  # centimetres there
+    assert count(read_granule(path, form=LidarFormat(algorithm=3)), "quality flag") == 16
+    with pytest.raises(LidarError, match="geolocation/elev_lowestmode_a5"):
+        read_granule(path, form=LidarFormat(algorithm=5))
+    with pytest.raises(LidarError, match="for GEDI L2A only"):
+        read_granule(write_atl08(tmp_path / "b.h5"), form=LidarFormat(algorithm=1))
+
+
+def test_gedi__algorithms_that_disagree(tmp_path: Path) -> None:
+    heights = np.full(8, 200.0, np.float32)
+    heights[3:5] = 206.0
+    agreeing = dict.fromkeys(range(1, 7), 200.0) | {5: 190.0, 6: 190.0}  # two of six are outvoted
+    path = add_algorithms(write_gedi(tmp_path / "a.h5", elev_lowestmode=heights), agreeing)
+    assert {r: n for r, n in read_granule(path).rejected if n} == {"ambiguous ground mode": 4}
+
+
+def test_gedi__strict_keeps_power_beams_at_night(tmp_path: Path) -> None:
+    sun, sure = np.array([-5, -5, -5, -5, 5, 5, -5, -5], np.float32), np.full(8, 0.98, np.float32)
+    granule = read_granule(write_gedi(tmp_path / "a.h5", solar_elevation=sun, sensitivity=sure), rules=STRICT)
+    assert count(granule, "weak beam") == 8 and count(granule, "daylight") == 2 and len(granule.returns) == 6
+
+
+def test_atl08__fill_of_an_integer_is_no_count_of_photons(tmp_path: Path) -> None:
+    path = write_atl08(tmp_path / "a.h5", beams=("gt1r",))
+    with h5py.File(path, "a") as file:
+        data = file["gt1r/land_segments/terrain/n_te_photons"]
+        data[2] = 2147483647
+        data.attrs["_FillValue"] = np.int32(2147483647)
+    assert count(read_granule(path), "few ground photons") == 5
+
+
+def test_release__of_a_granule(tmp_path: Path) -> None:
+    for release in ("005", "006", "007"):
+        path = write_atl08(tmp_path / f"ATL08_20240501101112_07152306_{release}_01.h5")
+        with h5py.File(path) as file:
+            assert release_of(file, path) == int(release)
+    path = write_atl08(tmp_path / "subset.h5")
+    with h5py.File(path, "a") as file:
+        assert release_of(file, path) is None
+        file.attrs["identifier_product_doi"] = "10.5067/ATLAS/ATL08.006"
+        assert release_of(file, path) == 6
+        file.require_group("METADATA/DatasetIdentification").attrs["VersionID"] = np.bytes_("007")
+        assert release_of(file, path) == 7
+
+
+def test_rule_set__limits_of_ones_own(tmp_path: Path) -> None:
+    rules = rule_set({"base": "strict", "max_cloud_layers": 3, "min_sensitivity": None, "require_night": False})
+    assert (rules.max_cloud_layers, rules.min_sensitivity, rules.require_night) == (3, None, False)
+    assert rules.max_blowing_snow == STRICT.max_blowing_snow and rules.name.startswith("strict with max_cloud_layers 3")
+    path = write_atl08(tmp_path / "a.h5", beams=("gt1r",), cloud_flag_atm=np.array([0, 3, 0, 1, 0, 0], np.int8))
+    assert len(read_granule(path, rules=rule_set({"max_cloud_layers": 3})).returns) == 30
+    assert rule_set({}) == STANDARD
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"max_clouds": 1}, r"unknown key 'lidar_rules.max_clouds'; known keys here: base, require_night"),
+        ({"max_cloud_layers": "few"}, "'few' is not a number"),
+        ({"require_night": 1}, "'1' is not true or false"),
+        ({"max_cloud_layers": True}, "'True' is not a number"),
+        ({"base": "lax"}, "unknown lidar rule set 'lax'"),
+    ],
+)
+def test_rule_set__wrong_limits(limits: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        rule_set(limits)
+    assert "\n" not in str(error.value)
 
 
 def test_rule_set__by_name() -> None:
@@ -280,8 +359,8 @@ def test_rule_set__by_name() -> None:
 
 
 def test_real__polar_photons_and_gedi_without_elevations(shared_data: Path) -> None:
-    with pytest.raises(LidarError, match="no usable returns: ATL03 granule has 2909 photons, none"):
-        read_granule(shared_data / "real/atl03_polar/ATL03_gt1l.h5")
+    with pytest.raises(LidarError, match=r"no usable returns: of 40 returns .* left none \(40 no ground photons\)"):
+        read_lidar([shared_data / "real/atl03_polar/ATL03_gt1l.h5"])
     with pytest.raises(LidarError, match="no usable returns"):
         read_granule(shared_data / "real/atl03_polar/ATL03_indexbegin_start_end_FVs.h5")
     (cut,) = (shared_data / "real/gedi_no_elevation").glob("*.h5")
@@ -294,7 +373,8 @@ def test_real__gedi_v001_against_its_own_dem(shared_data: Path, tmp_path: Path) 
     with zipfile.ZipFile(archive) as z:
         (name,) = (n for n in z.namelist() if n.endswith(".h5"))
         z.extract(name, tmp_path)
-    granule = read_granule(tmp_path / name)
+    assert count(read_granule(tmp_path / name), "ambiguous ground mode") == 10
+    granule = read_granule(tmp_path / name, rules=ALL)
     assert granule.product == "GEDI_L2A" and len(granule.returns) == granule.n_read == 301
     with h5py.File(tmp_path / name) as file:
         dem = np.concatenate([file[b]["digital_elevation_model"][:] for b in sorted(file) if b.startswith("BEAM")])

@@ -34,6 +34,15 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+def test_bench_lidar__reads_what_it_made(tmp_path: Path) -> None:
+    out = run("bench_lidar.py", "--photons", "0.1", "--folder", str(tmp_path))
+    lines = out.splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "whole granule", "whole granule, classes of ATL08", "scene of 20 km, classes of ATL08"
+    ]  # fmt: skip
+    assert "segments 1.11e+03, returns 11" in lines[2]  # all segments but the ones without three ground photons
+
+
 def test_rectified_pair__left_and_right_meet_at_the_disparity() -> None:
     made, rng = load("rectified_pair"), np.random.default_rng(1)
     height, width, margin = 120, 200, 24

@@ -1,0 +1,264 @@
+"""ICESat-2 ATL03 photons to ground returns of 20 m, with the photon classes of ATL08 where that granule is given too.
+
+Source: ATL03 ATBD and data dictionary (Neumann et al., NSIDC); ATL08 ``signal_photons``. Photon heights ``h_ph`` are
+WGS 84 ellipsoidal. The 20 m segments of ``geolocation`` index the photons: ``ph_index_beg`` (from 1; 0 without photons)
+and ``segment_ph_cnt``. ATL08 names a photon by ``ph_segment_id`` and ``classed_pc_indx``, its number (from 1) in the
+segment. A granule has up to 10 million photons a beam, so they are read in blocks of whole segments inside the area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.errors import InputFileError, LidarError
+from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, Field, height_sigma, is_weak, sift_conditions
+from terrain3d.lidar.granule import OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
+from terrain3d.lidar.photons import FEWEST, fit_grounds, quantiles
+from terrain3d.lidar.rules import RuleSet, Sieve
+from terrain3d.points import LidarReturns, join_returns
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BLOCK = 1_000_000  # photons read at once
+LAND = 0  # column of signal_conf_ph
+LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high; less is background
+ECHO = 3  # quality_ph of the transmitter echo path
+CLASSES = "signal_photons/classed_pc_flag"
+GROUND, CANOPY, TOP_OF_CANOPY = 1, 2, 3  # classed_pc_flag
+HIGHEST = 1e5  # metres; fill values are larger
+MIN_SHARE = 0.8  # of unclassified signal photons that one line must explain
+SHARE_OF_100M = 5  # 20 m segments in the 100 m that min_ground_photons is made for
+CANOPY_SHARE = 0.98
+NO_GROUND = "no ground photons"
+PHOTONS = ("heights/h_ph", "heights/lat_ph", "heights/lon_ph", "heights/signal_conf_ph", "heights/dist_ph_along")
+SEGMENTS = tuple(
+    f"geolocation/{n}"
+    for n in ("segment_id", "ph_index_beg", "segment_ph_cnt", "reference_photon_lat", "reference_photon_lon",
+              "delta_time", "segment_length")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Photons of one beam that ATL08 classified: segment, number in the segment from 1, class; segments ascending."""
+
+    segment: Counts
+    number: Counts
+    label: NDArray[np.int8]
+
+
+def read_atl03(
+    file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, atl08: h5py.File | None = None
+) -> list[Beam]:
+    """Ground returns of every beam, one a 20 m segment; counts are of segments that have photons.
+
+    atl08: open granule of the same track; its ground photons are then the only candidates, its canopy photons give the
+    canopy height, and its flags the conditions. Without it every confident signal photon is a candidate, and segments
+    with more than one surface are rejected.
+    Raises LidarError where no beam has photons with positions, InputFileError if the index does not fit the photons.
+    """
+    beams, missing = [], set()
+    for name in BEAMS:
+        if f"{name}/heights" not in file:
+            continue
+        lacking = [f for f in (*PHOTONS, *SEGMENTS) if f not in file[name]]
+        if lacking:
+            missing.update(lacking)
+            continue
+        land = None if atl08 is None else atl08.get(name)
+        beams.append(_read_beam(file[name], f"{path.name}/{name}", is_weak(file, name), bounds, rules, land))
+    if beams:
+        return beams
+    what = f"fields {', '.join(sorted(missing))} are missing" if missing else "no beam has photons"
+    raise LidarError(
+        f"no usable returns: ATL03 granule in which {what}", where=path, fix="order the granule with these fields"
+    )
+
+
+def _read_beam(
+    group: h5py.Group, track: str, weak: bool, bounds: Bounds | None, rules: RuleSet, land: h5py.Group | None
+) -> Beam:
+    place = group["geolocation"]
+    lat, lon = (np.asarray(place[f"reference_photon_{a}"][:], float) for a in ("lat", "lon"))
+    begin, count = (np.asarray(place[n][:], np.int64) for n in ("ph_index_beg", "segment_ph_cnt"))
+    filled = (begin > 0) & (count > 0)
+    n_photons = group["heights/h_ph"].shape[0]
+    if (begin + count)[filled].max(initial=0) - 1 > n_photons or (np.diff(begin[filled]) <= 0).any():
+        raise InputFileError("index of photons does not fit the photons", where=track, fix="download the file again")
+    inside, distance = inside_bounds(lon, lat, bounds)
+    wanted = inside & filled
+    rows = row_range(wanted)
+    classes = None if land is None or CLASSES not in land else _read_classes(land, place["segment_id"], rows)
+    parts, counts = [], []
+    for block in _blocks(wanted, count, rows):
+        returns, rejected = _read_block(group, track, weak, rules, block, wanted[block], classes, land)
+        parts.append(returns)
+        counts.append(rejected)
+    n_read = int(filled.sum())
+    outside = (OUTSIDE, n_read - int(wanted.sum()))
+    if not parts:
+        return Beam(_no_returns(track), n_read, (outside,), distance)
+    totals = [(rule, sum(c[i][1] for c in counts)) for i, (rule, _) in enumerate(counts[0])]
+    joined = join_returns(parts)
+    track_index = np.zeros(len(joined), np.int32)
+    one = LidarReturns(**{**vars(joined), "track": track_index, "track_names": (track,), "product": ("ATL03",)})
+    return Beam(one, n_read, (outside, *totals), distance)
+
+
+def _no_returns(track: str) -> LidarReturns:
+    none = np.zeros(0)
+    return LidarReturns(none, none, none, none, none, none, none, none, np.zeros(0, np.int32), (track,), ("ATL03",))
+
+
+def _blocks(wanted: Bools, count: Counts, rows: slice) -> Iterator[slice]:
+    """Runs of segments with at most some ``BLOCK`` photons each."""
+    total = np.cumsum(np.where(wanted, count, 0)[rows])
+    start = rows.start
+    while start < rows.stop:
+        before = total[start - rows.start - 1] if start > rows.start else 0
+        stop = rows.start + int(np.searchsorted(total, before + BLOCK, side="right"))
+        stop = min(max(stop, start + 1), rows.stop)
+        if wanted[start:stop].any():
+            yield slice(start, stop)
+        start = stop
+
+
+def _read_block(
+    group: h5py.Group, track: str, weak: bool, rules: RuleSet, block: slice, wanted: Bools, classes: _Classes | None,
+    land: h5py.Group | None,
+) -> tuple[LidarReturns, list[tuple[str, int]]]:  # fmt: skip
+    """Returns of the wanted segments of a run, and what the rules rejected of them."""
+    place = group["geolocation"]
+    begin, count = (np.asarray(place[n][block], np.int64)[wanted] for n in ("ph_index_beg", "segment_ph_cnt"))
+    photons = slice(int(begin.min()) - 1, int((begin + count).max()) - 1)
+    offset = begin - 1 - photons.start
+    heights = group["heights"]
+    height = np.asarray(heights["h_ph"][photons], np.float64)
+    sound = (np.abs(height) < HIGHEST) & _covered(offset, count, len(height))
+    quality = heights["quality_ph"][photons] if "quality_ph" in heights else None
+    if quality is not None:
+        sound &= quality == 0 if rules.require_nominal_photons else quality != ECHO
+    identity = np.asarray(place["segment_id"][block], np.int64)[wanted]
+    n_segments = len(begin)
+    label = np.zeros(len(height), np.int8)
+    if classes is not None:
+        _place_classes(label, classes, identity, offset, count)
+        candidate = sound & (label == GROUND)
+    else:
+        least = max(rules.min_signal_confidence or LOW_CONFIDENCE, LOW_CONFIDENCE)
+        candidate = sound & (heights["signal_conf_ph"][photons][:, LAND] >= least)
+    chosen = np.flatnonzero(candidate)
+    first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
+    x = np.asarray(heights["dist_ph_along"][photons], float)[chosen]
+    fit = fit_grounds(x, height[chosen], first, last)
+
+    def mean(name: str) -> Floats:
+        return _segment_means(np.asarray(heights[name][photons], float)[chosen], x, fit.along, first, last)
+
+    def geolocation(name: str) -> Floats | None:
+        values = read_column(group, name if "/" in name else f"geolocation/{name}", block)
+        return None if values is None else values[wanted]
+
+    lon, lat = mean("lon_ph"), mean("lat_ph")
+    time, length = geolocation("delta_time"), geolocation("segment_length")
+    assert time is not None and length is not None, "read_atl03 has looked for them"
+    sieve = Sieve(n_segments)
+    sieve.keep(NO_GROUND, last > first)
+    least_photons = max(FEWEST, (rules.min_ground_photons or 0) // SHARE_OF_100M)
+    sieve.keep("few ground photons", np.isfinite(fit.height) & (fit.used >= least_photons))
+    if classes is None and rules.max_photon_spread is not None:
+        sieve.keep("more than one surface", (fit.share >= MIN_SHARE) & (fit.spread <= rules.max_photon_spread))
+    sigma = height_sigma(fit.sigma, geolocation("sigma_h"))
+    sieve.limit("height sigma", fit.sigma, high=rules.max_height_sigma)
+    sieve.limit("degraded pointing", geolocation("podppd_flag"), high=rules.max_degraded)
+    sift_conditions(sieve, _conditions(geolocation, land, identity), weak, rules)
+    dem = geolocation("geophys_corr/dem_h")
+    far = None if dem is None else np.abs(fit.height - dem)
+    sieve.limit("far from reference DEM", far, high=rules.max_dem_difference)
+    canopy = _canopy(label, height, offset, count, fit.height) if classes is not None else np.full(n_segments, np.nan)
+    returns = LidarReturns(
+        lon, lat, fit.height, sigma, length, np.full(n_segments, FOOTPRINT_WIDTH), canopy, time,
+        np.zeros(n_segments, np.int32), (track,), ("ATL03",),
+    )  # fmt: skip
+    return returns.select(sieve.kept), sieve.counts
+
+
+def _covered(offset: Counts, count: Counts, n: int) -> Bools:
+    """Which of n photons belong to the segments, which do not overlap."""
+    steps = np.zeros(n + 1, np.int8)
+    np.add.at(steps, offset, 1)
+    np.add.at(steps, offset + count, -1)
+    return np.cumsum(steps[:-1], dtype=np.int8) > 0
+
+
+def _segment_means(values: Floats, x: Floats, along: Floats, first: Counts, last: Counts) -> Floats:
+    """Coordinate of the fitted place ``along`` of each segment: linear in x through the coordinates of its photons."""
+    n = (last - first).astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_v, mean_x = _sums(values, first, last) / n, _sums(x, first, last) / n
+        owner = np.repeat(np.arange(len(first)), last - first)
+        dv, dx = values - mean_v[owner], x - mean_x[owner]
+        steepness = _sums(dv * dx, first, last) / np.maximum(_sums(dx * dx, first, last), 1e-6)
+        return mean_v + steepness * (along - mean_x)
+
+
+def _sums(values: Floats, first: Counts, last: Counts) -> Floats:
+    """Sums over consecutive runs that together are all of ``values``."""
+    owner = np.repeat(np.arange(len(first)), last - first)
+    return np.asarray(np.bincount(owner, values, len(first)), float)
+
+
+def _canopy(label: NDArray[np.int8], height: Floats, offset: Counts, count: Counts, ground: Floats) -> Floats:
+    """Height of the canopy photons' 98th percentile over the ground of each segment; NaN where it has none."""
+    tall = np.flatnonzero((label == CANOPY) | (label == TOP_OF_CANOPY))
+    first, last = np.searchsorted(tall, offset), np.searchsorted(tall, offset + count)
+    return quantiles(height[tall], first, last, CANOPY_SHARE) - ground
+
+
+def _read_classes(land: h5py.Group, segment_id: h5py.Dataset, rows: slice) -> _Classes:
+    """Classified photons of the segments in ``rows``."""
+    none = np.zeros(0, np.int64)
+    if rows.stop == rows.start:
+        return _Classes(none, none, np.zeros(0, np.int8))
+    photons = land["signal_photons"]
+    low, high = int(segment_id[rows.start]), int(segment_id[rows.stop - 1])
+    segment = np.asarray(photons["ph_segment_id"][:], np.int64)
+    within = row_range((segment >= low) & (segment <= high))
+    number = np.asarray(photons["classed_pc_indx"][within], np.int64)
+    label = np.asarray(photons["classed_pc_flag"][within], np.int8)
+    order = np.argsort(segment[within], kind="stable")
+    return _Classes(segment[within][order], number[order], label[order])
+
+
+def _place_classes(label: NDArray[np.int8], classes: _Classes, identity: Counts, offset: Counts, count: Counts) -> None:
+    """Write the classes of photons to their places among the photons of a block."""
+    low, high = np.searchsorted(classes.segment, (identity[0], identity[-1] + 1))
+    of = np.searchsorted(identity, classes.segment[low:high])
+    of = np.minimum(of, len(identity) - 1)
+    number = classes.number[low:high]
+    fits = (identity[of] == classes.segment[low:high]) & (number >= 1) & (number <= count[of])
+    label[(offset[of] + number - 1)[fits]] = classes.label[low:high][fits]
+
+
+def _conditions(geolocation: Field, land: h5py.Group | None, identity: Counts) -> Field:
+    """Fields of conditions at the segments: those of ATL08's 100 m segments where there are any, else ATL03's own."""
+    segments = None if land is None else land.get("land_segments")
+    if segments is None or "segment_id_beg" not in segments or not len(segments["segment_id_beg"]):
+        return geolocation
+    begin = np.asarray(segments["segment_id_beg"][:], np.int64)
+    row = np.clip(np.searchsorted(begin, identity, side="right") - 1, 0, None)
+    known = (identity >= begin[row]) & (identity < begin[row] + SHARE_OF_100M)
+
+    def field(name: str) -> Floats | None:
+        values = read_column(segments, name, slice(None))
+        return geolocation(name) if values is None else np.where(known, values[row], np.nan)
+
+    return field
