@@ -25,6 +25,8 @@ SPREAD_SHARE = 0.3  # of the spread that stays in a footprint's height: photons 
 # frame that is matched to (Luthcke et al. 2021); GEDI version 2 is about 10 m, different for every beam and orbit.
 HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
 HORIZONTAL_SIGMA_OTHER = 2.0
+POINTING = 5.0  # metres; larger errors come from a beam's pointing
+SHARED_BY_TRACK = 0.5  # of its variance; what slope alone does not tell of a displacement differs from place to place
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ def horizontal_sigma(returns: LidarReturns) -> Floats:
         for product in returns.product
     ]
     return np.asarray(of_track, float)[returns.track] if len(returns) else np.zeros(0)
+
+
+def shared_sigma(returns: LidarReturns) -> Floats:
+    """The part of ``horizontal_sigma`` that all returns of a track have in common, where it is a matter of pointing."""
+    sigma = horizontal_sigma(returns)
+    return np.where(sigma > POINTING, np.sqrt(SHARED_BY_TRACK) * sigma, 0.0)
 
 
 def expected_sigma(returns: LidarReturns, sample: FootprintSample, surface_sigma: Floats | None = None) -> Floats:

@@ -96,13 +96,13 @@ def hold_out(problem: Linearization, free: tuple[int, ...], start: Floats) -> tu
         out = np.isin(problem.track, held)
         if (usable & ~out).sum() < max(MIN_TRAINING, len(free) + 1):
             return np.full(len(usable), np.nan), []
-        fit = fit_linear(problem.select(~out), free, _restart(problem, usable & ~out, start))
+        fit = fit_linear(problem.select(~out), free, restart(problem, usable & ~out, start))
         residuals[usable & out] = problem.residuals(fit.parameters)[usable & out]
         fits.append(fit)
     return residuals, fits
 
 
-def _restart(problem: Linearization, training: Bools, start: Floats) -> Floats:
+def restart(problem: Linearization, training: Bools, start: Floats) -> Floats:
     """Starting parameters of a fold: place and tilt of linearization, height from its own training returns."""
     first = np.asarray(start, float).copy()
     first[2] = 0.0
