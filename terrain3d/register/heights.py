@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster, bilinear
+from terrain3d.register.footprint import Footprints
 from terrain3d.register.shift import (
     DX,
     DZ,
@@ -79,12 +80,12 @@ class Heights:
 
 
 def settle_heights(
-    problem: Linearization, fit: Fit, shared: Floats, grid: Grid, origin: tuple[float, float],
+    problem: Linearization, fit: Fit, footprints: Footprints, grid: Grid, origin: tuple[float, float],
     along: tuple[float, float], spanned: bool,
 ) -> Heights:  # fmt: skip
     """Constant, tilt, or smooth correction of a model whose horizontal shift is settled in ``fit``.
 
-    shared: (N,) 1-sigma of the horizontal error that the returns of a track share, metres. grid: of the model.
+    footprints: of the returns, for their horizontal errors. grid: of the model.
     along: unit vector, east and north, of the succession of image lines. spanned: whether returns span the model.
     """
     usable = problem.ground.usable & np.isfinite(problem.difference)
@@ -95,18 +96,21 @@ def settle_heights(
     # what bends with the surface may look like gross errors beside a plane
     rows = np.column_stack([problem.east, problem.north])
     loose = Candidate(LOOSE, 0.0, extent / 5, along, 1.0)
-    bent = estimate(thinned(observations(problem, weighed, shared)), [loose], rows).total
+    bent = estimate(thinned(observations(problem, weighed, footprints)), [loose], rows).total
     weighed = _weighed_anew(problem, weighed, bent, usable)
-    observed = thinned(observations(problem, weighed, shared))
+    observed = thinned(observations(problem, weighed, footprints))
     models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, along)
     nodes = _node_grid(grid, min(m.length for m in models))
     x, y = (a.ravel() for a in np.meshgrid(*nodes.centres()))
     places = np.column_stack([x - origin[0], y - origin[1]])
     found = estimate(observed, models, places)
 
-    held, folds = _hold_out(problem, fit, weighed, shared, models, track_folds)
+    held, folds = _hold_out(problem, fit, weighed, footprints, models, track_folds)
     level = _level(held, found, problem.sigma * max(fit.scale, LEAST_SCALE)) if spanned and folds else CONSTANT
-    applied = np.array([fit.parameters[DZ], 0.0, 0.0]) if level == CONSTANT else found.heights
+    # a plain mean is best but where tracks as a whole are displaced on slopes
+    displaced = np.median(footprints.shared[fit.used]) > 0
+    constant = np.array([found.heights[0] if displaced else fit.parameters[DZ], 0.0, 0.0])
+    applied = constant if level == CONSTANT else found.heights
     plane = applied[0] + places @ applied[1:]
     height = None if level < SMOOTH else Raster((found.total - plane).reshape(nodes.shape), nodes)
     error = found.variance + (0.0 if level == SMOOTH else (found.total - plane) ** 2)
@@ -142,7 +146,7 @@ def _node_grid(grid: Grid, length: float) -> Grid:
 
 
 def _hold_out(
-    problem: Linearization, fit: Fit, weighed: Fit, shared: Floats, models: list[Candidate],
+    problem: Linearization, fit: Fit, weighed: Fit, footprints: Footprints, models: list[Candidate],
     track_folds: list[NDArray[np.int32]],
 ) -> tuple[Floats, list[tuple[Fit, Fit, Fit]]]:  # fmt: skip
     """Residuals (3, N) of every usable return by constant, tilt and smooth correction of the other folds' tracks, and
@@ -160,7 +164,7 @@ def _hold_out(
         rows = usable & out
         places = np.column_stack([problem.east, problem.north])[rows]
         weight = np.where(out, 0.0, weighed.weight)
-        observed = thinned(observations(moved, replace(weighed, weight=weight), shared))
+        observed = thinned(observations(moved, replace(weighed, weight=weight), footprints))
         found = estimate(observed, models, places)
         held[CONSTANT, rows] = moved.difference[rows] - constant.parameters[DZ]
         held[TILT, rows] = moved.difference[rows] - found.heights[0] - places @ found.heights[1:]

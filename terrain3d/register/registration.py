@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
+from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.footprint import Footprints, place_footprints
-from terrain3d.register.ground import horizontal_sigma, shared_sigma
+from terrain3d.register.footprint import Footprints, horizontal_sigma, place_footprints
 from terrain3d.register.heights import Heights, SmoothCorrection, settle_heights
 from terrain3d.register.objects import object_map
 from terrain3d.register.profile import profile_shift, telling
 from terrain3d.register.shift import (
+    DZ,
     SHIFT,
     VERTICAL,
     Fit,
@@ -186,10 +187,12 @@ def register_dsm(
     n_used = int(fit.used.sum())
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, reason)
+    scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
     span = extent_share(dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     heights = settle_heights(
-        problem, fit, shared_sigma(returns), dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
+        problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
     )
+    heights = replace(heights, notes=[*beams, *heights.notes])
     return _finish(scene, heights, problem, unmoved, constrained, reason)
 
 
@@ -268,6 +271,24 @@ def _held_to_pointing(scene: _Scene, fit: Fit) -> tuple[Fit, Linearization]:
     covariance = fit.covariance.copy()
     covariance[:2, :2] = keep @ part
     return replace(height, covariance=covariance, free=SHIFT), problem
+
+
+def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[_Scene, Fit, Linearization, list[str]]:
+    """The scene with beams where relief shows them to be, and the fit and the comparison anew."""
+    precise = int((fit.used & (scene.footprints.shared == 0)).sum())
+    up = float(fit.parameters[DZ])
+    footprints, names = place_beams(
+        scene.dsm, scene.objects, scene.returns, scene.footprints, problem.at, up, precise >= MIN_USED_HORIZONTAL
+    )
+    if not names:
+        return scene, fit, problem, []
+    scene = replace(scene, footprints=footprints)
+    problem = scene.linearize(problem.at)
+    height = fit_linear(problem, VERTICAL)
+    covariance = fit.covariance.copy()
+    covariance[DZ:, DZ:] = height.covariance[DZ:, DZ:]
+    note = f"geolocation of {len(names)} beams estimated from relief and taken off: {', '.join(names)}"
+    return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
 
 
 def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) -> Registration:

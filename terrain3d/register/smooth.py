@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.register.footprint import Footprints
 from terrain3d.register.shift import Fit, Linearization
 
 Floats = NDArray[np.float64]
@@ -52,15 +53,21 @@ class Observations:
     track: NDArray[np.int32]
 
 
-def observations(problem: Linearization, fit: Fit, shared: Floats) -> Observations:
-    """Returns that carry weight in a fit, by track. shared: (N,) horizontal 1-sigma common to a track, metres."""
+def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observations:
+    """Returns that carry weight in a fit, by track.
+
+    What was taken off a track's displacement is put back to first order: it was only a better place to linearize at,
+    and its estimate shares the uncertainty of the heights.
+    """
     rows = np.flatnonzero(fit.used & np.isfinite(problem.difference))
     rows = rows[np.argsort(problem.track[rows], kind="stable")]
-    slope = np.column_stack([problem.slope_x, problem.slope_y])[rows] * shared[rows, None]
-    own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - (slope**2).sum(axis=1), OWN_SIGMA**2))
+    slope = np.column_stack([problem.slope_x, problem.slope_y])[rows]
+    shared, moved = places.shared[rows, None], places.moved[rows]
+    placed = np.where(moved.any(axis=1), places.place_sigma[rows], shared[:, 0])  # of the sigma, what is in the slopes
+    own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - placed**2 * (slope**2).sum(axis=1), OWN_SIGMA**2))
     return Observations(
-        problem.east[rows], problem.north[rows], problem.difference[rows], fit.scale * own / np.sqrt(fit.weight[rows]),
-        slope, problem.track[rows],
+        problem.east[rows], problem.north[rows], problem.difference[rows] + (slope * moved).sum(axis=1),
+        fit.scale * own / np.sqrt(fit.weight[rows]), slope * shared, problem.track[rows],
     )  # fmt: skip
 
 
