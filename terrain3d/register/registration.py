@@ -31,10 +31,11 @@ from terrain3d.register.validate import (
     MIN_RETURNS,
     MIN_TRACKS,
     RegistrationReport,
+    coverage,
     fold_results,
     gross,
+    group_errors,
     hold_out,
-    product_errors,
     robust_loss,
 )
 from terrain3d.stats import ErrorSummary, summarize
@@ -65,6 +66,7 @@ class Registration:
     covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
         of a satellite pass is not in it); zero for dx and dy if they were not estimated. A tilt that is not taken off
         has its uncertainty, too.
+    places: (N, 2) east and north of the returns, displaced beams put where they are.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
         has no value.
     smooth: the smooth part, and the sigma of the whole vertical correction; None where nothing was applied.
@@ -81,6 +83,7 @@ class Registration:
     tilt_n: float
     origin: tuple[float, float]
     covariance: Floats
+    places: Floats
     used: Bools
     residual: Floats
     smooth: SmoothCorrection | None
@@ -295,10 +298,11 @@ def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) 
     text = f"{n_used} lidar returns on open ground: the surface is not corrected"
     report = RegistrationReport(
         len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
-        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, (), text,
+        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, float("nan"), None, (), text,
     )  # fmt: skip
+    places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
-        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), np.zeros(len(scene.returns), bool),
+        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, np.zeros(len(scene.returns), bool),
         problem.difference, None, False, reason, False, report, (text,),
     )  # fmt: skip
 
@@ -337,6 +341,9 @@ def _finish(
     dx, dy, dz, tilt_e, tilt_n = (float(v) for v in fit.parameters)
     sx, sy, sz = (float(s) for s in np.sqrt(np.diag(fit.covariance))[:3])
     disagree = int((usable & ~fit.used).sum())
+    x, y = scene.footprints.x, scene.footprints.y
+    sigma = np.hypot(fit.scale * problem.sigma, heights.smooth.sigma_at(x, y))
+    slope = np.hypot(problem.slope_x, problem.slope_y)
     report = RegistrationReport(
         n_read=len(scene.returns),
         n_usable=int(usable.sum()),
@@ -349,10 +356,12 @@ def _finish(
         folds=() if note else fold_results(problem, unmoved.difference, held, fits, kept, scene.returns.track_names),
         before=None if note else summarize(-unmoved.difference[stated]),
         after=None if note else summarize(-held[stated]),
-        by_product=() if note else product_errors(scene.returns.product, problem.track, unmoved.difference, held, kept),
+        scale=fit.scale,
+        coverage=None if note else coverage(held[stated], sigma[stated]),
+        groups=() if note else group_errors(scene.returns, slope, unmoved.difference, held, kept),
         note=note,
     )
     return Registration(
-        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, fit.used, residual, heights.smooth, constrained,
-        reason, True, report, tuple(notes),
+        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]), fit.used, residual,
+        heights.smooth, constrained, reason, True, report, tuple(notes),
     )  # fmt: skip

@@ -267,6 +267,7 @@ def test_register__twelve_returns_in_a_corner_warn() -> None:
     assert result.dz == pytest.approx(-3.0, abs=0.4) and (result.dx, result.dy) == (0.0, 0.0)
     assert (result.tilt_e, result.tilt_n) == (0.0, 0.0)
     assert any("north-east" in n and "extrapolated" in n for n in result.notes)
+    assert result.report.coverage is None and result.report.groups == ()
     assert result.before is None and result.after is None and "no accuracy is stated" in result.report.note
 
 
@@ -287,7 +288,7 @@ def test_register__gedi_geolocation_does_not_pull() -> None:
     moved = [replace(t, lon_deg=t.lon_deg + lon_step) for t in wrong]
     result = register_dsm(surface(hills, (2.0, 1.0, 1.0)), join_returns([returns, *moved]))
     assert (result.dx, result.dy, result.dz) == pytest.approx((-2.0, -1.0, -1.0), abs=0.15)
-    assert [p.product for p in result.report.by_product] == ["ATL08", "GEDI_L2A"]
+    assert [g.name for g in result.report.groups if g.by == "product"] == ["ATL08", "GEDI_L2A"]
     assert result.after is not None and result.after.nmad < 0.3
 
 
@@ -348,6 +349,10 @@ def test_report__holds_tracks_out_and_adds_up() -> None:
     assert sorted(names) == sorted(returns.track_names)
     assert len({f.parameters for f in report.folds}) == len(report.folds)
     assert report.after.nmad == pytest.approx(0.3, abs=0.07)
+    for by in ("product", "slope", "canopy"):
+        assert sum(g.after.n for g in report.groups if g.by == by) == report.after.n
+    assert report.coverage is not None
+    assert 0.5 < report.coverage[0] < report.coverage[1] <= report.coverage[2] <= 1.0
 
 
 # parts
