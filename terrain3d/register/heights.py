@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
-CHI2_2_95 = 5.99
+CHI2_2_99 = 9.21
 MIN_GAIN = (0.0, 0.02, 0.05)  # of the held-out loss, for each to be preferred to less
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
@@ -92,7 +92,7 @@ def settle_heights(
     track_folds = make_folds(problem.track, usable)
     extent = max(grid.shape) * grid.resolution
     tilted = fit_linear(problem, VERTICAL_TILT, fit.parameters)
-    weighed = tilted if tilted.used.sum() > MIN_ROWS else fit
+    weighed = replace(tilted if tilted.used.sum() > MIN_ROWS else fit, covariance=fit.covariance)
     # what bends with the surface may look like gross errors beside a plane
     rows = np.column_stack([problem.east, problem.north])
     loose = Candidate(LOOSE, 0.0, extent / 5, along, 1.0)
@@ -181,15 +181,11 @@ def _level(held: Floats, found: Field, sigma: Floats) -> int:
     if both.sum() < MIN_ROWS:
         return CONSTANT
     loss = [robust_loss(h[both], sigma[both]) for h in held]
+    if loss[SMOOTH] < (1 - MIN_GAIN[SMOOTH]) * min(loss[CONSTANT], loss[TILT]):
+        return SMOOTH
     tilt = found.heights[1:]
-    level = CONSTANT
-    if tilt @ np.linalg.solve(found.covariance[1:, 1:], tilt) > CHI2_2_95 and (
-        loss[TILT] < (1 - MIN_GAIN[TILT]) * loss[CONSTANT]
-    ):
-        level = TILT
-    if loss[SMOOTH] < (1 - MIN_GAIN[SMOOTH]) * min(loss[level], loss[CONSTANT]):
-        level = SMOOTH
-    return level
+    large = tilt @ np.linalg.solve(found.covariance[1:, 1:], tilt) > CHI2_2_99
+    return TILT if large and loss[TILT] < (1 - MIN_GAIN[TILT]) * loss[CONSTANT] else CONSTANT
 
 
 def _notes(level: int, applied: Floats, height: Raster | None) -> list[str]:

@@ -26,10 +26,12 @@ Bools = NDArray[np.bool_]
 
 CONSTANT_SIGMA = 100.0  # metres
 TILT_SIGMA = 0.3e-3  # m/m, of what ties leave of a network of images
-TILT_TAIL = 2.0  # degrees of freedom of its distribution: a large tilt that is seen is not held back
+SHIFT_SIGMA = 2.0  # metres, of the place of a model that returns did not place
+TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 OWN_SIGMA = 0.1  # metres, of a return at least
-TRACK_SIGMA = 0.05  # metres, common to the returns of a track
-SIZES = ((0.05, 0.3), (0.1, 0.35), (0.2, 0.2), (0.4, 0.1), (0.8, 0.05))  # 1-sigma of the rest in metres, its chance
+TRACK_SIGMA = 0.03  # metres, common to the returns of a track
+# 1-sigma of the rest in metres, and its chance
+SIZES = ((0.02, 0.03), (0.05, 0.17), (0.1, 0.45), (0.2, 0.2), (0.4, 0.1), (0.8, 0.05))
 SHARES = (0.8, 0.0)  # of the variance that runs with the lines
 LENGTHS = (1 / 9, 1 / 5)  # of the extent; what is longer than that is a tilt
 SHORTEST = 75.0  # metres
@@ -42,7 +44,7 @@ class Observations:
     """Returns against a model, one row a return. east, north: metres from the origin. height: return minus model.
 
     sigma: of each alone, metres. slope: (N, 2) of the model, east and north, times the 1-sigma of the horizontal error
-    that the returns of a track share.
+    that the returns of a track share; sideways: (N, 2) times a root of the covariance of the model's own shift.
     """
 
     east: Floats
@@ -50,11 +52,12 @@ class Observations:
     height: Floats
     sigma: Floats
     slope: Floats
+    sideways: Floats
     track: NDArray[np.int32]
 
 
 def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observations:
-    """Returns that carry weight in a fit, by track.
+    """Returns that carry weight in a fit, by track. An error of the model's shift, known or not, is one of all returns.
 
     What was taken off a track's displacement is put back to first order: it was only a better place to linearize at,
     and its estimate shares the uncertainty of the heights.
@@ -62,12 +65,15 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
     rows = np.flatnonzero(fit.used & np.isfinite(problem.difference))
     rows = rows[np.argsort(problem.track[rows], kind="stable")]
     slope = np.column_stack([problem.slope_x, problem.slope_y])[rows]
+    known = fit.covariance[:2, :2].any()
+    root = np.linalg.cholesky(fit.covariance[:2, :2] if known else SHIFT_SIGMA**2 * np.eye(2))
     shared, moved = places.shared[rows, None], places.moved[rows]
     placed = np.where(moved.any(axis=1), places.place_sigma[rows], shared[:, 0])  # of the sigma, what is in the slopes
     own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - placed**2 * (slope**2).sum(axis=1), OWN_SIGMA**2))
     return Observations(
         problem.east[rows], problem.north[rows], problem.difference[rows] + (slope * moved).sum(axis=1),
-        fit.scale * own / np.sqrt(fit.weight[rows]), slope * shared, problem.track[rows],
+        fit.scale * own / np.sqrt(fit.weight[rows]), slope * shared, slope @ root,
+        problem.track[rows],
     )  # fmt: skip
 
 
@@ -156,11 +162,12 @@ def thinned(observed: Observations) -> Observations:
     def mean(values: Floats) -> Floats:
         return np.asarray(np.bincount(label, weight * values) / total)
 
-    slope = np.column_stack([mean(observed.slope[:, 0]), mean(observed.slope[:, 1])])
+    slope, sideways = (np.column_stack([mean(a[:, 0]), mean(a[:, 1])]) for a in (observed.slope, observed.sideways))
     track = np.zeros(len(total), np.int32)
     track[label] = observed.track
     return Observations(
-        mean(observed.east), mean(observed.north), mean(observed.height), np.asarray(total**-0.5, float), slope, track
+        mean(observed.east), mean(observed.north), mean(observed.height), np.asarray(total**-0.5, float), slope,
+        sideways, track
     )  # fmt: skip
 
 
@@ -170,8 +177,8 @@ def tilt_sigma(observed: Observations) -> float:
     solution = np.linalg.lstsq(design, observed.height / observed.sigma, rcond=1e-6)[0]
     information = (design.T @ design)[1:, 1:] + TILT_SIGMA**-2 * np.eye(2)
     proven = np.eye(2) - TILT_SIGMA**-2 * np.linalg.inv(information)  # the part that is not the prior's
-    size = float(np.sum((proven @ solution[1:]) ** 2)) / TILT_SIGMA**2
-    return TILT_SIGMA * float(np.sqrt(max(1.0, (TILT_TAIL + size) / (TILT_TAIL + 2))))
+    size = float(np.hypot(*(proven @ solution[1:]))) / TILT_SIGMA
+    return TILT_SIGMA * (1 + (size / TILT_TAIL) ** 2)
 
 
 def _prior(tilt: float) -> Floats:
@@ -188,6 +195,7 @@ def _covariance(observed: Observations, model: Candidate, tilt: float) -> Floats
     design = _design(at)
     same = observed.track[:, None] == observed.track
     shared = np.where(same, TRACK_SIGMA**2 + observed.slope @ observed.slope.T, 0.0)
+    shared += observed.sideways @ observed.sideways.T
     return np.asarray(
         model.between(at, at) + design @ _prior(tilt) @ design.T + shared + np.diag(observed.sigma**2)
     )  # fmt: skip

@@ -266,6 +266,9 @@ def test_register__twelve_returns_in_a_corner_warn() -> None:
     result = register_dsm(surface(hills, (0, 0, 3.0)), returns.select(np.sort(nearest)))
     assert result.dz == pytest.approx(-3.0, abs=0.4) and (result.dx, result.dy) == (0.0, 0.0)
     assert (result.tilt_e, result.tilt_n) == (0.0, 0.0)
+    x, y = WEST + np.array([60.0, SIZE - 60]), NORTH - np.array([SIZE - 60, 60.0])
+    near, far = result.sigma_at(x, y)
+    assert far > 1.5 * near  # what no return controls is less certain
     assert any("north-east" in n and "extrapolated" in n for n in result.notes)
     assert result.report.coverage is None and result.report.groups == ()
     assert result.before is None and result.after is None and "no accuracy is stated" in result.report.note
@@ -463,3 +466,45 @@ def test_scene__known_displacement_is_recovered(
     assert result.before is not None and result.after is not None
     assert abs(result.after.bias) < 0.15 and result.after.nmad < 0.5
     assert nmad(result.residual[result.used]) < 1.0
+
+
+def test_scene__tilt_of_a_real_surface_is_recovered(shared_data: Path) -> None:
+    """Returns sampled from a real surface that is 7.3 m higher and tilted by 2 m/km."""
+    crs, up, tilt = "EPSG:32740", 7.3, (0.0012, 0.0016)
+    with rasterio.open(shared_data / "real" / "s2p_pair" / "dsm.tif") as file:
+        values, t = file.read(1, masked=True).filled(np.nan).astype(np.float32), file.transform
+    model = Raster(values, Grid(Reference(crs), t.c, t.f, t.a, *values.shape))
+    west, south, east, north = model.grid.bounds
+    middle = (west + east) / 2, (south + north) / 2
+    rng = np.random.default_rng(0)
+    y = np.tile(np.arange(south + 15, north - 15, 10.0), 12)
+    number = np.repeat(np.arange(12, dtype=np.int32), len(y) // 12)
+    lean = np.where(number % 2, 0.1, -0.1)
+    x = west + 30 + (east - west - 60) * (number + 0.5) / 12 + lean * (y - middle[1])
+    ones = np.ones(len(x))
+    returns = LidarReturns(
+        *to_lonlat(crs, x, y), 0 * ones, 0.3 * ones, 20 * ones, 11 * ones, np.nan * ones, y, number,
+        tuple(f"g/{k}" for k in range(12)), ("ATL08",) * 12,
+    )  # fmt: skip
+    seen = sample_footprints(model, object_map(model), place_footprints(returns, crs)).height
+    height = seen + up + tilt[0] * (x - middle[0]) + tilt[1] * (y - middle[1]) + rng.normal(0, 0.05, len(x))
+    result = register_dsm(model, replace(returns, height=height).select(np.isfinite(height)))
+    at = result.vertical_at(*(np.array([c]) for c in middle))
+    assert at[0] == pytest.approx(up, abs=0.05)
+    assert (result.tilt_e, result.tilt_n) == pytest.approx(tilt, abs=1e-4)
+
+
+def test_report__held_out_rmse_is_the_true_one() -> None:
+    ratio = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        model = surface(hills, (1.0, 0.5, -1.0), 2.0)
+        rough = cv2.GaussianBlur(rng.normal(0, 1, model.grid.shape), (0, 0), 2.0)
+        model = replace(model, values=(model.values + 0.25 * rough / rough.std()).astype(np.float32))
+        result = register_dsm(model, lidar(hills, seed, noise=0.15))
+        other = place_footprints(lidar(hills, seed + 50, n_tracks=5, noise=0.15), CRS)
+        seen = sample_footprints(model, object_map(model), other, (result.dx, result.dy)).height
+        error = lidar(hills, seed + 50, n_tracks=5, noise=0.15).height - seen - result.vertical_at(other.x, other.y)
+        assert result.after is not None
+        ratio.append(result.after.rmse / np.sqrt(np.nanmean(error**2)))
+    assert np.mean(ratio) == pytest.approx(1.0, abs=0.2)
