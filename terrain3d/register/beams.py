@@ -39,6 +39,8 @@ def place_beams(
 
     shift, up: of the model, metres. height_known: whether ``up`` comes from returns that are well placed.
     """
+    if not footprints.shared.any():
+        return footprints, []
     surface = smoothed_ground(dsm, objects)
     rows_of, chances = [], []
     heights = np.zeros(1) if height_known else HEIGHTS
