@@ -116,6 +116,16 @@ def difference(values: NDArray[Any], limit: float | None = None, *, unit: str = 
     return with_bar(colour(values, -limit, limit, DIVERGING), DIVERGING, -limit, limit, unit=unit)
 
 
+def marked(picture: Picture, column: NDArray[Any], row: NDArray[Any], colours: Picture, radius: int = 4) -> Picture:
+    """Picture with discs at places (in its pixels), each in its colour of ``colours`` (N, 1, 3)."""
+    out = np.ascontiguousarray(picture).copy()
+    for c, r, rgb in zip(column, row, colours.reshape(-1, 3).tolist(), strict=True):
+        at = round(float(c)), round(float(r))
+        cv2.circle(out, at, radius + 1, INK, -1, cv2.LINE_AA)
+        cv2.circle(out, at, radius, rgb, -1, cv2.LINE_AA)
+    return out
+
+
 def limits(values: NDArray[Any], low_percent: float = 1.0, high_percent: float = 99.0) -> tuple[float, float]:
     """Percentiles of the finite values, (0, 1) if there are none."""
     known = values[np.isfinite(values)]

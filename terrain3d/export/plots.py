@@ -19,11 +19,12 @@ POINTS = 3000  # of a scatter plot at most
 
 @dataclass(frozen=True)
 class Series:
-    """Named values of a plot: ``y`` alone for a histogram, both for scatter and profile."""
+    """Named values of a plot: ``y`` alone for a histogram, both for scatter and profile. dots: no line in a profile."""
 
     name: str
     y: NDArray[Any]
     x: NDArray[Any] | None = None
+    dots: bool = False
 
 
 def histogram(
@@ -56,22 +57,25 @@ def scatter(series: Sequence[Series], *, x_label: str, y_label: str, diagonal: b
     if diagonal:
         ends = np.array([max(frame.x0, frame.y0), min(frame.x1, frame.y1)])
         body.append(_path(frame, ends, ends, "#888888"))
-    for i, (x, y) in enumerate(pairs):
-        pick = np.unique(np.linspace(0, x.size - 1, min(x.size, POINTS)).astype(int)) if x.size else np.empty(0, int)
-        dots = "".join(f"M{frame.x(a):.1f} {frame.y(b):.1f}h0" for a, b in zip(x[pick], y[pick], strict=True))
-        colour = COLOURS[i % len(COLOURS)]
-        style = f'stroke="{colour}" stroke-width="3" stroke-linecap="round" stroke-opacity="0.6"'
-        body.append(f'<path d="{dots}" {style} fill="none"/>')
+    body.extend(_dots(frame, x, y, COLOURS[i % len(COLOURS)]) for i, (x, y) in enumerate(pairs))
     return _svg(frame, body, [s.name for s in series], x_label, y_label)
 
 
+def _dots(frame: _Frame, x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> str:
+    pick = np.unique(np.linspace(0, x.size - 1, min(x.size, POINTS)).astype(int)) if x.size else np.empty(0, int)
+    dots = "".join(f"M{frame.x(a):.1f} {frame.y(b):.1f}h0" for a, b in zip(x[pick], y[pick], strict=True))
+    style = f'stroke="{colour}" stroke-width="3" stroke-linecap="round" stroke-opacity="0.6"'
+    return f'<path d="{dots}" {style} fill="none"/>'
+
+
 def profile(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
-    """A line for each series, in the order of its values, broken where a value is not finite."""
+    """A line for each series, in the order of its values, broken where a value is not finite; or dots."""
     frame = _frame_of([_pair(s) for s in series])
     body = []
     for i, s in enumerate(series):
         x, y = np.asarray(s.x if s.x is not None else np.arange(len(s.y)), float), np.asarray(s.y, float)
-        body.append(_path(frame, x, y, COLOURS[i % len(COLOURS)]))
+        colour = COLOURS[i % len(COLOURS)]
+        body.append(_dots(frame, *_pair(s), colour) if s.dots else _path(frame, x, y, colour))
     return _svg(frame, body, [s.name for s in series], x_label, y_label)
 
 

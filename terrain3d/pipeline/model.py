@@ -88,9 +88,11 @@ def surface_model(
 
 
 def register(
-    spool: Spool, grid: Grid, returns: LidarReturns, folder: Path, workers: int, reporter: Reporter
-) -> Registration:
-    """Registration of the matched model to lidar, on a surface model fine enough for its footprints."""
+    spool: Spool, grid: Grid, returns: LidarReturns, along: tuple[float, float], folder: Path, workers: int,
+    reporter: Reporter,
+) -> Registration:  # fmt: skip
+    """Registration of the matched model to lidar, on a surface model fine enough for its footprints. along: direction
+    of the image lines' succession, see ``cameras.line_direction``."""
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
     whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
@@ -105,7 +107,7 @@ def register(
 
     for_blocks(work, cut(whole, CLEAN_MARGIN), workers)
     sigma = model.sigma.read(0, 0, *whole.shape)
-    return register_dsm(Raster(height, whole), returns, Raster(sigma, whole))
+    return register_dsm(Raster(height, whole), returns, Raster(sigma, whole), along)
 
 
 def clean_heights(model: StoredModel, folder: Path, workers: int, reporter: Reporter) -> tuple[StoredRaster, Extent]:

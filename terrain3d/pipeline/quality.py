@@ -14,6 +14,7 @@ from terrain3d.image.view import view_angles
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.register.registration import Registration
 from terrain3d.stereo.pairs import Pair
 from terrain3d.surface.mask import MaskCode
 
@@ -93,18 +94,37 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
         "read": result.lidar.n_read,
         "rejected_by_rule": dict(result.lidar.rejected),
         "rules": result.lidar.rules,
+        "not_used_by_rule": dict(r.report.rejected),
         "used": int(r.used.sum()),
         "shift_m": [r.dx, r.dy, r.dz],
         "shift_sigma_m": [float(s) for s in np.sqrt(np.diag(r.covariance)[:3])],
         "tilt_m_per_km": [1000 * r.tilt_e, 1000 * r.tilt_n],
+        "tilt_sigma_m_per_km": [1000 * float(s) for s in np.sqrt(np.diag(r.covariance)[3:])],
+        "smooth_correction_m": _largest(r),
+        "vertical_sigma_m": None if r.smooth is None else float(np.median(r.smooth.sigma.values)),
         "applied": r.applied,
         "horizontal": r.horizontal_reason,
         "held_out_before": None if r.before is None else asdict(r.before),
         "held_out_after": None if r.after is None else asdict(r.after),
+        "held_out_by": [
+            {"by": g.by, "group": g.name, "before": asdict(g.before), "after": asdict(g.after)} for g in r.report.groups
+        ],
+        "held_out_coverage": None
+        if r.report.coverage is None
+        else dict(zip(("68", "90", "95"), r.report.coverage, strict=True)),
+        "residual_scale": None if np.isnan(r.report.scale) else r.report.scale,
+        "held_out_gross": r.report.n_gross,
         "folds": len(r.report.folds),
         "note": r.report.note,
         "notes": list(r.notes),
     }
+
+
+def _largest(r: Registration) -> float:
+    """Largest absolute value of the smooth part of the height correction; 0 where there is none."""
+    if r.smooth is None or r.smooth.height is None:
+        return 0.0
+    return float(np.abs(r.smooth.height.values).max())
 
 
 def count_cells(s: Surfaces) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.raster import Grid
-from terrain3d.register.cameras import move_camera
+from terrain3d.register.cameras import line_direction, move_camera
 from terrain3d.stereo.pairs import choose_pairs
 
 RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -82,7 +82,10 @@ def _compute(
     surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
     spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle)))
-    registration = None if lidar is None else register(spool, grid, lidar.returns, folder, workers, recorder)
+    registration = None
+    if lidar is not None:
+        along = line_direction(network.views, crs, middle)
+        registration = register(spool, grid, lidar.returns, along, folder, workers, recorder)
     for note in () if registration is None else registration.notes:
         recorder.warn(note)
     final = network.views

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey, limits, relief, shrink, with_bar
-from terrain3d.export.plots import Series, histogram
 from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
 from terrain3d.io.scratch import StoredRaster
+from terrain3d.pipeline.lidar_report import lidar_blocks
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import overview
 from terrain3d.raster import Raster
-from terrain3d.stats import ErrorSummary
 from terrain3d.surface.mask import MaskCode
 
 PICTURE_PX = 900
@@ -39,7 +38,7 @@ def run_report(result: RunResult, figures: dict[str, Any]) -> ReportData:
         (
             Section("Surfaces", _pictures(result)),
             Section("Cells", [_cell_table(cells)]),
-            Section("Lidar", _lidar(result)),
+            Section("Lidar", lidar_blocks(result)),
             Section("Images and adjustment", [_image_table(figures)]),
             Section("Pairs", [_pair_table(figures)]),
             Section("Notes", [Text(w) for w in result.warnings]),
@@ -88,39 +87,6 @@ def _cell_table(cells: dict[str, float]) -> Table:
     shares = [(c.name.lower(), f"{100 * cells[f'{c.name.lower()}_share']:.1f} %") for c in MaskCode]
     extra = [("median sigma of measured cells", _metres(cells["median_sigma_m"]))]
     return Table(("", "share or value"), [*shares, *extra])
-
-
-def _lidar(result: RunResult) -> list[Block]:
-    r, lidar = result.registration, result.lidar
-    if r is None or lidar is None:
-        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
-    rows = [
-        ("returns read", f"{lidar.n_read}"),
-        *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
-        *((f"not used: {rule}", f"{n}") for rule, n in r.report.rejected if n),
-        ("used", f"{int(r.used.sum())}"),
-        ("shift east, north, up", f"{r.dx:.2f}, {r.dy:.2f}, {r.dz:.2f} m"),
-        ("tilt east, north", f"{1000 * r.tilt_e:.2f}, {1000 * r.tilt_n:.2f} m/km"),
-    ]
-    blocks: list[Block] = [Table(("", "value"), rows), Text(r.horizontal_reason)]
-    if r.before is not None and r.after is not None:
-        blocks.append(
-            Table(
-                ("surface minus lidar on held-out tracks", "n", "bias m", "NMAD m", "RMSE m", "LE90 m"),
-                [_summary("before", r.before), _summary("after", r.after)],
-            )
-        )
-    elif r.report.note:
-        blocks.append(Text(r.report.note))
-    residual = -r.residual[r.used & np.isfinite(r.residual)]
-    if residual.size:
-        plot = histogram([Series("used returns, after", residual)], x_label="surface minus lidar, m")
-        blocks.append(Figure(plot, "Residuals of the returns that carried weight"))
-    return blocks
-
-
-def _summary(name: str, s: ErrorSummary) -> tuple[str, ...]:
-    return name, str(s.n), f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
 
 
 def _image_table(figures: dict[str, list[dict[str, float]]]) -> Table:

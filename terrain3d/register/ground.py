@@ -21,11 +21,6 @@ SPREAD_PER_SLOPE = 0.5  # steep ground is rougher
 CANOPY_LIMIT = 2.0
 SPREAD_SHARE = 0.3  # of the spread that stays in a footprint's height: photons do not fall evenly
 
-# Random horizontal error of a return, metres. ICESat-2 is within 5 m, most of it common to a pass and so part of the
-# frame that is matched to (Luthcke et al. 2021); GEDI version 2 is about 10 m, different for every beam and orbit.
-HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
-HORIZONTAL_SIGMA_OTHER = 2.0
-
 
 @dataclass(frozen=True)
 class GroundTest:
@@ -56,18 +51,11 @@ def find_ground(returns: LidarReturns, sample: FootprintSample) -> GroundTest:
     return GroundTest(usable, tuple(counts))
 
 
-def horizontal_sigma(returns: LidarReturns) -> Floats:
-    """1-sigma of the random horizontal error of each return, metres, from its product."""
-    of_track = [
-        next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
-        for product in returns.product
-    ]
-    return np.asarray(of_track, float)[returns.track] if len(returns) else np.zeros(0)
-
-
-def expected_sigma(returns: LidarReturns, sample: FootprintSample, surface_sigma: Floats | None = None) -> Floats:
+def expected_sigma(
+    returns: LidarReturns, place_sigma: Floats, sample: FootprintSample, surface_sigma: Floats | None = None
+) -> Floats:
     """1-sigma of return minus surface, metres: the product's own, geolocation on a slope, roughness, the surface's."""
-    variance = returns.sigma**2 + (horizontal_sigma(returns) * sample.slope) ** 2 + (SPREAD_SHARE * sample.spread) ** 2
+    variance = returns.sigma**2 + (place_sigma * sample.slope) ** 2 + (SPREAD_SHARE * sample.spread) ** 2
     if surface_sigma is not None:
         variance = variance + np.nan_to_num(surface_sigma) ** 2
     return np.sqrt(variance)

@@ -10,19 +10,16 @@ from numpy.typing import NDArray
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
+from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.footprint import Footprints, place_footprints
-from terrain3d.register.ground import horizontal_sigma
+from terrain3d.register.footprint import Footprints, horizontal_sigma, place_footprints
+from terrain3d.register.heights import Heights, SmoothCorrection, settle_heights
 from terrain3d.register.objects import object_map
 from terrain3d.register.profile import profile_shift, telling
 from terrain3d.register.shift import (
-    DX,
     DZ,
     SHIFT,
-    SHIFT_TILT,
-    TILT_E,
     VERTICAL,
-    VERTICAL_TILT,
     Fit,
     Linearization,
     fit_linear,
@@ -34,10 +31,11 @@ from terrain3d.register.validate import (
     MIN_RETURNS,
     MIN_TRACKS,
     RegistrationReport,
+    coverage,
     fold_results,
     gross,
+    group_errors,
     hold_out,
-    product_errors,
     robust_loss,
 )
 from terrain3d.stats import ErrorSummary, summarize
@@ -52,10 +50,7 @@ MAX_HORIZONTAL_SIGMA = 1.5  # above it they are not asked at all
 MAX_HORIZONTAL = 30.0
 POINTING_SIGMA = 3.0  # of the mean of some images, metres: what is known of the shift before any return is read
 HELD_OUT_TOLERANCE = 0.01  # by which held-out tracks may fit worse, which for a small shift is chance
-CHI2_2_999 = 13.82
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
-MIN_TILT_GAIN = 0.02  # relative gain of held-out loss
-SCALE_FOR_TILT = 0.25
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
 CLEAR_OF_CANOPY = 5.0
 
@@ -65,13 +60,16 @@ class Registration:
     """Correction that moves a model onto the frame of the lidar.
 
     A model point (x, y, z) belongs at X = x + dx, Y = y + dy and at the height
-    Z = z + dz + tilt_e (X - origin_e) + tilt_n (Y - origin_n).
+    Z = z + dz + tilt_e (X - origin_e) + tilt_n (Y - origin_n) + smooth(X, Y).
     Metres, tilt in m/m, in the CRS of the surface.
 
     covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
-        of a satellite pass is not in it); zero rows for what was not estimated.
+        of a satellite pass is not in it); zero for dx and dy if they were not estimated. A tilt that is not taken off
+        has its uncertainty, too.
+    places: (N, 2) east and north of the returns, displaced beams put where they are.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
         has no value.
+    smooth: the smooth part, and the sigma of the whole vertical correction; None where nothing was applied.
     horizontal_constrained: whether relief and returns alone determine dx and dy to better than 1 m;
         ``horizontal_reason`` says what was done and why.
     applied: False where no correction could be estimated, then all parameters are zero.
@@ -85,8 +83,10 @@ class Registration:
     tilt_n: float
     origin: tuple[float, float]
     covariance: Floats
+    places: Floats
     used: Bools
     residual: Floats
+    smooth: SmoothCorrection | None
     horizontal_constrained: bool
     horizontal_reason: str
     applied: bool
@@ -114,16 +114,14 @@ class Registration:
     def vertical_at(self, x: Floats, y: Floats) -> Floats:
         """Vertical correction at places of the corrected model, metres."""
         east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
-        return np.asarray(self.dz + self.tilt_e * east + self.tilt_n * north)
+        plane = self.dz + self.tilt_e * east + self.tilt_n * north
+        return np.asarray(plane if self.smooth is None else plane + self.smooth.height_at(x, y))
 
     def sigma_at(self, x: Floats, y: Floats) -> Floats:
         """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied."""
-        east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
-        if not self.applied:
-            return np.full(np.broadcast(east, north).shape, np.nan)
-        lever = np.stack(np.broadcast_arrays(np.ones_like(east), east, north), axis=-1)
-        part = self.covariance[DZ:, DZ:]
-        return np.asarray(np.sqrt(np.einsum("...i,ij,...j->...", lever, part, lever)))
+        if self.smooth is None:
+            return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), np.nan)
+        return self.smooth.sigma_at(x, y)
 
 
 @dataclass(frozen=True)
@@ -150,15 +148,18 @@ class _Scene:
         return linearize(self.dsm, self.objects, self.returns, self.footprints, shift, self.origin, self.dsm_sigma)[0]
 
 
-def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None) -> Registration:
-    """Shift, and tilt where it is proven, of a surface model onto ground returns.
+def register_dsm(
+    dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None, along: tuple[float, float] = (0.0, 1.0)
+) -> Registration:
+    """Shift, and tilt and smooth height correction where they are proven, of a surface model onto ground returns.
 
     dsm: heights over the WGS 84 ellipsoid in a projected CRS in metres, NaN for voids.
     dsm_sigma: 1-sigma of these heights, same CRS.
+    along: unit vector, east and north, in which the lines of the images follow one another.
 
     The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
-    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. The
-    tilt is applied only where it is significant, returns span the surface, and held-out tracks fit better.
+    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. A
+    tilt and a smooth correction are applied only where returns span the surface and held-out tracks fit better.
 
     Raises LidarError without returns, OverlapError where none meets the surface, FrameError for heights or coordinates
     of another kind.
@@ -189,8 +190,13 @@ def register_dsm(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = 
     n_used = int(fit.used.sum())
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, reason)
-    fit, notes = _try_tilt(scene, fit, problem)
-    return _finish(scene, fit, problem, unmoved, constrained, reason, notes)
+    scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
+    span = extent_share(dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
+    heights = settle_heights(
+        problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
+    )
+    heights = replace(heights, notes=[*beams, *heights.notes])
+    return _finish(scene, heights, problem, unmoved, constrained, reason)
 
 
 def _check_frame(dsm: Raster) -> None:
@@ -270,41 +276,34 @@ def _held_to_pointing(scene: _Scene, fit: Fit) -> tuple[Fit, Linearization]:
     return replace(height, covariance=covariance, free=SHIFT), problem
 
 
-def _try_tilt(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, list[str]]:
-    """The fit with a tilt if it is significant, spanned and better on held-out tracks; else the fit as it was."""
-    span = extent_share(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
-    if min(span) < MIN_TILT_EXTENT or fit.used.sum() < MIN_RETURNS * 2:
-        return fit, []
-    # the shift stays: what a few steep returns say of it would be bought with a tilt of all the others
-    tilted = fit_linear(problem, VERTICAL_TILT, fit.parameters)
-    tilt = tilted.parameters[TILT_E:]
-    if tilt @ np.linalg.solve(tilted.covariance[TILT_E:, TILT_E:], tilt) < CHI2_2_999:
-        return fit, []
-    with_tilt, fits = hold_out(problem, VERTICAL_TILT, tilted.parameters)
-    without, _ = hold_out(problem, VERTICAL, fit.parameters)
-    both = np.isfinite(with_tilt) & np.isfinite(without)
-    if not fits or not both.any():
-        return fit, ["a tilt was found but there are too few tracks to prove it; not applied"]
-    bound = problem.sigma[both] * max(fit.scale, SCALE_FOR_TILT)
-    if robust_loss(with_tilt[both], bound) > (1 - MIN_TILT_GAIN) * robust_loss(without[both], bound):
-        return fit, []
-    covariance = tilted.covariance.copy()
-    covariance[:2, :2] = fit.covariance[:2, :2]
-    free = SHIFT_TILT if DX in fit.free else VERTICAL_TILT
-    return replace(tilted, covariance=covariance, free=free), [
-        f"tilt of {1000 * float(np.hypot(*tilt)):.2f} m per km taken off"
-    ]
+def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[_Scene, Fit, Linearization, list[str]]:
+    """The scene with beams where relief shows them to be, and the fit and the comparison anew."""
+    precise = int((fit.used & (scene.footprints.shared == 0)).sum())
+    up = float(fit.parameters[DZ])
+    footprints, names = place_beams(
+        scene.dsm, scene.objects, scene.returns, scene.footprints, problem.at, up, precise >= MIN_USED_HORIZONTAL
+    )
+    if not names:
+        return scene, fit, problem, []
+    scene = replace(scene, footprints=footprints)
+    problem = scene.linearize(problem.at)
+    height = fit_linear(problem, VERTICAL)
+    covariance = fit.covariance.copy()
+    covariance[DZ:, DZ:] = height.covariance[DZ:, DZ:]
+    note = f"geolocation of {len(names)} beams estimated from relief and taken off: {', '.join(names)}"
+    return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
 
 
 def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) -> Registration:
     text = f"{n_used} lidar returns on open ground: the surface is not corrected"
     report = RegistrationReport(
         len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
-        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, (), text,
+        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, float("nan"), None, (), text,
     )  # fmt: skip
+    places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
-        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), np.zeros(len(scene.returns), bool),
-        problem.difference, False, reason, False, report, (text,),
+        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, np.zeros(len(scene.returns), bool),
+        problem.difference, None, False, reason, False, report, (text,),
     )  # fmt: skip
 
 
@@ -314,17 +313,16 @@ def _enough(track: NDArray[np.int32], rows: Bools) -> bool:
 
 def _finish(
     scene: _Scene,
-    fit: Fit,
+    heights: Heights,
     problem: Linearization,
     unmoved: Linearization,
     constrained: bool,
     reason: str,
-    notes: list[str],
 ) -> Registration:
-    residual = problem.residuals(fit.parameters)
+    fit, held, fits, notes = heights.fit, heights.held, heights.folds, heights.notes
+    residual = problem.residuals(fit.parameters) - heights.smooth.height_at(scene.footprints.x, scene.footprints.y)
     usable = problem.ground.usable & np.isfinite(residual)
     is_gross = usable & gross(residual, fit.scale * problem.sigma)
-    held, fits = hold_out(problem, fit.free, fit.parameters)
     kept = np.isfinite(held) & np.isfinite(unmoved.difference) & ~is_gross
     n_tracks = len(np.unique(problem.track[usable]))
     precise = kept & (horizontal_sigma(scene.returns) < PRECISE)
@@ -343,6 +341,9 @@ def _finish(
     dx, dy, dz, tilt_e, tilt_n = (float(v) for v in fit.parameters)
     sx, sy, sz = (float(s) for s in np.sqrt(np.diag(fit.covariance))[:3])
     disagree = int((usable & ~fit.used).sum())
+    x, y = scene.footprints.x, scene.footprints.y
+    sigma = np.hypot(fit.scale * problem.sigma, heights.smooth.sigma_at(x, y))
+    slope = np.hypot(problem.slope_x, problem.slope_y)
     report = RegistrationReport(
         n_read=len(scene.returns),
         n_usable=int(usable.sum()),
@@ -355,10 +356,12 @@ def _finish(
         folds=() if note else fold_results(problem, unmoved.difference, held, fits, kept, scene.returns.track_names),
         before=None if note else summarize(-unmoved.difference[stated]),
         after=None if note else summarize(-held[stated]),
-        by_product=() if note else product_errors(scene.returns.product, problem.track, unmoved.difference, held, kept),
+        scale=fit.scale,
+        coverage=None if note else coverage(held[stated], sigma[stated]),
+        groups=() if note else group_errors(scene.returns, slope, unmoved.difference, held, kept),
         note=note,
     )
     return Registration(
-        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, fit.used, residual, constrained, reason, True,
-        report, tuple(notes),
+        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]), fit.used, residual,
+        heights.smooth, constrained, reason, True, report, tuple(notes),
     )  # fmt: skip

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Raster, bilinear
+from terrain3d.raster import Raster
 from terrain3d.register.footprint import Footprints, FootprintSample, sample_footprints
 from terrain3d.register.ground import MIN_VALID, GroundTest, expected_sigma, find_ground
 from terrain3d.register.objects import coarsen, smooth
@@ -119,7 +119,7 @@ def linearize(
         returns.height - sample.height,
         np.nan_to_num(sample.slope_x),
         np.nan_to_num(sample.slope_y),
-        expected_sigma(returns, sample, surface_sigma),
+        expected_sigma(returns, footprints.place_sigma, sample, surface_sigma),
         footprints.x - origin[0],
         footprints.y - origin[1],
         returns.track,
@@ -138,6 +138,18 @@ def most_common(values: Floats, half_width: float = MODE_WINDOW) -> float:
     return float(np.median(v[first : last[first]]))
 
 
+def smoothed_ground(dsm: Raster, objects: Raster) -> Raster:
+    """The surface at about the size of a footprint, objects left out; NaN where they prevail."""
+    coarse = coarsen(dsm, max(1, round(objects.grid.resolution / dsm.grid.resolution)))
+    cells = SEARCH_SIGMA / coarse.grid.resolution
+    known = (np.isfinite(coarse.values) & (objects.values == 0)).astype(np.float32)
+    share = smooth(known, cells)
+    level = float(np.nanmedian(coarse.values))
+    total = smooth(np.where(known > 0, coarse.values - level, 0).astype(np.float32), cells)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return replace(coarse, values=np.where(share > 0.7, total / share + level, np.nan))
+
+
 def search_start(
     dsm: Raster, objects: Raster, returns: LidarReturns, footprints: Footprints, usable: Bools
 ) -> tuple[float, float]:
@@ -150,19 +162,12 @@ def search_start(
     if len(rows) < 8:
         return 0.0, 0.0
     rows = rows[:: -(-len(rows) // SEARCH_RETURNS)]
-    coarse = coarsen(dsm, max(1, round(objects.grid.resolution / dsm.grid.resolution)))
-    cells = SEARCH_SIGMA / coarse.grid.resolution
-    known = (np.isfinite(coarse.values) & (objects.values == 0)).astype(np.float32)
-    share = smooth(known, cells)
-    level = float(np.nanmedian(coarse.values))
-    total = smooth(np.where(known > 0, coarse.values - level, 0).astype(np.float32), cells)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        surface = np.where(share > 0.7, total / share + level, np.nan)
+    surface = smoothed_ground(dsm, objects)
     east, north = footprints.x[rows], footprints.y[rows]
     height, sigma = returns.height[rows], np.hypot(returns.sigma[rows], 0.7)
 
     def agreement(shift: tuple[float, float]) -> float:
-        z = bilinear(surface, *coarse.grid.column_row(east - shift[0], north - shift[1]))
+        z = surface.sample(east - shift[0], north - shift[1])
         difference = height - z
         difference = difference - most_common(difference)
         u = np.nan_to_num(difference, nan=np.inf) / (TUKEY_C * sigma)

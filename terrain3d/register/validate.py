@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.points import LidarReturns
 from terrain3d.register.shift import Fit, Linearization, fit_linear
 from terrain3d.stats import ErrorSummary, summarize, tukey_weights
 
@@ -22,6 +23,9 @@ MIN_RETURNS = 10
 MIN_TRAINING = 4
 GROSS_SIGMAS = 10.0
 GROSS_METRES = 5.0
+SLOPES = (("0 to 5 deg", 0, 5), ("5 to 15 deg", 5, 15), ("15 to 30 deg", 15, 30), ("over 30 deg", 30, 89.9))
+CANOPIES = (("under 2 m", -np.inf, 2.0), ("2 m and more", 2.0, np.inf))
+COVERAGE_BOUNDS = (0.9945, 1.6449, 1.9600)  # in sigma, of 68, 90 and 95 %
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,11 @@ class FoldResult:
 
 
 @dataclass(frozen=True)
-class ProductErrors:
-    """Errors on the held-out returns of one product."""
+class GroupErrors:
+    """Errors on the held-out returns of one group. by: 'product', 'slope' or 'canopy'; name: of the group."""
 
-    product: str
+    by: str
+    name: str
     before: ErrorSummary
     after: ErrorSummary
 
@@ -49,8 +54,12 @@ class RegistrationReport:
 
     rejected: returns by the rule that rejected them. before, after: None where too little could be held out, and then
     ``note`` says why; the same returns enter both. Gross errors (beyond 5 m and 10 sigma) are left out of both and
-    counted in ``n_gross``. Where enough returns are placed to better than 5 m, only these enter ``before`` and
-    ``after``: on a slope the others mostly measure their own geolocation. ``by_product`` has all.
+    counted in ``n_gross``. Where enough returns are placed to better than 5 m, only these enter ``before``, ``after``
+    and ``coverage``: on a slope the others mostly measure their own geolocation. ``groups`` have all.
+    coverage: share of held-out errors within the 1-sigma of surface minus return times 0.99, 1.64 and 1.96, which
+    should be 68, 90 and 95 %. That sigma is what products and surface state, times ``scale``, the size of the used
+    returns' residuals in units of it, and what is not known of the correction.
+    Beams whose geolocation was estimated are placed by their own heights, held out or not.
     """
 
     n_read: int
@@ -64,7 +73,9 @@ class RegistrationReport:
     folds: tuple[FoldResult, ...]
     before: ErrorSummary | None
     after: ErrorSummary | None
-    by_product: tuple[ProductErrors, ...]
+    scale: float
+    coverage: tuple[float, float, float] | None
+    groups: tuple[GroupErrors, ...]
     note: str
 
 
@@ -96,13 +107,13 @@ def hold_out(problem: Linearization, free: tuple[int, ...], start: Floats) -> tu
         out = np.isin(problem.track, held)
         if (usable & ~out).sum() < max(MIN_TRAINING, len(free) + 1):
             return np.full(len(usable), np.nan), []
-        fit = fit_linear(problem.select(~out), free, _restart(problem, usable & ~out, start))
+        fit = fit_linear(problem.select(~out), free, restart(problem, usable & ~out, start))
         residuals[usable & out] = problem.residuals(fit.parameters)[usable & out]
         fits.append(fit)
     return residuals, fits
 
 
-def _restart(problem: Linearization, training: Bools, start: Floats) -> Floats:
+def restart(problem: Linearization, training: Bools, start: Floats) -> Floats:
     """Starting parameters of a fold: place and tilt of linearization, height from its own training returns."""
     first = np.asarray(start, float).copy()
     first[2] = 0.0
@@ -144,13 +155,26 @@ def fold_results(
     return tuple(results)
 
 
-def product_errors(
-    products: tuple[str, ...], track: NDArray[np.int32], before: Floats, residuals: Floats, kept: Bools
-) -> tuple[ProductErrors, ...]:
-    """Summaries by product, in order of their names; signs as in ``fold_results``."""
-    results = []
-    for product in sorted(set(products)):
-        rows = kept & np.isin(track, [i for i, name in enumerate(products) if name == product])
-        if rows.any():
-            results.append(ProductErrors(product, summarize(-before[rows]), summarize(-residuals[rows])))
-    return tuple(results)
+def group_errors(
+    returns: LidarReturns, slope: Floats, before: Floats, residuals: Floats, kept: Bools
+) -> tuple[GroupErrors, ...]:
+    """Summaries by product, slope and canopy of the returns; signs as in ``fold_results``. slope: rise over run."""
+    by_track = np.asarray(returns.product, object)[returns.track]
+    groups = [("product", name, by_track == name) for name in sorted(set(returns.product))]
+    for name, low, high in SLOPES:
+        groups.append(("slope", name, (slope >= np.tan(np.radians(low))) & (slope < np.tan(np.radians(high)))))
+    groups.append(("canopy", "none stated", np.isnan(returns.canopy)))
+    for name, lowest, highest in CANOPIES:
+        groups.append(("canopy", name, (returns.canopy >= lowest) & (returns.canopy < highest)))
+    return tuple(
+        GroupErrors(by, name, summarize(-before[rows & kept]), summarize(-residuals[rows & kept]))
+        for by, name, rows in groups
+        if (rows & kept).any()
+    )
+
+
+def coverage(residuals: Floats, sigma: Floats) -> tuple[float, float, float]:
+    """Share of residuals within 68, 90 and 95 % of a normal distribution of their sigma."""
+    size = np.abs(residuals) / sigma
+    one, two, three = (float(np.mean(size < bound)) for bound in COVERAGE_BOUNDS)
+    return one, two, three

@@ -12,6 +12,7 @@ from terrain3d.export.figures import (
     difference,
     grey,
     hillshade,
+    marked,
     png,
     relief,
     shrink,
@@ -83,3 +84,12 @@ def test_write_png__red_stays_red(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", picture)
     assert tuple(cv2.imread(str(tmp_path / "a.png"))[0, 0]) == (0, 0, 200)  # OpenCV's order is blue, green, red
     assert png(picture)[:4] == b"\x89PNG"
+
+
+def test_marked__draws_where_it_is_told() -> None:
+    picture = np.full((60, 80, 3), 255, np.uint8)
+    out = marked(
+        picture, np.array([20.0, 200.0]), np.array([30.0, 5.0]), np.array([[[9, 8, 7]], [[1, 1, 1]]], np.uint8)
+    )
+    assert out[30, 20].tolist() == [9, 8, 7] and out[30, 60].tolist() == [255] * 3
+    assert picture.min() == 255 and out.shape == picture.shape

@@ -57,3 +57,11 @@ def test_plots__of_nothing_and_of_one_value() -> None:
             profile([Series("a", values)], x_label="x", y_label="y"),
         ):
             assert ElementTree.fromstring(text).tag == f"{SVG}svg" and "nan" not in text
+
+
+def test_profile__dots_and_lines() -> None:
+    x = np.linspace(0, 100, 11)
+    series = [Series("lidar", x, x, dots=True), Series("DSM", x + 1, x)]
+    root = ElementTree.fromstring(profile(series, x_label="m", y_label="m"))
+    paths = [p for p in root.iter(f"{SVG}path") if p.get("stroke-linecap")]
+    assert len(paths) == 1 and str(paths[0].get("d")).count("M") == 11

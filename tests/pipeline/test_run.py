@@ -170,6 +170,14 @@ def test_quality__holds_the_figures(before: Path) -> None:
     assert shares == pytest.approx(1.0)
     assert q["lidar"]["used"] > 5 and q["lidar"]["read"] >= q["lidar"]["used"]
     assert abs(q["lidar"]["held_out_after"]["bias"]) < 0.5
+    groups = {(g["by"], g["group"]): g for g in q["lidar"]["held_out_by"]}
+    assert groups["product", "ATL08"]["after"]["n"] > 5
+    assert 0 < q["lidar"]["held_out_coverage"]["68"] <= q["lidar"]["held_out_coverage"]["95"] <= 1
+    assert q["lidar"]["used"] + sum(q["lidar"]["not_used_by_rule"].values()) == q["lidar"]["read"] - sum(
+        q["lidar"]["rejected_by_rule"].values()
+    )
+    text = (before / "report.html").read_text(encoding="utf-8")
+    assert "along the track, m" in text and "Surface minus lidar where returns carried weight" in text
     assert {"inputs", "matching", "terrain model"} <= set(q["seconds"])
     assert 50 < q["peak_memory_mb"] < 4000
 

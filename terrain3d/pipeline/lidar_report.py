@@ -1,0 +1,127 @@
+"""What lidar says of a run, for its report: figures on held-out tracks, a map, and profiles along tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.export.figures import DIVERGING, colour, hillshade, marked, with_bar
+from terrain3d.export.plots import Series, histogram, profile
+from terrain3d.export.report import Block, Figure, Table, Text
+from terrain3d.io.scratch import StoredRaster
+from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.running import overview
+from terrain3d.points import LidarReturns
+from terrain3d.register.registration import Registration
+from terrain3d.stats import ErrorSummary
+
+Floats = NDArray[np.float64]
+
+MAP_PX = 700
+MAP_LIMIT = 1.0  # metres, of the strongest colours
+PROFILES = 6
+PROFILE_POINTS = 500
+MIN_RETURNS = 5  # of a track that is drawn
+ERRORS = ("n", "bias m", "NMAD m", "RMSE m", "LE90 m")
+
+
+def lidar_blocks(result: RunResult) -> list[Block]:
+    """Section of the report."""
+    r, lidar = result.registration, result.lidar
+    if r is None or lidar is None:
+        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
+    rows = [
+        ("returns read", f"{lidar.n_read}"),
+        *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
+        *((f"not used: {rule}", f"{n}") for rule, n in r.report.rejected if n),
+        ("used", f"{int(r.used.sum())}"),
+        ("shift east, north, up", f"{r.dx:.2f}, {r.dy:.2f}, {r.dz:.2f} m"),
+        ("tilt east, north", f"{1000 * r.tilt_e:.2f}, {1000 * r.tilt_n:.2f} m/km"),
+    ]
+    if r.smooth is not None:
+        rows.append(("1-sigma of the height correction, median", f"{np.median(r.smooth.sigma.values):.2f} m"))
+    blocks: list[Block] = [Table(("", "value"), rows), Text(r.horizontal_reason), *_held_out(r)]
+    residual = -r.residual[r.used & np.isfinite(r.residual)]
+    if residual.size:
+        plot = histogram([Series("used returns, after", residual)], x_label="surface minus lidar, m")
+        blocks += [Figure(plot, "Residuals of the returns that carried weight"), _map(result, r)]
+        blocks += _profiles(result, r, lidar.returns)
+    return blocks
+
+
+def _held_out(r: Registration) -> list[Block]:
+    if r.before is None or r.after is None or r.report.coverage is None:
+        return [Text(r.report.note)] if r.report.note else []
+    both = ((g.by, g.name, g.before, g.after) for g in r.report.groups)
+    rows = [
+        (*names, when, *_summary(s))
+        for *names, before, after in (("all", "", r.before, r.after), *both)
+        for when, s in (("before", before), ("after", after))
+    ]
+    one, two, three = (f"{100 * share:.0f} %" for share in r.report.coverage)
+    left_out = f", {r.report.n_gross} gross errors left out" if r.report.n_gross else ""
+    return [
+        Table(
+            ("by", "group", "surface minus lidar", *ERRORS),
+            rows,
+            f"Tracks held out in {len(r.report.folds)} groups, each corrected by the others{left_out}",
+        ),
+        Text(
+            f"Within the sigma's bounds of 68, 90 and 95 %: {one}, {two}, {three} of the held-out errors. "
+            f"Residuals are {r.report.scale:.2f} times what the products and the surface state; that factor is in it."
+        ),
+    ]
+
+
+def _summary(s: ErrorSummary) -> tuple[str, ...]:
+    return str(s.n), f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
+
+
+def _map(result: RunResult, r: Registration) -> Figure:
+    dsm = result.surfaces.dsm
+    step = max(1, -(-max(dsm.grid.shape) // MAP_PX))
+    small = overview(dsm, step)
+    column, row = small.grid.column_row(*r.places.T)
+    shown = r.used & np.isfinite(r.residual)
+    dots = colour(-r.residual[shown, None], -MAP_LIMIT, MAP_LIMIT, DIVERGING)
+    picture = marked(hillshade(small.values, small.grid.resolution), column[shown], row[shown], dots)
+    bar = with_bar(picture, DIVERGING, -MAP_LIMIT, MAP_LIMIT)
+    return Figure(bar, "Surface minus lidar where returns carried weight")
+
+
+def _profiles(result: RunResult, r: Registration, returns: LidarReturns) -> list[Block]:
+    """Profiles along the longest tracks that have returns on the surface."""
+    tracks = []
+    for track in np.unique(returns.track):
+        rows = np.flatnonzero((returns.track == track) & np.isfinite(r.residual))
+        rows = rows[np.argsort(returns.time_s[rows], kind="stable")]
+        if len(rows) >= MIN_RETURNS:
+            along = np.append(0.0, np.cumsum(np.hypot(*np.diff(r.places[rows], axis=0).T)))
+            tracks.append((float(along[-1]), returns.track_names[track], rows, along))
+    tracks.sort(key=lambda t: (-t[0], t[1]))
+    return [_profile(result, r, returns, *t[1:]) for t in tracks[:PROFILES]]
+
+
+def _profile(
+    result: RunResult, r: Registration, returns: LidarReturns, name: str, rows: NDArray[np.int64], along: Floats
+) -> Figure:
+    at = np.linspace(0, along[-1], PROFILE_POINTS)
+    x, y = (np.interp(at, along, c) for c in r.places[rows].T)
+    used = r.used[rows]
+    series = [
+        Series("lidar, used", returns.height[rows][used], along[used], dots=True),
+        Series("DSM", _cells(result.surfaces.dsm, x, y), at),
+        Series("DTM", _cells(result.surfaces.dtm, x, y), at),
+        Series("lidar, not used", returns.height[rows][~used], along[~used], dots=True),
+    ]
+    return Figure(profile(series, x_label="along the track, m", y_label="ellipsoidal height, m"), name)
+
+
+def _cells(raster: StoredRaster, x: Floats, y: Floats) -> Floats:
+    """Values of the cells at places, NaN outside."""
+    column, row = (np.rint(a).astype(int) for a in raster.grid.column_row(x, y))
+    inside = (column >= 0) & (row >= 0) & (column < raster.grid.width) & (row < raster.grid.height)
+    out = np.full(len(x), np.nan)
+    for i in np.flatnonzero(inside):
+        out[i] = raster.read(int(row[i]), int(column[i]), 1, 1)[0, 0]
+    return out
