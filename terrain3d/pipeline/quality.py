@@ -94,6 +94,7 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
         "read": result.lidar.n_read,
         "rejected_by_rule": dict(result.lidar.rejected),
         "rules": result.lidar.rules,
+        "frame": result.lidar.frame,
         "not_used_by_rule": dict(r.report.rejected),
         "used": int(r.used.sum()),
         "shift_m": [r.dx, r.dy, r.dz],

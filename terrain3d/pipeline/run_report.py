@@ -91,14 +91,16 @@ def _cell_table(cells: dict[str, float]) -> Table:
 
 def _image_table(figures: dict[str, list[dict[str, float]]]) -> Table:
     return Table(
-        ("image", "acquired", "incidence deg", "azimuth deg", "ties", "RMS before px", "RMS after px"),
+        ("image", "acquired", "incidence deg", "azimuth deg", "ties", "reach", "RMS before px", "RMS after px"),
         [
             (
                 str(i["name"]), str(i["acquired"] or "-")[:19], f"{i['incidence_deg']:.1f}",
-                f"{i['azimuth_deg']:.0f}", f"{i['ties']}", f"{i['rms_before_px']:.2f}", f"{i['rms_after_px']:.2f}",
+                f"{i['azimuth_deg']:.0f}", f"{i['ties']}", f"{i['ties_reach']:.1f}",
+                f"{i['rms_before_px']:.2f}", f"{i['rms_after_px']:.2f}",
             )
             for i in figures["images"]
         ],
+        "reach: how far from its ties an image is used, in units of their spread",
     )  # fmt: skip
 
 
@@ -108,10 +110,10 @@ def _pair_table(figures: dict[str, list[dict[str, object]]]) -> Table:
         names = p["images"]
         assert isinstance(names, list)
         decision = "matched" if p["matched"] else "left out"
-        share = p["ties_grid_share"]
-        assert isinstance(share, float)
-        rows.append((" + ".join(names), decision, str(p["reason"]), str(p["ties"]), f"{share:.0%}"))
-    return Table(("pair", "decision", "reason", "ties", "cells of a 4 x 4 grid with ties"), rows)
+        share, base = p["ties_grid_share"], p["base_to_height"]
+        assert isinstance(share, float) and isinstance(base, float)
+        rows.append((" + ".join(names), f"{base:.2f}", decision, str(p["reason"]), str(p["ties"]), f"{share:.0%}"))
+    return Table(("pair", "B/H", "decision", "reason", "ties", "cells of a 4 x 4 grid with ties"), rows)
 
 
 def _time_table(figures: dict[str, dict[str, dict[str, float]]]) -> Table:

@@ -285,12 +285,13 @@ def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple
     )
     if not names:
         return scene, fit, problem, []
-    scene = replace(scene, footprints=footprints)
+    before, scene = scene.footprints, replace(scene, footprints=footprints)
     problem = scene.linearize(problem.at)
     height = fit_linear(problem, VERTICAL)
     covariance = fit.covariance.copy()
     covariance[DZ:, DZ:] = height.covariance[DZ:, DZ:]
-    note = f"geolocation of {len(names)} beams estimated from relief and taken off: {', '.join(names)}"
+    moved = np.hypot(footprints.x - before.x, footprints.y - before.y)
+    note = f"geolocation of {len(names)} beams estimated from relief and taken off: up to {moved.max():.0f} m"
     return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
 
 
