@@ -17,8 +17,8 @@ from terrain3d.surface.voids import roughness
 Singles = NDArray[np.float32]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
-MATCH, NEAR, WIDE = 0.6, 1.2, 4.0  # factors of the matches' own sigma, of the near and of the wide roughness
-GROSS_M, GROSS_POWER = 0.28, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
+MATCH, NEAR, WIDE = 0.65, 1.3, 4.0  # factors of the matches' own sigma, of the near and of the wide roughness
+GROSS_M, GROSS_POWER = 0.33, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
 LARGEST_ROUGHNESS = 30.0
 
 
