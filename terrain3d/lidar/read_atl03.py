@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import InputFileError, LidarError
-from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, Field, height_sigma, is_weak, sift_conditions
+from terrain3d.errors import InputFileError
+from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, Field, groups_of, height_sigma, is_weak, read_beams, sift_conditions
 from terrain3d.lidar.granule import OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
 from terrain3d.lidar.photons import FEWEST, fit_grounds, quantiles
 from terrain3d.lidar.rules import RuleSet, Sieve
@@ -65,22 +65,13 @@ def read_atl03(
     with more than one surface are rejected.
     Raises LidarError where no beam has photons with positions, InputFileError if the index does not fit the photons.
     """
-    beams, missing = [], set()
-    for name in BEAMS:
-        if f"{name}/heights" not in file:
-            continue
-        lacking = [f for f in (*PHOTONS, *SEGMENTS) if f not in file[name]]
-        if lacking:
-            missing.update(lacking)
-            continue
+
+    def read(name: str, beam: h5py.Group) -> Beam:
         land = None if atl08 is None else atl08.get(name)
-        beams.append(_read_beam(file[name], f"{path.name}/{name}", is_weak(file, name), bounds, rules, land))
-    if beams:
-        return beams
-    what = f"fields {', '.join(sorted(missing))} are missing" if missing else "no beam has photons"
-    raise LidarError(
-        f"no usable returns: ATL03 granule in which {what}", where=path, fix="order the granule with these fields"
-    )
+        return _read_beam(beam, f"{path.name}/{name}", is_weak(file, name), bounds, rules, land)
+
+    beams = [(name, file[name]) for name, _ in groups_of(file, "heights")]
+    return read_beams("ATL03", beams, (*PHOTONS, *SEGMENTS), read, path=path, absent="photons")
 
 
 def _read_beam(

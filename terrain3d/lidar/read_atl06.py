@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import LidarError
-from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, height_sigma, is_weak, sift_conditions
+from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, groups_of, height_sigma, is_weak, read_beams, sift_conditions
 from terrain3d.lidar.granule import NO_HEIGHT, OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns
@@ -27,21 +26,13 @@ REQUIRED = ("latitude", "longitude", "delta_time", "h_li")
 
 def read_atl06(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet) -> list[Beam]:
     """Ground returns of every beam. Raises LidarError where no beam has heights."""
-    beams, missing = [], set()
-    for name in BEAMS:
-        group = file.get(f"{name}/land_ice_segments")
-        if group is None:
-            continue
-        lacking = [f for f in REQUIRED if f not in group]
-        if lacking:
-            missing.update(lacking)
-            continue
-        beams.append(_read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules))
-    if beams:
-        return beams
-    what = f"fields {', '.join(sorted(missing))} are missing" if missing else "no beam has land_ice_segments"
-    raise LidarError(
-        f"no usable returns: ATL06 granule in which {what}", where=path, fix="order the granule with these fields"
+    return read_beams(
+        "ATL06",
+        groups_of(file, "land_ice_segments"),
+        REQUIRED,
+        lambda name, group: _read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules),
+        path=path,
+        absent="land_ice_segments",
     )
 
 

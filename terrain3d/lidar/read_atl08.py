@@ -12,8 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import LidarError
-from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, height_sigma, is_weak, sift_conditions
+from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, groups_of, height_sigma, is_weak, read_beams, sift_conditions
 from terrain3d.lidar.granule import (
     NO_HEIGHT,
     OUTSIDE,
@@ -28,6 +27,7 @@ from terrain3d.points import LidarReturns
 
 Floats = NDArray[np.float64]
 
+REQUIRED = ("latitude", "longitude", "delta_time", "terrain/h_te_best_fit")
 PARTS = 5
 PART_LENGTH = 20.0
 SEGMENT_LENGTH = 100.0
@@ -40,21 +40,14 @@ def read_atl08(
     file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, without: frozenset[str] = frozenset()
 ) -> list[Beam]:
     """Ground returns of every beam that is not among ``without``. Raises LidarError where no beam has heights."""
-    beams, missing = [], set()
-    for name in BEAMS:
-        group = file.get(f"{name}/land_segments")
-        if group is None or name in without:
-            continue
-        lacking = [f for f in ("latitude", "longitude", "delta_time", "terrain/h_te_best_fit") if f not in group]
-        if lacking:
-            missing.update(lacking)
-            continue
-        beams.append(_read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules))
-    if beams:
-        return beams
-    what = f"fields {', '.join(sorted(missing))} are missing" if missing else "no beam has land_segments"
-    raise LidarError(
-        f"no usable returns: ATL08 granule in which {what}", where=path, fix="order the granule with its terrain group"
+    return read_beams(
+        "ATL08",
+        [(name, group) for name, group in groups_of(file, "land_segments") if name not in without],
+        REQUIRED,
+        lambda name, group: _read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules),
+        path=path,
+        absent="land_segments",
+        fix="order the granule with its terrain group",
     )
 
 
