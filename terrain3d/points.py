@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,12 @@ from terrain3d.crs import Reference
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+
+# Random horizontal error of a return, metres. ICESat-2 is within 5 m, most of it common to a pass and so part of the
+# frame that is matched to (Luthcke et al. 2021); GEDI version 2 is about 10 m, different for every beam and orbit.
+HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
+HORIZONTAL_SIGMA_OTHER = 2.0
+CANOPY_LIMIT = 2.0  # metres of canopy under which ground counts as open
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,23 @@ class LidarReturns:
             f.name: getattr(self, f.name)[which] for f in fields(self) if f.name not in ("track_names", "product")
         }
         return LidarReturns(**arrays, track_names=self.track_names, product=self.product)
+
+
+def horizontal_sigma(returns: LidarReturns) -> Floats:
+    """1-sigma of the random horizontal error of each return, metres, from its product."""
+    of_track = [
+        next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
+        for product in returns.product
+    ]
+    return np.asarray(of_track, float)[returns.track] if len(returns) else np.zeros(0)
+
+
+def canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
+    """Canopy height, metres, up to which ground of a slope (rise over run) counts as open, one a return.
+
+    A product measures canopy down to the lowest ground in the footprint, so half the footprint's relief is allowed for.
+    """
+    return np.asarray(CANOPY_LIMIT + slope * returns.length / 2)
 
 
 def join_returns(parts: list[LidarReturns]) -> LidarReturns:

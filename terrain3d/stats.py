@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MODE_WINDOW = 1.5  # metres, half width of the window that finds the most common difference
 NMAD_FACTOR = 1.4826  # 1 / Phi^-1(3/4): the MAD of a normal distribution to its sigma
 
 
@@ -16,6 +17,16 @@ def nmad(values: Any) -> float:
     v = np.asarray(values, float)
     v = v[np.isfinite(v)]
     return float(NMAD_FACTOR * np.median(np.abs(v - np.median(v)))) if v.size else float("nan")
+
+
+def most_common(values: NDArray[np.float64], half_width: float = MODE_WINDOW) -> float:
+    """Median of the values within the window that holds the most of them; survives far more than half of outliers."""
+    v = np.sort(values[np.isfinite(values)])
+    if not v.size:
+        return 0.0
+    last = np.searchsorted(v, v + 2 * half_width, side="right")
+    first = int(np.argmax(last - np.arange(len(v))))
+    return float(np.median(v[first : last[first]]))
 
 
 @dataclass(frozen=True)

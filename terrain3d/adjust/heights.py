@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.rpc import project
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.image.view import View, ground_sample_distance
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, canopy_limit, horizontal_sigma
 
 Floats = NDArray[np.float64]
 
@@ -29,13 +28,9 @@ MIN_SPACING_PX = 6.0  # of the places: windows of 15 px that overlap more tell t
 MIN_PLACES = 4
 MAX_ROUGHNESS = 0.3  # metres, of the places about their plane
 ROUGHNESS_PER_SLOPE = 0.3
-CANOPY_LIMIT = 2.0
 STEEPEST = 0.7
 SIGMA_FLOOR = 0.1  # metres
 ROUGHNESS_SHARE = 0.5  # of the places' spread that stays in the height of their plane
-# Random horizontal error of a return, metres: GEDI version 2 about 10, ICESat-2 mostly common to a pass.
-HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
-HORIZONTAL_SIGMA_OTHER = 2.0
 NEIGHBOURS, NEAR_M = 6, 60.0
 
 
@@ -61,14 +56,9 @@ class Footprints:
 
 def pick_returns(returns: LidarReturns, n_views: int = 2) -> NDArray[np.int64]:
     """Indices of returns that may have open ground under them, as many as the patches of ``n_views`` allow for."""
-    rows = np.flatnonzero(np.isfinite(returns.height) & ~(returns.canopy > _canopy_limit(returns, STEEPEST)))
+    rows = np.flatnonzero(np.isfinite(returns.height) & ~(returns.canopy > canopy_limit(returns, STEEPEST)))
     most = min(MAX_RETURNS, MAX_OBSERVATIONS // (len(STAR) * n_views))
     return rows[:: -(-len(rows) // most) or 1]
-
-
-def _canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
-    """A product measures canopy from the lowest ground in the footprint, so half of its relief is allowed for."""
-    return np.asarray(CANOPY_LIMIT + slope * returns.length / 2)
 
 
 def rough_offset(points: Floats, returns: LidarReturns, crs: str) -> float:
@@ -139,7 +129,7 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
         plane, *_ = np.linalg.lstsq(design, seen.points[mine, 2], rcond=None)
         spread = float(np.sqrt(np.sum((seen.points[mine, 2] - design @ plane) ** 2) / max(seen.count[k] - 3, 1)))
         tangent = float(np.hypot(*plane[1:]))
-        open_ground = not returns.canopy[rows[i]] > _canopy_limit(returns, tangent)[rows[i]]
+        open_ground = not returns.canopy[rows[i]] > canopy_limit(returns, tangent)[rows[i]]
         if open_ground and spread < MAX_ROUGHNESS + ROUGHNESS_PER_SLOPE * tangent:
             keep.append(k)
             offset.append(returns.height[rows[i]] - plane[0])
@@ -153,11 +143,7 @@ def _planes(seen: Footprints, returns: LidarReturns, rows: NDArray[np.int64], cr
 
 def offset_sigma(returns: LidarReturns, seen: Footprints) -> Floats:
     """1-sigma of a return's height against the plane of its footprint, metres."""
-    by_track = [
-        next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
-        for product in returns.product
-    ]
-    sideways = np.array(by_track)[returns.track[seen.at]] * np.hypot(*seen.slope.T)
+    sideways = horizontal_sigma(returns)[seen.at] * np.hypot(*seen.slope.T)
     variance = returns.sigma[seen.at] ** 2 + sideways**2 + (ROUGHNESS_SHARE * seen.roughness) ** 2 + SIGMA_FLOOR**2
     return np.asarray(np.sqrt(variance))
 

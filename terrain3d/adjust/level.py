@@ -23,12 +23,11 @@ from terrain3d.adjust.heights import (
 from terrain3d.adjust.ties import Ties
 from terrain3d.image.view import View
 from terrain3d.points import LidarReturns
-from terrain3d.stats import NMAD_FACTOR, nmad, tukey_weights
+from terrain3d.stats import NMAD_FACTOR, most_common, nmad, tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-MODE_WINDOW = 1.5  # metres
 TUKEY_C = 4.685
 SCALE_LIMITS = (1.0, 3.0)  # of the residuals in units of their sigma
 MIN_FOOTPRINTS = 8
@@ -173,7 +172,7 @@ def _solved(problem: _Problem, stiff: Floats) -> tuple[_Solution, float]:
 
 def _solve(problem: _Problem) -> _Solution:
     """Robust solution; linear but for the weights."""
-    residual, scale = problem.offset - _most_common(problem.offset), SCALE_LIMITS[1]
+    residual, scale = problem.offset - most_common(problem.offset), SCALE_LIMITS[1]
     pull = problem.stiff @ (problem.start - problem.free).ravel()
     parameters = problem.start
     for _ in range(TURNS):
@@ -202,11 +201,3 @@ def _held_out(problem: _Problem) -> Floats:
         found = _solve(problem.select(~away))
         out[away] = problem.residual(found.parameters)[away]
     return out
-
-
-def _most_common(values: Floats) -> float:
-    """Median of the values within the window that holds the most of them."""
-    v = np.sort(values)
-    last = np.searchsorted(v, v + 2 * MODE_WINDOW, side="right")
-    first = int(np.argmax(last - np.arange(len(v))))
-    return float(np.median(v[first : last[first]]))

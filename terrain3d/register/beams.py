@@ -67,7 +67,7 @@ def place_beams(
         y[rows] += mean[1]
         moved[rows] = mean
         shared[rows], sigma[rows] = sigma[rows], spread
-        names.append(f"{returns.track_names[track]} {mean[0]:+.0f} E {mean[1]:+.0f} N m")
+        names.append(returns.track_names[track])
     return replace(footprints, x=x, y=y, place_sigma=sigma, shared=shared, moved=moved), names
 
 

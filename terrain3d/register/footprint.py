@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.crs import from_lonlat
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
 
 Floats = NDArray[np.float64]
@@ -21,10 +21,6 @@ GAUSSIAN_REACH = 2.0  # a beam's diameter is given at 1/e^2, so it reaches two s
 PLANE_FITS = 4
 CLEAR_OFFSET = 1.5  # metres over the footprint's plane that make a sample an obstacle
 
-# Random horizontal error of a return, metres. ICESat-2 is within 5 m, most of it common to a pass and so part of the
-# frame that is matched to (Luthcke et al. 2021); GEDI version 2 is about 10 m, different for every beam and orbit.
-HORIZONTAL_SIGMA = (("GEDI", 10.0), ("ATL", 1.0))
-HORIZONTAL_SIGMA_OTHER = 2.0
 POINTING = 5.0  # metres; larger errors come from a beam's pointing
 SHARED_BY_TRACK = 0.5  # of its variance; what slope alone does not tell of a displacement differs from place to place
 
@@ -103,15 +99,6 @@ def place_footprints(returns: LidarReturns, crs: str) -> Footprints:
         x, y, along_x, along_y, np.asarray(returns.length, float), np.asarray(returns.width, float), sigma,
         np.where(sigma > POINTING, np.sqrt(SHARED_BY_TRACK) * sigma, 0.0), np.zeros((len(x), 2)),
     )  # fmt: skip
-
-
-def horizontal_sigma(returns: LidarReturns) -> Floats:
-    """1-sigma of the random horizontal error of each return, metres, from its product."""
-    of_track = [
-        next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
-        for product in returns.product
-    ]
-    return np.asarray(of_track, float)[returns.track] if len(returns) else np.zeros(0)
 
 
 def sample_footprints(

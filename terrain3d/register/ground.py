@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, canopy_limit
 from terrain3d.register.footprint import FootprintSample
 
 Floats = NDArray[np.float64]
@@ -18,7 +18,6 @@ MAX_OBJECTS = 0.15
 MAX_RAISED = 0.15
 MAX_SPREAD = 1.0
 SPREAD_PER_SLOPE = 0.5  # steep ground is rougher
-CANOPY_LIMIT = 2.0
 SPREAD_SHARE = 0.3  # of the spread that stays in a footprint's height: photons do not fall evenly
 
 
@@ -33,13 +32,11 @@ class GroundTest:
 def find_ground(returns: LidarReturns, sample: FootprintSample) -> GroundTest:
     """Returns on open ground, where a surface model and a ground return mean the same height.
 
-    A return under trees is good for a terrain model but says nothing about a surface model. The canopy height of a
-    product is measured down to the lowest ground in the footprint, so half the footprint's own relief is allowed for.
+    A return under trees is good for a terrain model but says nothing about a surface model.
     """
-    canopy_limit = CANOPY_LIMIT + np.nan_to_num(sample.slope) * returns.length / 2
     rules = (
         ("outside the surface", sample.valid >= MIN_VALID),
-        ("lidar sees canopy", ~(returns.canopy > canopy_limit)),
+        ("lidar sees canopy", ~(returns.canopy > canopy_limit(returns, np.nan_to_num(sample.slope)))),
         ("on a building or trees", (sample.objects <= MAX_OBJECTS) & (sample.raised <= MAX_RAISED)),
         ("rough surface", sample.spread <= MAX_SPREAD + SPREAD_PER_SLOPE * sample.slope),
     )

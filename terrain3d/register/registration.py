@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import FrameError, LidarError, OverlapError
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
 from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.footprint import Footprints, horizontal_sigma, place_footprints
+from terrain3d.register.footprint import Footprints, place_footprints
 from terrain3d.register.heights import Heights, SmoothCorrection, settle_heights
 from terrain3d.register.objects import object_map
 from terrain3d.register.profile import profile_shift, telling
@@ -285,13 +285,13 @@ def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple
     )
     if not names:
         return scene, fit, problem, []
-    before, scene = scene.footprints, replace(scene, footprints=footprints)
+    scene = replace(scene, footprints=footprints)
     problem = scene.linearize(problem.at)
     height = fit_linear(problem, VERTICAL)
     covariance = fit.covariance.copy()
     covariance[DZ:, DZ:] = height.covariance[DZ:, DZ:]
-    moved = np.hypot(footprints.x - before.x, footprints.y - before.y)
-    note = f"geolocation of {len(names)} beams estimated from relief and taken off: up to {moved.max():.0f} m"
+    farthest = np.hypot(*footprints.moved.T).max()
+    note = f"geolocation of {len(names)} beams estimated from relief and taken off: up to {farthest:.0f} m"
     return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
 
 

@@ -21,7 +21,7 @@ from terrain3d.raster import Raster
 from terrain3d.register.footprint import Footprints, FootprintSample, sample_footprints
 from terrain3d.register.ground import MIN_VALID, GroundTest, expected_sigma, find_ground
 from terrain3d.register.objects import coarsen, smooth
-from terrain3d.stats import NMAD_FACTOR, tukey_weights
+from terrain3d.stats import NMAD_FACTOR, most_common, tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -37,7 +37,6 @@ SEARCH_STEP = 2.0
 SEARCH_SIGMA = 6.0  # smoothing of the surface while searching, about a footprint
 SEARCH_RETURNS = 1500
 SEARCH_GAIN = 2.0  # returns that must come into agreement before a far start is preferred to none
-MODE_WINDOW = 1.5  # metres, half width of the window that finds the most common difference
 ITERATIONS = 12
 FREEZE_AFTER = 3  # iterations, then the choice of returns is kept so that the estimate can settle
 CONVERGED = 1e-3
@@ -126,16 +125,6 @@ def linearize(
         find_ground(returns, sample),
     )
     return result, sample
-
-
-def most_common(values: Floats, half_width: float = MODE_WINDOW) -> float:
-    """Median of the values within the window that holds the most of them; survives far more than half of outliers."""
-    v = np.sort(values[np.isfinite(values)])
-    if not v.size:
-        return 0.0
-    last = np.searchsorted(v, v + 2 * half_width, side="right")
-    first = int(np.argmax(last - np.arange(len(v))))
-    return float(np.median(v[first : last[first]]))
 
 
 def smoothed_ground(dsm: Raster, objects: Raster) -> Raster:

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.crs import from_lonlat
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster, bilinear
-from terrain3d.register.footprint import horizontal_sigma
 from terrain3d.stats import nmad, tukey_weights
 from terrain3d.surface.coarse import resampled
 from terrain3d.surface.ground import ground_share
