@@ -10,7 +10,7 @@ from terrain3d.export.plots import Series, histogram, profile
 from terrain3d.export.report import Block, Figure, Table, Text
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.result import RunResult
-from terrain3d.pipeline.running import overview
+from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.points import LidarReturns
 from terrain3d.register.registration import Registration
 from terrain3d.stats import ErrorSummary
@@ -79,8 +79,7 @@ def _summary(s: ErrorSummary) -> tuple[str, ...]:
 
 def _map(result: RunResult, r: Registration) -> Figure:
     dsm = result.surfaces.dsm
-    step = max(1, -(-max(dsm.grid.shape) // MAP_PX))
-    small = overview(dsm, step)
+    small = overview(dsm, step_for_side(dsm.grid, MAP_PX))
     column, row = small.grid.column_row(*r.places.T)
     shown = r.used & np.isfinite(r.residual)
     dots = colour(-r.residual[shown, None], -MAP_LIMIT, MAP_LIMIT, DIVERGING)

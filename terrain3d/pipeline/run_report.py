@@ -11,7 +11,7 @@ from terrain3d.export.report import Block, Figure, ReportData, Section, Table, T
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.lidar_report import lidar_blocks
 from terrain3d.pipeline.result import RunResult
-from terrain3d.pipeline.running import overview
+from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.raster import Raster
 from terrain3d.surface.mask import MaskCode
 
@@ -60,23 +60,21 @@ def _scaled(raster: Raster, caption: str, unit: str, low: float | None = None) -
 
 
 def _mask_picture(mask: StoredRaster) -> Picture:
-    step = _step(mask)
+    step = step_for_side(mask.grid, PICTURE_PX)
     rows = [mask.read(row, 0, 1, mask.grid.width)[0, ::step] for row in range(0, mask.grid.height, step)]
     return classes(np.stack(rows), {int(c): rgb for c, rgb in MASK_COLOURS.items()})
 
 
-def _step(raster: StoredRaster) -> int:
-    return max(1, -(-max(raster.grid.shape) // PICTURE_PX))
-
-
 def _pictures(result: RunResult) -> list[Block]:
     s = result.surfaces
-    dsm, dtm, chm, sigma = (overview(r, _step(r)) for r in (s.dsm, s.dtm, s.chm, s.dsm_sigma))
+    dsm, dtm, chm, sigma = (overview(r, step_for_side(r.grid, PICTURE_PX)) for r in (s.dsm, s.dtm, s.chm, s.dsm_sigma))
     legend = [(c.name.lower(), MASK_COLOURS[c]) for c in MaskCode]
     return [
         relief_figure(dsm, "Surface (dsm.tif)"),
         relief_figure(dtm, "Terrain (dtm.tif)"),
-        Figure(grey(overview(s.ortho, _step(s.ortho), nodata=0).values), "True ortho (ortho.tif)"),
+        Figure(
+            grey(overview(s.ortho, step_for_side(s.ortho.grid, PICTURE_PX), nodata=0).values), "True ortho (ortho.tif)"
+        ),
         _scaled(chm, "Height above ground (chm.tif)", "m", 0.0),
         _scaled(sigma, "1-sigma of the surface (dsm_sigma.tif)", "m", 0.0),
         Figure(_mask_picture(s.mask), "Why a cell is what it is (mask.tif)", legend),

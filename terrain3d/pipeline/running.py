@@ -52,6 +52,11 @@ def overview(raster: StoredRaster, step: int, nodata: float | None = None) -> Ra
     return Raster(out, replace(g, resolution=g.resolution * step, height=out.shape[0], width=out.shape[1]))
 
 
+def step_for_side(grid: Grid, cells: int) -> int:
+    """Smallest step whose overview has at most that many cells a side."""
+    return max(1, -(-max(grid.shape) // cells))
+
+
 def overview_step(grid: Grid, cells: int) -> int:
     """Smallest step whose overview has at most about that many cells."""
     return max(int(np.ceil(np.sqrt(grid.height * grid.width / cells))), 1)

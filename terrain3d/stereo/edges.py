@@ -59,7 +59,7 @@ def settle(left: Singles, alike: Alike, sure: Singles, disparity: Singles) -> tu
     with the doubtful ones, which stay where nothing is decided.
     """
     low, high = _extremes(sure, BESIDE_PX)
-    beside = np.isfinite(left) & (high - low > STEP_PX + 2 * _rise(sure, BESIDE_PX))
+    beside = np.isfinite(left) & (high - low > STEP_PX + 2 * _rise(_unevenness(sure), BESIDE_PX))
     out = disparity.copy()
     given = np.zeros(left.shape, np.bool_)
     _settle(left, alike.right, np.float32(alike.noise), sure, low, high, beside, out, given)
@@ -74,16 +74,19 @@ def _extremes(disparity: Singles, radius: int) -> tuple[Singles, Singles]:
     return low, cv2.dilate(np.where(known, disparity, np.float32(-1e6)), kernel)
 
 
-def _rise(disparity: Singles, radius: int) -> Singles:
-    """Rise over ``radius`` pixels of the evenest surface in a square window: a slope is no step.
-
-    From ranges in 3 x 3 pixels, averaged, because whole disparities turn a slope into stairs.
-    """
+def _unevenness(disparity: Singles) -> Singles:
+    """Range of disparities in 3 x 3 pixels, averaged, because whole disparities turn a slope into stairs; large where
+    too little is known."""
     low, high = _extremes(disparity, 1)
     known = (low <= high).astype(np.float32)
     share = cv2.blur(known, (5, 5))
     mean = cv2.blur(np.where(known > 0, high - low, np.float32(0)), (5, 5)) / np.maximum(share, 0.01)
-    even = cv2.erode(np.where(share > 0.5, mean, np.float32(1e6)), np.ones((2 * radius + 1,) * 2, np.uint8))
+    return np.where(share > 0.5, mean, np.float32(1e6))
+
+
+def _rise(unevenness: Singles, radius: int) -> Singles:
+    """Rise over ``radius`` pixels of the evenest surface in a square window: a slope is no step."""
+    even = cv2.erode(unevenness, np.ones((2 * radius + 1,) * 2, np.uint8))
     return np.asarray(np.where(even < 1e5, radius / 2 * even, 0), np.float32)
 
 
@@ -162,8 +165,10 @@ def doubt(left: Singles, alike: Alike, disparity: Singles, confidence: Singles) 
     """Probability, 0 to 1, that a match next to a step down, or to a void with lower ground beyond, is not of its
     surface but carried over from it; 0 elsewhere."""
     known = np.isfinite(disparity)
-    drop_near = disparity - _extremes(disparity, BESIDE_PX)[0] - _rise(disparity, BESIDE_PX)
-    drop_far = disparity - _extremes(disparity, GAP_PX)[0] - _rise(disparity, GAP_PX)
+    unevenness = _unevenness(disparity)
+    drop_near, drop_far = (
+        disparity - _extremes(disparity, radius)[0] - _rise(unevenness, radius) for radius in (BESIDE_PX, GAP_PX)
+    )
     void_near = cv2.dilate((~known).astype(np.uint8), np.ones((2 * BESIDE_PX + 1,) * 2, np.uint8)) > 0
     edge = known & ((drop_near > STEP_PX) | (void_near & (drop_far > STEP_PX)))
     warped, _ = warp_row(alike.right, disparity)
