@@ -49,7 +49,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Images and lidar to DSM, DTM, canopy height, ortho, cloud and report."""
-    from terrain3d.commands import run_command
+    from terrain3d.commands.run import run_command
 
     run_command(scene, out, workers=workers, quiet=quiet)
 
@@ -63,7 +63,7 @@ def change(
     quiet: Quiet = False,
 ) -> None:
     """What changed between two epochs: difference, sigma, significance, and polygons with kinds and volumes."""
-    from terrain3d.commands import change_command
+    from terrain3d.commands.change import change_command
 
     change_command(before, after, out, min_area=min_area, quiet=quiet)
 
@@ -76,7 +76,7 @@ def assess(
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
 ) -> None:
     """Accuracy of a surface against a reference: completeness, bias, NMAD, RMSE, LE90, remaining offset."""
-    from terrain3d.commands import assess_command
+    from terrain3d.commands.assess import assess_command
 
     assess_command(estimate, reference, classes, json)
 
@@ -86,7 +86,7 @@ def info(
     files: Annotated[list[Path], typer.Argument(help="Images, rasters, clouds, lidar, tables, run folders.")],
 ) -> None:
     """What a file is: size, camera, angles, reference, extent, returns."""
-    from terrain3d.commands import info_command
+    from terrain3d.commands.info import info_command
 
     info_command(files)
 
@@ -98,7 +98,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Make a small town with its satellite images and lidar, run it, and compare with the truth."""
-    from terrain3d.commands import demo_command
+    from terrain3d.commands.demo import demo_command
 
     demo_command(out, workers=workers, quiet=quiet)
 

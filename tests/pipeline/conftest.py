@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from terrain3d.commands import run_command
+from terrain3d.commands.run import run_command
 from terrain3d.simulate.scene import SceneFiles, write_scene
 
 
