@@ -78,7 +78,7 @@ def test_main__errors_to_exit_codes(
         raise error
 
     monkeypatch.delenv("TERRAIN3D_DEBUG", raising=False)
-    monkeypatch.setattr("terrain3d.commands.info_command", fail)
+    monkeypatch.setattr("terrain3d.commands.info.info_command", fail)
     assert call("info", "a.tif") == code
     assert capsys.readouterr().err == line
 
@@ -88,7 +88,7 @@ def test_main__debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyError("x")
 
     monkeypatch.setenv("TERRAIN3D_DEBUG", "1")
-    monkeypatch.setattr("terrain3d.commands.info_command", fail)
+    monkeypatch.setattr("terrain3d.commands.info.info_command", fail)
     with pytest.raises(KeyError):
         cli.main(["info", "a.tif"])
 
