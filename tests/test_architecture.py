@@ -13,7 +13,7 @@ import terrain3d
 ROOT = Path(terrain3d.__file__).parent
 # Each may import only what stands before it.
 ORDER = (
-    "errors", "crs", "raster", "points", "stats", "config", "io", "camera", "image", "adjust", "stereo", "lidar",
+    "errors", "crs", "raster", "points", "stats", "tiles", "config", "io", "camera", "image", "adjust", "stereo", "lidar",
     "register", "surface", "change", "export", "simulate", "assess", "info", "pipeline", "console", "commands", "cli",
     "__main__",
 )  # fmt: skip
