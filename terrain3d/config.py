@@ -42,6 +42,7 @@ class TableColumns(_Strict):
     canopy: str | None = None
     track: str | None = None
     time: str | None = None
+    horizontal_sigma: str | None = None
 
 
 class LidarFormat(_Strict):
@@ -50,7 +51,8 @@ class LidarFormat(_Strict):
     algorithm: of GEDI L2A, 1 to 6 instead of the one that the product selected.
     The rest is for tables. columns: their names. crs: horizontal CRS, if the file declares none. vertical: ellipsoid,
     egm96 or the path of a geoid grid, if the file declares none. footprint: diameter, metres, where no column has it.
-    sigma: of the height, metres, where no column has it. product: what to call it. frame: terrestrial frame such as
+    sigma: of the height, metres, where no column has it. horizontal_sigma: of the place, metres, likewise; 2 m if it
+    is not stated. product: what to call it. frame: terrestrial frame such as
     ITRF2014 or ETRS89, and epoch: decimal year of the coordinates, for output.frame. only: rows to keep, by column the
     value or values, such as {classification: 2}.
     """
@@ -61,6 +63,7 @@ class LidarFormat(_Strict):
     vertical: str | None = None
     footprint: Annotated[float, Field(gt=0, le=1000)] | None = None
     sigma: Annotated[float, Field(gt=0, le=100)] | None = None
+    horizontal_sigma: Annotated[float, Field(gt=0, le=100)] | None = None
     product: Annotated[str, Field(min_length=1, max_length=40)] = "TABLE"
     frame: str | None = None
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,8 @@ class LidarReturns:
     track: index into ``track_names``: one granule and beam, the unit that is held out in validation.
     track_names: names such as 'ATL08_20240501.h5/gt1r'.
     product: 'ATL08', 'GEDI_L2A', ... one a track.
+    place_sigma: 1-sigma of the horizontal error where it is known by return, metres; else NaN or None, and the product
+        tells, see ``horizontal_sigma``.
     """
 
     lon_deg: Floats
@@ -78,25 +80,28 @@ class LidarReturns:
     track: NDArray[np.int32]
     track_names: tuple[str, ...]
     product: tuple[str, ...]
+    place_sigma: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.height)
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> LidarReturns:
         """Returns by a boolean mask or by indices; the list of tracks stays whole."""
-        arrays = {
-            f.name: getattr(self, f.name)[which] for f in fields(self) if f.name not in ("track_names", "product")
-        }
-        return LidarReturns(**arrays, track_names=self.track_names, product=self.product)
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("track_names", "product")}
+        return replace(self, **{name: values[which] for name, values in arrays.items() if values is not None})
 
 
 def horizontal_sigma(returns: LidarReturns) -> Floats:
-    """1-sigma of the random horizontal error of each return, metres, from its product."""
+    """1-sigma of the random horizontal error of each return, metres: its own, or that of its product."""
     of_track = [
         next((s for name, s in HORIZONTAL_SIGMA if product.startswith(name)), HORIZONTAL_SIGMA_OTHER)
         for product in returns.product
     ]
-    return np.asarray(of_track, float)[returns.track] if len(returns) else np.zeros(0)
+    if not len(returns):
+        return np.zeros(0)
+    sigma = np.asarray(of_track, float)[returns.track]
+    own = returns.place_sigma
+    return sigma if own is None else np.where(np.isfinite(own), own, sigma)
 
 
 def canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
@@ -110,8 +115,12 @@ def canopy_limit(returns: LidarReturns, slope: Any) -> Floats:
 def join_returns(parts: list[LidarReturns]) -> LidarReturns:
     """Returns of several granules as one, tracks renumbered."""
     offsets = np.cumsum([0, *(len(p.track_names) for p in parts)])[:-1]
-    names = [f.name for f in fields(LidarReturns) if f.name not in ("track", "track_names", "product")]
+    left_out = ("track", "track_names", "product", "place_sigma")
+    names = [f.name for f in fields(LidarReturns) if f.name not in left_out]
     arrays = {n: np.concatenate([np.asarray(getattr(p, n)) for p in parts]) for n in names}
+    if any(p.place_sigma is not None for p in parts):
+        own = [np.full(len(p), np.nan) if p.place_sigma is None else p.place_sigma for p in parts]
+        arrays["place_sigma"] = np.concatenate(own)
     return LidarReturns(
         **arrays,
         track=np.concatenate([p.track + o for p, o in zip(parts, offsets, strict=True)]).astype(np.int32),

@@ -30,6 +30,7 @@ Columns = dict[str, NDArray[Any]]
 SDP_EPOCH = np.datetime64("2018-01-01", "ns")
 LON, LAT = "longitude in degrees", "latitude in degrees"  # beside the table's own columns
 HIGHEST = 1e5  # metres; fill values are larger
+OPTIONAL = ("sigma", "footprint", "canopy", "track", "time", "horizontal_sigma")
 NOT_WANTED = "not among the rows to keep"
 
 
@@ -44,7 +45,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     x, y, z = (_place(head, getattr(columns, n), own, n, path) for n, own in (("x", X), ("y", Y), ("height", Z)))
     crs, vertical = _references(head, form, path)
     _check_stated(form, columns, path)
-    optional = [getattr(columns, n) for n in ("sigma", "footprint", "canopy", "track", "time")]
+    optional = [getattr(columns, n) for n in OPTIONAL]
     names = list(dict.fromkeys([x, y, z, *(n for n in optional if n), *form.only]))
     parts, n_read, n_wanted, distance = [], 0, 0, float("nan")
     for part in read_parts(path, names):
@@ -75,13 +76,14 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     sieve.counts.append((OUTSIDE, n_wanted - len(height)))
     sieve.keep(NO_HEIGHT, np.isfinite(height))
     sieve.keep("no sigma or footprint", (sigma > 0) & (size > 0))
+    own = column(columns.horizontal_sigma, form.horizontal_sigma)
     sieve.limit("height sigma", sigma, high=rules.max_height_sigma)
     index, values = track_index(table[columns.track]) if columns.track else (np.zeros(len(height), np.int32), [""])
     tracks = tuple(f"{path.name}/{v}".rstrip("/") for v in values) or (path.name,)
     time = seconds(table[columns.time], path) if columns.time else np.arange(len(height), dtype=float)
     returns = LidarReturns(
         lon, lat, height, sigma, size, size, column(columns.canopy, None), time, index, tracks,
-        (form.product,) * len(tracks),
+        (form.product,) * len(tracks), np.where(own > 0, own, np.nan),
     )  # fmt: skip
     dated = columns.time is not None and has_dates(table[columns.time])
     name = form.frame or frame_of_crs(crs)

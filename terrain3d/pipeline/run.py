@@ -91,7 +91,7 @@ def _compute(
     final = network.views
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
-    returns = None if lidar is None else lidar.returns
+    returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
     surfaces = make_surfaces(spool, grid, final, Frame(registration, orientation), returns, folder, workers, recorder)
     return RunResult(

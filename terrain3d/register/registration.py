@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.crs import to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
@@ -66,7 +67,8 @@ class Registration:
     covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
         of a satellite pass is not in it); zero for dx and dy if they were not estimated. A tilt that is not taken off
         has its uncertainty, too.
-    places: (N, 2) east and north of the returns, displaced beams put where they are.
+    places: (N, 2) east and north of the returns, displaced beams put where they are. place_sigma: (N,) 1-sigma of the
+        horizontal error that is left, metres.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
         has no value.
     smooth: the smooth part, and the sigma of the whole vertical correction; None where nothing was applied.
@@ -84,6 +86,7 @@ class Registration:
     origin: tuple[float, float]
     covariance: Floats
     places: Floats
+    place_sigma: Floats
     used: Bools
     residual: Floats
     smooth: SmoothCorrection | None
@@ -116,6 +119,11 @@ class Registration:
         east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
         plane = self.dz + self.tilt_e * east + self.tilt_n * north
         return np.asarray(plane if self.smooth is None else plane + self.smooth.height_at(x, y))
+
+    def placed(self, returns: LidarReturns, crs: str) -> LidarReturns:
+        """The returns that were registered to where they are; ``crs``: of the surface."""
+        lon, lat = to_lonlat(crs, *self.places.T)
+        return replace(returns, lon_deg=lon, lat_deg=lat, place_sigma=self.place_sigma)
 
     def sigma_at(self, x: Floats, y: Floats) -> Floats:
         """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied."""
@@ -303,8 +311,8 @@ def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) 
     )  # fmt: skip
     places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
-        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, np.zeros(len(scene.returns), bool),
-        problem.difference, None, False, reason, False, report, (text,),
+        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, scene.footprints.place_sigma,
+        np.zeros(len(scene.returns), bool), problem.difference, None, False, reason, False, report, (text,),
     )  # fmt: skip
 
 
@@ -363,6 +371,7 @@ def _finish(
         note=note,
     )
     return Registration(
-        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]), fit.used, residual,
-        heights.smooth, constrained, reason, True, report, tuple(notes),
+        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]),
+        scene.footprints.place_sigma, fit.used, residual, heights.smooth, constrained, reason, True, report,
+        tuple(notes),
     )  # fmt: skip

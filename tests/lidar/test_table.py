@@ -23,6 +23,7 @@ from terrain3d.lidar.granule import Granule
 from terrain3d.lidar.read import read_granule, read_lidar
 from terrain3d.lidar.read_columns import CHUNK, read_parts
 from terrain3d.lidar.rules import ALL, STRICT
+from terrain3d.points import horizontal_sigma, join_returns
 
 UTM = "EPSG:32631"
 TRACKS = {"x": "E", "y": "N", "height": "h", "sigma": "s", "track": "line", "time": "t"}
@@ -62,6 +63,16 @@ def test_csv__columns_by_name(table: Path) -> None:
     assert returns.track_names == ("points.csv/a", "points.csv/b") and returns.track.tolist() == [0, 0, 1]
     assert returns.time_s[1] - returns.time_s[0] == 1.0
     assert returns.time_s[0] == (np.datetime64("2024-05-01") - np.datetime64("2018-01-01")) / np.timedelta64(1, "s")
+
+
+def test_csv__horizontal_sigma_by_column_or_for_all(table: Path) -> None:
+    of_column = read_granule(table, form=form(columns={**TRACKS, "horizontal_sigma": "s"})).returns
+    assert np.allclose(horizontal_sigma(of_column), [0.05, 0.05, 0.4, 0.05])
+    assert np.all(horizontal_sigma(read_granule(table, form=form(horizontal_sigma=0.02)).returns) == 0.02)
+    unstated = read_granule(table, form=form()).returns
+    assert np.all(horizontal_sigma(unstated) == 2.0)
+    both = join_returns([unstated, of_column.select(np.array([2]))])
+    assert np.allclose(horizontal_sigma(both), [2, 2, 2, 2, 0.4])
 
 
 def test_csv__rules_and_window(table: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from terrain3d.crs import Reference, from_lonlat, to_lonlat
-from terrain3d.points import LidarReturns
+from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.beams import place_beams
 from terrain3d.register.footprint import place_footprints
@@ -83,3 +83,16 @@ def test_register__height_from_displaced_beams_alone() -> None:
         normalized.append(error / float(result.sigma_at(*middle)[0]))
     assert np.sqrt(np.mean(np.square(plain))) < 0.8  # slopes of 0.5 times 10 m / sqrt(6) are 2 m
     assert np.sqrt(np.mean(np.square(normalized))) < 1.6
+
+
+def test_placed__returns_go_where_their_beams_are() -> None:
+    model, returns, displaced = scene(mountains, 0)
+    result = register_dsm(model, returns)
+    placed = result.placed(returns, CRS)
+    stated, found = (np.column_stack(from_lonlat(CRS, r.lon_deg, r.lat_deg)) for r in (returns, placed))
+    truth = stated + displaced[returns.track]
+    moved = np.hypot(*(found - stated).T) > 0.1
+    assert moved.mean() > 0.7
+    assert np.sqrt(np.mean((found - truth)[moved] ** 2)) < 2.5 < np.sqrt(np.mean((stated - truth)[moved] ** 2))
+    assert np.all(horizontal_sigma(placed)[moved] < 4) and np.all(horizontal_sigma(returns) == 10)
+    assert np.allclose(found[~moved], stated[~moved], atol=1e-6) and np.all(horizontal_sigma(placed)[~moved] == 10)
