@@ -92,6 +92,65 @@ def info(
 
 
 @app.command()
+def profile(
+    rasters: Annotated[list[Path], typer.Argument(help="Height rasters, or folders of runs.")],
+    line: Annotated[str, typer.Option(help="Vector file with one line, or 'x,y x,y ...' in the first raster's CRS.")],
+    out: Out,
+    step: Annotated[float | None, typer.Option(min=0.001, help="Metres between points; the cell size.")] = None,
+    spacing: Annotated[float | None, typer.Option(min=0.01, help="Metres between cross sections; none.")] = None,
+    width: Annotated[float, typer.Option(min=0.01, help="Of the cross sections, metres.")] = 40.0,
+    quiet: Quiet = False,
+) -> None:
+    """Long and cross sections of height rasters along a line: table, drawings, lines."""
+    from terrain3d.commands.profile import profile_command
+
+    profile_command(rasters, line, out, step=step, spacing=spacing, width=width, quiet=quiet)
+
+
+@app.command()
+def volume(
+    first: Annotated[Path, typer.Argument(help="Height raster, or the folder of a run (its DSM): as it was.")],
+    second: Annotated[Path | None, typer.Argument(help="As it is now, or as designed.")] = None,
+    polygons: Annotated[Path, typer.Option(help="Vector file with polygons.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option("--out", help="GeoPackage to write.")] = ...,  # type: ignore[assignment]
+    plane: Annotated[float | None, typer.Option(help="Height to compare with instead, metres.")] = None,
+    sigma: Annotated[float | None, typer.Option(min=0, help="1-sigma where no X_sigma.tif is, metres.")] = None,
+    common: Annotated[float, typer.Option(min=0, help="1-sigma that all cells share (registration), metres.")] = 0.0,
+    correlation: Annotated[float, typer.Option(min=0.1, help="Range of correlated errors, metres.")] = 40.0,
+    quiet: Quiet = False,
+) -> None:
+    """Cut and fill between two surfaces, or to a plane, inside polygons, with sigma."""
+    from terrain3d.commands.volume import volume_command
+
+    volume_command(
+        first, second, polygons, out, plane=plane, sigma=sigma, common=common, correlation=correlation, quiet=quiet
+    )
+
+
+@app.command()
+def derive(
+    dtm: Annotated[Path, typer.Argument(help="Terrain raster, or the folder of a run.")],
+    out: Out,
+    only: Annotated[list[str] | None, typer.Option(help="slope, aspect, hillshade, contours, hydro; all.")] = None,
+    interval: Annotated[float, typer.Option(min=0.001, help="Of contours, metres.")] = 1.0,
+    index: Annotated[int, typer.Option(min=1, help="Every so many is an index contour.")] = 5,
+    smooth: Annotated[float, typer.Option(min=0, max=100, help="Gaussian before contours, metres.")] = 0.0,
+    azimuth: Annotated[float, typer.Option(min=0, max=360, help="Of the hillshade's sun, degrees.")] = 315.0,
+    elevation: Annotated[float, typer.Option(min=0, max=90, help="Of the hillshade's sun, degrees.")] = 45.0,
+    breach_length: Annotated[float, typer.Option(min=0, max=500, help="Longest cut through a dam, metres.")] = 50.0,
+    breach_depth: Annotated[float, typer.Option(min=0, help="Deepest cut, metres.")] = 5.0,
+    quiet: Quiet = False,
+) -> None:
+    """Slope, aspect, hillshade, contours, and a terrain without depressions for flood models."""
+    from terrain3d.commands.derive import derive_command
+
+    derive_command(
+        dtm, out, only=only, interval=interval, index=index, smooth=smooth, azimuth=azimuth, elevation=elevation,
+        breach_length=breach_length, breach_depth=breach_depth, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the scene and its results.")] = Path("demo_out"),
     workers: Workers = None,

@@ -14,8 +14,8 @@ ROOT = Path(terrain3d.__file__).parent
 # Each may import only what stands before it.
 ORDER = (
     "errors", "crs", "raster", "points", "stats", "tiles", "config", "io", "camera", "image", "adjust", "stereo", "lidar",
-    "register", "surface", "change", "export", "simulate", "assess", "info", "pipeline", "console", "commands", "cli",
-    "__main__",
+    "register", "surface", "landform", "change", "export", "simulate", "assess", "info", "pipeline", "console",
+    "commands", "cli", "__main__",
 )  # fmt: skip
 MAY_IMPORT_SIMULATE = ("simulate", "pipeline")
 MAY_WRITE_TO_THE_TERMINAL = ("console", "cli")

@@ -23,7 +23,7 @@ try:
 except SystemExit as end:
     assert end.code == 0
 """
-COMMANDS = ("run", "change", "assess", "info", "demo")
+COMMANDS = ("run", "change", "assess", "info", "profile", "volume", "derive", "demo")
 
 
 def probe(code: str) -> tuple[str, float, list[str]]:

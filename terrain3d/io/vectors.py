@@ -56,6 +56,8 @@ def write_layer(
     kinds = sorted({g.geom_type for g in shapes}) or [geometry_type]
     multi = len(kinds) > 1 and len({k.removeprefix("Multi") for k in kinds}) == 1
     kind = f"Multi{kinds[0].removeprefix('Multi')}" if multi else kinds[0] if len(kinds) == 1 else "Unknown"
+    if len(shapes) and shapely.has_z(shapes).any():
+        kind += " Z"
     code = parse_crs(crs).to_epsg()
     with atomic_path(path) as part:
         try:

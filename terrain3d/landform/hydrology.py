@@ -1,0 +1,175 @@
+"""Terrain from which all water runs off: depressions are breached where a short cut does it, else filled.
+
+Breaching is along the way of least cost (Lindsay and Dhun 2015, Modelling surface drainage patterns in altered
+landscapes using LiDAR, IJGIS 29(3)), filling by priority flood with a gradient (Barnes, Lehman and Mulla 2014,
+Computers and Geosciences 62). Afterwards every cell has a neighbour below it, or is where water leaves: at the border
+or beside a cell without value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Singles = NDArray[np.float32]
+_JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+_DOWN = (-1, -1, -1, 0, 0, 1, 1, 1)
+_RIGHT = (-1, 0, 1, -1, 1, -1, 0, 1)
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """heights: (h, w), NaN as before. breached, filled: number of cells lowered and raised."""
+
+    heights: Singles
+    breached: int
+    filled: int
+
+
+def condition(heights: Singles, resolution: float, max_length: float = 50.0, max_depth: float = 5.0) -> Conditioned:
+    """Heights (h, w) metres without depressions.
+
+    max_length, max_depth: of a breach, metres: about the width of an embankment with a culvert, and its height.
+    """
+    z = np.ascontiguousarray(heights, np.float32).copy()
+    before = z.copy()
+    pits = _pits(z)
+    order = np.argsort(-z.ravel()[pits], kind="stable")
+    reach = max(round(max_length / resolution), 1)
+    _breach(z, pits[order], reach, np.float32(max_depth), np.float32(resolution))
+    _fill(z)
+    return Conditioned(z, int((z < before).sum()), int((z > before).sum()))
+
+
+@njit(**_JIT)
+def _pits(z: Singles) -> NDArray[np.int64]:
+    """One cell of every flat (often a single cell) that has nothing lower beside it, nor a void or the border."""
+    h, w = z.shape
+    seen = np.zeros((h, w), np.bool_)
+    found = []
+    for start in range(h * w):
+        if seen[start // w, start % w] or np.isnan(z[start // w, start % w]):
+            continue
+        level, pit = z[start // w, start % w], True
+        stack = [start]
+        seen[start // w, start % w] = True
+        while len(stack) > 0:
+            at = stack.pop()
+            i, j = at // w, at % w
+            for k in range(8):
+                y, x = i + _DOWN[k], j + _RIGHT[k]
+                if y < 0 or x < 0 or y >= h or x >= w or np.isnan(z[y, x]) or z[y, x] < level:
+                    pit = False
+                elif z[y, x] == level and not seen[y, x]:
+                    seen[y, x] = True
+                    stack.append(y * w + x)
+        if pit:
+            found.append(start)
+    return np.array(found, dtype=np.int64)
+
+
+@njit(**_JIT)
+def _breach(z: Singles, pits: NDArray[np.int64], reach: int, max_depth: np.float32, resolution: np.float32) -> None:
+    """Cut from every pit, the highest first, to the nearest place below it that a cut within the limits leads to."""
+    h, w = z.shape
+    side = 2 * reach + 1
+    cost = np.full(side * side, np.float32(np.inf))
+    parent = np.zeros(side * side, np.int32)
+    stamp = np.zeros(side * side, np.int32)
+    for n in range(pits.size):
+        row, column = pits[n] // w, pits[n] % w
+        floor = z[row, column]
+        lower = False
+        for k in range(8):  # an earlier cut may have drained it
+            if z[row + _DOWN[k], column + _RIGHT[k]] < floor:
+                lower = True
+        if lower:
+            continue
+        heap = [(np.float32(0.0), np.int32(reach * side + reach))]
+        cost[reach * side + reach], stamp[reach * side + reach] = 0.0, n + 1
+        parent[reach * side + reach] = -1
+        end = np.int32(-1)
+        while len(heap) > 0:
+            c, at = heappop(heap)
+            if c > cost[at]:
+                continue
+            a, b = at // side, at % side
+            i, j = row + a - reach, column + b - reach
+            if z[i, j] < floor or ((i == 0 or j == 0 or i == h - 1 or j == w - 1) and z[i, j] <= floor + max_depth):
+                end = at
+                break
+            touches = False
+            for k in range(8):
+                p, q = a + _DOWN[k], b + _RIGHT[k]
+                y, x = i + _DOWN[k], j + _RIGHT[k]
+                if p < 0 or q < 0 or p >= side or q >= side or y < 0 or x < 0 or y >= h or x >= w:
+                    continue
+                v = z[y, x]
+                if np.isnan(v):
+                    touches = True
+                    continue
+                if v > floor + max_depth:
+                    continue
+                run = np.float32(1.41421356) if _DOWN[k] != 0 and _RIGHT[k] != 0 else np.float32(1.0)
+                # what is dug, and a little for the way itself, so that flats are crossed straight
+                total = c + run * resolution * (max(v - floor, np.float32(0)) + np.float32(0.001))
+                to = p * side + q
+                if stamp[to] != n + 1 or total < cost[to]:
+                    stamp[to], cost[to], parent[to] = n + 1, total, at
+                    heappush(heap, (total, np.int32(to)))
+            if touches and at != reach * side + reach:
+                end = at
+                break
+        if end < 0:
+            continue
+        steps, node = 0, end
+        while node >= 0:
+            steps += 1
+            node = parent[node]
+        node = end
+        bottom = min(z[row + end // side - reach, column + end % side - reach], floor)
+        fall = (floor - bottom) / max(steps - 1, 1)
+        k = 0
+        while node >= 0:
+            i, j = row + node // side - reach, column + node % side - reach
+            z[i, j] = min(z[i, j], bottom + fall * k)
+            k += 1
+            node = parent[node]
+
+
+@njit(**_JIT)
+def _fill(z: Singles) -> None:
+    """Raise cells so that each drains to the border: the least step of a float above the one it drains to."""
+    h, w = z.shape
+    done = np.zeros((h, w), np.bool_)
+    heap = [(np.float32(0.0), np.int64(-1))]
+    heap.pop()
+    for i in range(h):
+        for j in range(w):
+            if np.isnan(z[i, j]):
+                done[i, j] = True
+                continue
+            outlet = i == 0 or j == 0 or i == h - 1 or j == w - 1
+            for k in range(8):
+                if not outlet and np.isnan(z[i + _DOWN[k], j + _RIGHT[k]]):
+                    outlet = True
+            if outlet:
+                done[i, j] = True
+                heappush(heap, (z[i, j], np.int64(i * w + j)))
+    while len(heap) > 0:
+        level, at = heappop(heap)
+        i, j = at // w, at % w
+        least = np.nextafter(level, np.float32(np.inf))
+        for k in range(8):
+            y, x = i + _DOWN[k], j + _RIGHT[k]
+            if y < 0 or x < 0 or y >= h or x >= w or done[y, x]:
+                continue
+            done[y, x] = True
+            if z[y, x] < least:
+                z[y, x] = least
+            heappush(heap, (z[y, x], np.int64(y * w + x)))
