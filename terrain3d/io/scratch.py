@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -80,8 +80,37 @@ class StoredRaster:
             raise ValueError(f"window {(row, column, height, width)} is not inside {self.grid.shape}")
 
 
-def new_raster(path: Path, grid: Grid, dtype: DTypeLike) -> StoredRaster:
+class Shelf(Protocol):
+    """A place for rasters and arrays that keeps them in a way of its own, such as for several processes."""
+
+    def __truediv__(self, name: str) -> Shelf:
+        """The place of that name in it."""
+
+    def new_raster(self, grid: Grid, dtype: DTypeLike) -> StoredRaster:
+        """Raster of zeros here."""
+
+    def save_array(self, values: NDArray[Any]) -> Path:
+        """File of the array, as numpy reads it."""
+
+
+Place = Path | Shelf
+
+
+def save_array(path: Place, values: NDArray[Any]) -> Path:
+    """Save an array for ``numpy.load``, and say where. Raises OutputError."""
+    if not isinstance(path, Path):
+        return path.save_array(values)
+    try:
+        np.save(path, values)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return path
+
+
+def new_raster(path: Place, grid: Grid, dtype: DTypeLike) -> StoredRaster:
     """Raster of zeros in a new file. Raises OutputError."""
+    if not isinstance(path, Path):
+        return path.new_raster(grid, dtype)
     kind = np.dtype(dtype)
     try:
         with path.open("wb") as file:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.threads import in_threads
+from terrain3d.pipeline.threads import Workers, for_each
 from terrain3d.raster import Grid
 from terrain3d.surface.ground import coarse_factor
 
@@ -93,17 +93,10 @@ def cut(grid: Grid, margin_m: float = 0.0, size: int | None = None) -> list[Bloc
 
 
 def for_blocks(
-    work: Callable[[Block], R], blocks: list[Block], workers: int, reporter: Reporter | None = None
+    work: Callable[[Block], R], blocks: list[Block], workers: Workers, reporter: Reporter | None = None
 ) -> list[R]:
-    """Results of the work on all blocks, several at once."""
-
-    def one(block: Block) -> R:
-        result = work(block)
-        if reporter is not None:
-            reporter.step()
-        return result
-
-    return list(in_threads(one, blocks, workers))
+    """Results of the work on all blocks, several at once. It reads rasters only on the windows of its block."""
+    return for_each(work, blocks, workers, reporter)
 
 
 def coarse_block(block: Block, factor: int) -> Block:

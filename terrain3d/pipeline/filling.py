@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 
-from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import label
 from terrain3d.pipeline.model import Extent, StoredModel
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
 from terrain3d.register.registration import Registration
 from terrain3d.surface.mask import MaskCode
@@ -34,7 +34,7 @@ class Frame:
 
 
 def fill_model(
-    model: StoredModel, clean: StoredRaster, extent: Extent, frame: Frame, folder: Path, workers: int,
+    model: StoredModel, clean: StoredRaster, extent: Extent, frame: Frame, folder: Place, workers: Workers,
     reporter: Reporter,
 ) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
     """Surface with small voids filled, its sigma, and its mask (no water yet)."""
@@ -46,10 +46,11 @@ def fill_model(
     )
     small = voids.area * grid.resolution**2 <= MAX_VOID_AREA
     small[0] = False
+    closed = voids.values(small)
 
     def work(block: Block) -> None:
         z = block.read(clean)
-        known, fill = np.isfinite(z), small[voids.read(block)]
+        known, fill = np.isfinite(z), closed.read(block)
         matches = np.where(known, block.read(model.sigma), np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
         part = block.around_core(ceil(SIGMA_MARGIN / grid.resolution))

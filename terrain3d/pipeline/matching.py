@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +10,10 @@ from numpy.typing import NDArray
 from terrain3d.crs import Reference
 from terrain3d.errors import OverlapError
 from terrain3d.image.view import View
+from terrain3d.io.scratch import Place
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Part, Spool, save_part
-from terrain3d.pipeline.threads import in_threads
+from terrain3d.pipeline.threads import Workers, for_each
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid, Raster
 from terrain3d.stereo.dense import DensePoints, match_tile
@@ -28,11 +28,14 @@ COARSE_CELL_PX = 8  # image pixels per cell of the coarse surface
 BELOW_TIES_M, ABOVE_TIES_M = 30.0, 60.0  # ties lie on textured ground; roofs and gorges reach further
 
 
-class _Threads(threading.local):
-    """Buffers of the matcher, one set a thread."""
+class _Buffers(threading.local):
+    """Buffers of the matcher, one set a thread, kept from tile to tile."""
 
     def __init__(self) -> None:
-        self.buffers = SgmBuffers()
+        self.sgm = SgmBuffers()
+
+
+_BUFFERS = _Buffers()
 
 
 def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:
@@ -46,8 +49,8 @@ def coarse_pass(
     pairs: list[Pair],
     reference: Reference,
     heights: tuple[float, float],
-    folder: Path,
-    workers: int,
+    folder: Place,
+    workers: Workers,
     reporter: Reporter,
 ) -> CoarseSurface:
     """Surface of the scene at an eighth of the image resolution, from matching at a quarter.
@@ -59,20 +62,18 @@ def coarse_pass(
     bounds = pair_bounds(pairs)
     start = flat_surface(reference, bounds, low, high)
     tasks = [t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)]
-    threads = _Threads()
 
     def work(item: tuple[int, MatchTask]) -> Part | None:
         n, task = item
         points = match_tile(
-            views[task.pair.left], views[task.pair.right], task.tile, start, threads.buffers,
+            views[task.pair.left], views[task.pair.right], task.tile, start, _BUFFERS.sgm,
             reduction=COARSE_REDUCTION, margin_m=0.0, polish=False,
         )  # fmt: skip
-        reporter.step()
         return save_part(folder / f"coarse_{n:05d}.npy", _cloud(points, task, reference, 0))
 
     reporter.stage("coarse surface", len(tasks))
     grid = Grid.from_bounds(reference, *bounds, COARSE_CELL_PX * pixel)
-    parts = [p for p in in_threads(work, enumerate(tasks), workers) if p is not None]
+    parts = [p for p in for_each(work, list(enumerate(tasks)), workers, reporter) if p is not None]
     spool = Spool(reference, tuple(parts))
     surface = np.full(grid.shape, np.nan, np.float32)
     for row in range(0, grid.height, COARSE_BLOCK):
@@ -120,8 +121,8 @@ def match_scene(
     pairs: list[Pair],
     reference: Reference,
     surface: CoarseSurface,
-    folder: Path,
-    workers: int,
+    folder: Place,
+    workers: Workers,
     reporter: Reporter,
 ) -> Spool:
     """Match all pairs in full; the points go to files of ``folder``. Raises OverlapError if there are none."""
@@ -135,16 +136,14 @@ def match_scene(
             )
         )
     ]
-    threads = _Threads()
 
     def work(item: tuple[int, int, MatchTask]) -> Part | None:
         k, n, task = item
-        points = match_tile(views[task.pair.left], views[task.pair.right], task.tile, surface, threads.buffers)
-        reporter.step()
+        points = match_tile(views[task.pair.left], views[task.pair.right], task.tile, surface, _BUFFERS.sgm)
         return save_part(folder / f"points_{k:03d}_{n:05d}.npy", _cloud(points, task, reference, k))
 
     reporter.stage("matching", len(tasks))
-    parts = [p for p in in_threads(work, tasks, workers) if p is not None]
+    parts = [p for p in for_each(work, tasks, workers, reporter) if p is not None]
     if not parts:
         raise OverlapError("no point could be matched", fix="check the images for cloud, snow or water")
     return Spool(reference, tuple(parts))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import OverlapError
-from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, aligned, cut, for_blocks
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
+from terrain3d.pipeline.threads import Workers, once
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.registration import Registration, register_dsm
@@ -27,6 +29,8 @@ from terrain3d.surface.voids import (
     remove_spikes,
     row_ends,
 )
+
+Bounds = tuple[float, float, float, float]  # west, south, east, north
 
 POINT_BLOCK_CELLS = 1024  # a cell has several points, each larger than it
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
@@ -69,7 +73,7 @@ class Extent:
 
 
 def surface_model(
-    spool: Spool, grid: Grid, registration: Registration | None, folder: Path, workers: int, reporter: Reporter
+    spool: Spool, grid: Grid, registration: Registration | None, folder: Place, workers: Workers, reporter: Reporter
 ) -> StoredModel:
     """Surface model of all points on a grid, block by block."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
@@ -87,8 +91,22 @@ def surface_model(
     return StoredModel(height, sigma, pairs)
 
 
+def leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
+    """Take the surface away from parts of a model, as if no point had fallen there."""
+    grid = model.grid
+    for west, south, east, north in parts:
+        (left, right), (top, bottom) = grid.column_row([west, east], [north, south])
+        rows = slice(max(floor(top + 0.5), 0), min(ceil(bottom + 0.5), grid.height))
+        columns = slice(max(floor(left + 0.5), 0), min(ceil(right + 0.5), grid.width))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            shape = rows.stop - rows.start, columns.stop - columns.start
+            model.height.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
+            model.sigma.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
+            model.pairs.write(rows.start, columns.start, np.zeros(shape, np.uint8))
+
+
 def register(
-    spool: Spool, grid: Grid, returns: LidarReturns, along: tuple[float, float], folder: Path, workers: int,
+    spool: Spool, grid: Grid, returns: LidarReturns, along: tuple[float, float], folder: Place, workers: Workers,
     reporter: Reporter,
 ) -> Registration:  # fmt: skip
     """Registration of the matched model to lidar, on a surface model fine enough for its footprints. along: direction
@@ -98,19 +116,19 @@ def register(
     whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
     model = surface_model(spool, whole, None, folder, workers, reporter)
     reporter.stage("registration to lidar")
-    height = np.empty(whole.shape, np.float32)
+    clean = new_raster(folder / "clean.raw", whole, np.float32)
 
     def work(block: Block) -> None:
-        clean = remove_spikes(Raster(block.read(model.height), block.grid)).values[block.core]
-        at = block.part(*block.core)
-        height[at.row : at.row + at.grid.height, at.column : at.column + at.grid.width] = clean
+        block.write(clean, remove_spikes(Raster(block.read(model.height), block.grid)).values)
 
     for_blocks(work, cut(whole, CLEAN_MARGIN), workers)
-    sigma = model.sigma.read(0, 0, *whole.shape)
-    return register_dsm(Raster(height, whole), returns, Raster(sigma, whole), along)
+    height, sigma = (Raster(r.read(0, 0, *whole.shape), whole) for r in (clean, model.sigma))
+    return once(register_dsm, workers, height, returns, sigma, along)
 
 
-def clean_heights(model: StoredModel, folder: Path, workers: int, reporter: Reporter) -> tuple[StoredRaster, Extent]:
+def clean_heights(
+    model: StoredModel, folder: Place, workers: Workers, reporter: Reporter
+) -> tuple[StoredRaster, Extent]:
     """Heights without spikes and islands, and where they are. Raises OverlapError if nothing is left."""
     clean = new_raster(folder / "clean.raw", model.grid, np.float32)
     blocks = cut(model.grid, CLEAN_MARGIN)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import Counts, overview, overview_step
+from terrain3d.pipeline.running import Counts, Tally, overview, overview_step, tally
+from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
 from terrain3d.surface.coarse import resampled
@@ -34,7 +34,7 @@ class Picture:
 
 
 def draw(
-    dsm: StoredRaster, extent: Extent, views: list[OrthoView], folder: Path, workers: int, reporter: Reporter
+    dsm: StoredRaster, extent: Extent, views: list[OrthoView], folder: Place, workers: Workers, reporter: Reporter
 ) -> Picture:
     """Ortho of a surface whose large voids are still open: a guess closes them here, which water needs to be seen."""
     grid = dsm.grid
@@ -48,15 +48,16 @@ def draw(
     values, counts = new_raster(folder / "ortho.raw", grid, np.uint16), Counts(VALUES, VALUES)
     cells = ceil(HIDDEN_MARGIN / grid.resolution)
 
-    def work(block: Block) -> None:
+    def work(block: Block) -> Tally:
         closed = _closed(Raster(block.read(dsm), block.grid), extent.hull(block), guess, block.origin)
         drawn = ortho(closed, ranked, block.around_core(cells)).values
         block.write(values, drawn)
-        counts.add(drawn[block.core][drawn[block.core] > 0])
+        return tally(drawn[block.core][drawn[block.core] > 0], VALUES, VALUES)
 
     blocks = cut(grid, ORTHO_MARGIN)
     reporter.stage("ortho image", len(blocks))
-    for_blocks(work, blocks, workers, reporter)
+    for found in for_blocks(work, blocks, workers, reporter):
+        counts.put(found)
     return Picture(values, counts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +19,20 @@ from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
 from terrain3d.io.atomic import output_error, write_text
 from terrain3d.io.rasters import bounded_cache
+from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
 from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
 from terrain3d.pipeline.matching import coarse_pass, match_scene
-from terrain3d.pipeline.model import register
+from terrain3d.pipeline.model import Bounds, register
 from terrain3d.pipeline.products import write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
+from terrain3d.pipeline.threads import Workers, once
 from terrain3d.raster import Grid
 from terrain3d.register.cameras import line_direction, move_camera
 from terrain3d.stereo.pairs import choose_pairs
@@ -51,7 +53,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     reference = output_reference(scene.config.output, views, height, scene.folder)
     check_overlap(views, limits)
     with _work_folder(out) as folder, bounded_cache():
-        result, spool = _compute(scene, views, limits, lidar, reference, folder, workers, recorder)
+        result, spool = compute(scene, views, limits, lidar, reference, folder, workers, recorder)
         recorder.stage("writing", 11)
         result = replace(result, seconds=dict(recorder.seconds))
         write_products(result, spool, out, recorder)
@@ -60,20 +62,22 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     return result
 
 
-def _compute(
+def compute(
     scene: Scene,
     views: list[View],
     limits: tuple[float, float],
     lidar: LidarSet | None,
     reference: Reference,
-    folder: Path,
-    workers: int,
+    folder: Place,
+    workers: Workers,
     recorder: Recorder,
+    lost: Sequence[Bounds] = (),
 ) -> tuple[RunResult, Spool]:
+    """All of a scene but its files: what was found, and the points. lost: parts of the surface to be left empty."""
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     recorder.stage("tie points and adjustment")
-    network = build_network(views, crs, limits)
+    network = once(build_network, workers, views, crs, limits)
     for note in network.warnings:
         recorder.warn(note)
     middle = sum(network.heights) / 2
@@ -93,7 +97,8 @@ def _compute(
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
-    surfaces = make_surfaces(spool, grid, final, Frame(registration, orientation), returns, folder, workers, recorder)
+    frame = Frame(registration, orientation)
+    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost)
     return RunResult(
         scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
         tuple(recorder.warnings),

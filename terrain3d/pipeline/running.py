@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,20 @@ from numpy.typing import NDArray
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.coarse import block_means
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Bins that values fell into, (n,), and how many fell into each."""
+
+    index: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+
+def tally(values: NDArray[Any], top: float, bins: int) -> Tally:
+    """Count finite values that are not negative in equal bins from 0 to ``top``; larger ones count as the last."""
+    index = np.minimum(values.ravel() / (top / bins), bins - 1).astype(np.int64)
+    return Tally(*np.unique(index, return_counts=True))
 
 
 class Counts:
@@ -27,6 +41,10 @@ class Counts:
         index = np.minimum(values.ravel() / self._step, self._counts.size - 1).astype(np.int64)
         with self._lock:
             self._counts += np.bincount(index, minlength=self._counts.size)
+
+    def put(self, found: Tally) -> None:
+        """Add what was counted elsewhere in the same bins."""
+        self._counts[found.index] += found.number
 
     def quantile(self, share: float) -> float | None:
         """Value, to half a bin, that this share of the values lies under; None without values."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.crs import Reference
-from terrain3d.io.atomic import output_error
+from terrain3d.io.scratch import Place, save_array
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid
 from terrain3d.register.registration import Registration
@@ -82,16 +82,12 @@ def _cloud(reference: Reference, records: NDArray[np.void], registration: Regist
     )
 
 
-def save_part(path: Path, cloud: PointCloud) -> Part | None:
+def save_part(path: Place, cloud: PointCloud) -> Part | None:
     """Write points to a file; None if there are none. Raises OutputError (full disk)."""
     if len(cloud) == 0:
         return None
     records = np.empty(len(cloud), _RECORD)
     records["xyz"], records["sigma"], records["confidence"] = cloud.xyz, cloud.sigma, cloud.confidence
     records["pair"], records["intensity"] = cloud.pair, cloud.intensity
-    try:
-        np.save(path, records)
-    except OSError as error:
-        raise output_error(path, error) from error
     low, high = cloud.xyz.min(axis=0), cloud.xyz.max(axis=0)
-    return Part(path, len(cloud), (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+    return Part(save_array(path, records), len(cloud), (float(low[0]), float(low[1]), float(high[0]), float(high[1])))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.image.view import View
 from terrain3d.io.images import read_window
-from terrain3d.io.scratch import StoredRaster
+from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import cut
 from terrain3d.pipeline.filling import Frame, fill_model
-from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
+from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, leave_empty, surface_model
 from terrain3d.pipeline.picture import draw
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
+from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.waters import level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
@@ -40,18 +41,20 @@ class Surfaces:
 
 
 def make_surfaces(
-    spool: Spool, grid: Grid, views: list[View], frame: Frame, returns: LidarReturns | None, folder: Path,
-    workers: int, reporter: Reporter,
+    spool: Spool, grid: Grid, views: list[View], frame: Frame, returns: LidarReturns | None, folder: Place,
+    workers: Workers, reporter: Reporter, lost: Sequence[Bounds] = (),
 ) -> Surfaces:  # fmt: skip
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
-    ``views``: cameras in the frame of the registered model. Raises OverlapError if nothing is left of the points."""
+    ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty. Raises
+    OverlapError if nothing is left of the points."""
     model = surface_model(spool, grid, frame.registration, folder, workers, reporter)
+    leave_empty(model, lost)
     return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter)
 
 
 def derive(
-    model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Path,
-    workers: int, reporter: Reporter,
+    model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Place,
+    workers: Workers, reporter: Reporter,
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
     reporter.stage("voids", 2 * len(cut(model.grid)))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
+from terrain3d.pipeline.threads import Workers
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
@@ -59,7 +59,7 @@ class _CoarseGround:
 
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
-    folder: Path, workers: int, reporter: Reporter,
+    folder: Place, workers: Workers, reporter: Reporter,
 ) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
     """Terrain, its sigma, and height above ground; NaN where they are not given.
 
@@ -126,7 +126,9 @@ def _fill_empty(block: Block, rasters: list[StoredRaster]) -> None:
         block.write(raster, np.full(block.grid.shape, np.nan, np.float32))
 
 
-def _coarse_ground(dsm: StoredRaster, mask: StoredRaster, plane: Plane, folder: Path, workers: int) -> _CoarseGround:
+def _coarse_ground(
+    dsm: StoredRaster, mask: StoredRaster, plane: Plane, folder: Place, workers: Workers
+) -> _CoarseGround:
     g, factor = dsm.grid, coarse_factor(dsm.grid.resolution)
     grid = replace(g, resolution=g.resolution * factor, height=g.height // factor, width=g.width // factor)
     surface, slope = (new_raster(folder / f"coarse_{n}.raw", grid, np.float32) for n in ("surface", "slope"))
@@ -146,7 +148,7 @@ def _coarse_ground(dsm: StoredRaster, mask: StoredRaster, plane: Plane, folder: 
 
 def _finish(
     dsm: StoredRaster, terrain: StoredRaster, ground: StoredRaster, spread: StoredRaster,
-    correction: Correction | None, folder: Path, workers: int,
+    correction: Correction | None, folder: Place, workers: Workers,
 ) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
     """Terrain, corrected and nowhere above the surface, and height above it. The corrected sigma takes its place."""
     grid = dsm.grid

@@ -1,13 +1,51 @@
-"""Work on several threads, results in order."""
+"""Who does the work on many items: threads of this process, or whatever a caller brings along."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
+
+from terrain3d.pipeline.progress import Reporter
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Does work elsewhere, such as in other processes, and may know results from before.
+
+    The work then must depend on nothing but its item and what it captured, read rasters only over the item, and do
+    nothing but write rasters, save arrays and return a result.
+    """
+
+    def each(self, work: Callable[[T], R], items: Sequence[T], reporter: Reporter | None = None) -> list[R]:
+        """Results of the work on all items, in their order."""
+
+    def once(self, work: Callable[..., R], *given: Any) -> R:
+        """Result of work that needs to see everything."""
+
+
+Workers = int | Engine  # an int: threads
+
+
+def for_each(work: Callable[[T], R], items: Sequence[T], workers: Workers, reporter: Reporter | None = None) -> list[R]:
+    """Results of the work on all items, several at once, in their order."""
+    if not isinstance(workers, int):
+        return workers.each(work, items, reporter)
+
+    def one(item: T) -> R:
+        result = work(item)
+        if reporter is not None:
+            reporter.step()
+        return result
+
+    return list(in_threads(one, items, workers))
+
+
+def once(work: Callable[..., R], workers: Workers, *given: Any) -> R:
+    """Result of work that needs to see everything, done here unless it is known from before."""
+    return work(*given) if isinstance(workers, int) else workers.once(work, *given)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

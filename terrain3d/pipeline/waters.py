@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from math import ceil
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.io.scratch import StoredRaster
+from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
 from terrain3d.pipeline.picture import Picture
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import Counts
+from terrain3d.pipeline.running import Counts, Tally, tally
+from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
 from terrain3d.stats import NMAD_FACTOR
 from terrain3d.surface.mask import MaskCode
@@ -37,12 +37,13 @@ from terrain3d.surface.water import (
 
 WATER_SIGMA = 1.0  # metres, of a level that rests on its shores alone
 TEXTURE_MARGIN = 8.0  # metres
+TEXTURE_BINS, SIGMA_BINS = (1.0, 100_000), (100.0, 1_000_000)
 Values = tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int64]]
 
 
 def level_water(
-    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture, folder: Path,
-    workers: int, reporter: Reporter,
+    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture, folder: Place,
+    workers: Workers, reporter: Reporter,
 ) -> None:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it.
 
@@ -57,8 +58,10 @@ def level_water(
         flooded[[0, *(k for k, level in levels.items() if is_pit(level))]] = False
         spread = _median_sigma(wet, flooded, sigma, workers)
 
+    drawn = picture.values
+
     def work(block: Block) -> None:
-        z, image = block.read(dsm), block.read(picture.values)
+        z, image = block.read(dsm), block.read(drawn)
         numbers = None if wet is None else _only(wet.read(block), flooded)
         if numbers is not None and numbers.any():
             for k in (int(k) for k in np.unique(numbers) if int(k) in levels):
@@ -72,26 +75,28 @@ def level_water(
             block.write(sigma, s)
             block.write(mask, codes)
         image[~np.isfinite(z)] = 0
-        block.write(picture.values, image)
+        block.write(drawn, image)
 
     for_blocks(work, cut(dsm.grid), workers, reporter)
     if wet is not None:
         wet.labels.remove()
 
 
-def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int, reporter: Reporter) -> Components | None:
+def _find(
+    clean: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
+) -> Components | None:
     """Bodies of water grown to their banks; None if there are none."""
     limits = _limits(picture, workers, reporter)
     if limits is None:
         return None
-    grid, cell = clean.grid, clean.grid.resolution**2
+    grid, cell, image = clean.grid, clean.grid.resolution**2, picture.values
     patches = label(
-        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(picture.values), b.grid), limits),
+        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(image), b.grid), limits),
         grid, folder / "patches.raw", workers, WATER_MARGIN,
     )  # fmt: skip
     large = patches.area * cell >= MIN_AREA
     large[0] = False
-    levels, found = _levels(patches, large, clean, workers, picture.values)
+    levels, found = _levels(patches, large, clean, workers, image)
     length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
     looks = {
         k: _centre_and_spread(found, k)
@@ -101,7 +106,7 @@ def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int, rep
     grown = None
     if looks:
         grown = label(
-            lambda b: _grown(b, patches, b.read(picture.values), looks),
+            lambda b: _grown(b, patches, b.read(image), looks),
             grid,
             folder / "water.raw",
             workers,
@@ -111,15 +116,16 @@ def _find(clean: StoredRaster, picture: Picture, folder: Path, workers: int, rep
     return grown
 
 
-def _limits(picture: Picture, workers: int, reporter: Reporter) -> WaterLimits | None:
+def _limits(picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
     """What the whole picture says of water; None if it is empty."""
-    texture = Counts(1.0, 100_000)
+    values, texture = picture.values, Counts(*TEXTURE_BINS)
 
-    def measure(block: Block) -> None:
-        image = block.read(picture.values)
-        texture.add(picture_texture(image)[block.core][image[block.core] > 0])
+    def measure(block: Block) -> Tally:
+        image = block.read(values)
+        return tally(picture_texture(image)[block.core][image[block.core] > 0], *TEXTURE_BINS)
 
-    for_blocks(measure, cut(picture.values.grid, TEXTURE_MARGIN), workers, reporter)
+    for found in for_blocks(measure, cut(values.grid, TEXTURE_MARGIN), workers, reporter):
+        texture.put(found)
     median, smooth = picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
     return None if median is None or smooth is None else water_limits(median, smooth)
 
@@ -142,7 +148,7 @@ def _grown(
 
 
 def _levels(
-    bodies: Components, which: NDArray[np.bool_], dsm: StoredRaster, workers: int, image: StoredRaster | None = None
+    bodies: Components, which: NDArray[np.bool_], dsm: StoredRaster, workers: Workers, image: StoredRaster | None = None
 ) -> tuple[dict[int, WaterLevel], list[Values]]:
     """Levels of bodies from their shores; and, by block, the values of the image in them: body, value, how often."""
     if not which.any():
@@ -195,15 +201,14 @@ def _only(numbers: NDArray[np.int32], which: NDArray[np.bool_]) -> NDArray[np.in
     return np.where(which[numbers], numbers, 0).astype(np.int32)
 
 
-def _median_sigma(wet: Components, flooded: NDArray[np.bool_], sigma: StoredRaster, workers: int) -> float | None:
+def _median_sigma(wet: Components, flooded: NDArray[np.bool_], sigma: StoredRaster, workers: Workers) -> float | None:
     """Median sigma of the cells of water that have one."""
-    counts = Counts(100.0, 1_000_000)
+    counts = Counts(*SIGMA_BINS)
 
-    def measure(block: Block) -> None:
-        water = flooded[wet.read(block)]
-        if water.any():
-            s = block.read(sigma)[water]
-            counts.add(s[np.isfinite(s)])
+    def measure(block: Block) -> Tally:
+        s = block.read(sigma)[flooded[wet.read(block)]]
+        return tally(s[np.isfinite(s)], *SIGMA_BINS)
 
-    for_blocks(measure, cut(sigma.grid), workers)
+    for found in for_blocks(measure, cut(sigma.grid), workers):
+        counts.put(found)
     return counts.quantile(0.5)
