@@ -69,6 +69,30 @@ def change(
 
 
 @app.command()
+def m3c2(
+    before: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or the folder of a run: the earlier epoch.")],
+    after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],
+    out: Annotated[Path, typer.Option("--out", help="File for the distances: .gpkg or .csv.")],
+    core: Annotated[Path | None, typer.Option(help="Core points: cloud, point layer, or text with x, y, z.")] = None,
+    change: Annotated[Path | None, typer.Option(help="Folder of a change, for its co-registration.")] = None,
+    normal_radius: Annotated[float | None, typer.Option(min=0.0, help="Radius for the normals.")] = None,
+    cylinder_radius: Annotated[float | None, typer.Option(min=0.0, help="Radius of the cylinders.")] = None,
+    half_length: Annotated[float | None, typer.Option(min=0.0, help="Half length of the cylinders.")] = None,
+    registration: Annotated[float | None, typer.Option(min=0.0, help="1-sigma of the co-registration.")] = None,
+    file_units: Annotated[bool, typer.Option("--file-units", help="Lengths as in the file, not in metres.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Distances between two clouds along local normals (M3C2), right on cliffs, banks and facades too."""
+    from terrain3d.commands.m3c2 import m3c2_command
+    from terrain3d.pipeline.m3c2 import M3C2Request
+
+    request = M3C2Request(
+        before, after, out, core, change, normal_radius, cylinder_radius, half_length, registration, file_units
+    )
+    m3c2_command(request, quiet=quiet)
+
+
+@app.command()
 def assess(
     estimate: Annotated[Path, typer.Argument(help="Height raster, or the folder of a run.")],
     reference: Annotated[Path, typer.Argument(help="Reference height raster.")],

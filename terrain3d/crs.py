@@ -126,6 +126,15 @@ def vertical_of_crs(crs: CRS) -> str | None:
     return "ellipsoid" if len(crs.axis_info) == 3 else None
 
 
+def metres_per_unit(crs: CRS) -> tuple[float, float]:
+    """Metres of one horizontal and one vertical unit of a CRS; heights without a declared unit are in the horizontal
+    one, those of a geographic CRS in metres. The horizontal unit of a geographic CRS is left at 1."""
+    flat = crs.sub_crs_list[0] if crs.is_compound else crs
+    horizontal = 1.0 if flat.is_geographic else float(flat.axis_info[0].unit_conversion_factor)
+    heights = crs.sub_crs_list[1].axis_info[:1] if crs.is_compound else crs.axis_info[2:]
+    return horizontal, float(heights[0].unit_conversion_factor) if heights else horizontal
+
+
 def utm_crs(lon_deg: float, lat_deg: float) -> str:
     """EPSG code of the WGS 84 UTM zone of a place, with Norway's and Svalbard's exceptions; UPS beyond 84N / 80S."""
     if not (-90 <= lat_deg <= 90 and np.isfinite(lon_deg)):

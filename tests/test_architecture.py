@@ -13,8 +13,8 @@ import terrain3d
 ROOT = Path(terrain3d.__file__).parent
 # Each may import only what stands before it.
 ORDER = (
-    "errors", "crs", "raster", "points", "stats", "tiles", "config", "io", "camera", "image", "adjust", "stereo", "lidar",
-    "register", "surface", "landform", "change", "export", "simulate", "assess", "info", "pipeline", "console",
+    "errors", "crs", "raster", "points", "stats", "tiles", "config", "io", "camera", "image", "adjust", "stereo",
+    "lidar", "register", "surface", "landform", "change", "export", "simulate", "assess", "info", "pipeline", "console",
     "commands", "cli", "__main__",
 )  # fmt: skip
 MAY_IMPORT_SIMULATE = ("simulate", "pipeline")

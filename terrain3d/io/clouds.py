@@ -127,6 +127,25 @@ def read_cloud_parts(path: str | Path, size: int = CHUNK) -> Iterator[PointCloud
             yield _cloud(laspy.ScaleAwarePointRecord.zeros(0, header=file.header), reference)
 
 
+def cloud_positions(path: Path) -> tuple[NDArray[np.float64], float]:
+    """Coordinates of all points (N, 3) as the file has them, and the median of their sigma, NaN if it has none.
+
+    Raises InputFileError (truncated, damaged).
+    """
+    xyz, sigma = [np.zeros((0, 3))], [np.zeros(0)]
+    with open_cloud(path) as file:
+        stated = "sigma" in file.header.point_format.dimension_names
+        try:
+            for points in file.chunk_iterator(CHUNK):
+                xyz.append(np.column_stack([points.x, points.y, points.z]).astype(float))
+                if stated:
+                    sigma.append(np.asarray(points["sigma"], float))
+        except (*LAS_ERRORS, ValueError, EOFError) as error:
+            raise _damaged(path, error) from error
+    every = np.concatenate(sigma)
+    return np.concatenate(xyz), float(np.median(every)) if every.size else float("nan")
+
+
 def open_cloud(path: str | Path) -> laspy.LasReader:
     """Reader of laspy. Raises InputFileError if the file is missing, truncated or not LAS."""
     path = Path(path)
