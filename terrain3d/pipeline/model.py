@@ -18,7 +18,8 @@ from terrain3d.pipeline.threads import Workers, once
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.registration import Registration, register_dsm
-from terrain3d.surface.dsm import rasterize
+from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
+from terrain3d.surface.dsm import LOOKS, rasterize
 from terrain3d.surface.voids import (
     CLEAN_MARGIN,
     ISLAND_AREA,
@@ -39,11 +40,13 @@ REGISTRATION_CELLS = 25e6  # of the model that is registered, at most; larger ar
 
 @dataclass(frozen=True)
 class StoredModel:
-    """Height (m), sigma (m) of the matches, and number of pairs of each cell; NaN and 0 where no point fell."""
+    """Height (m), sigma (m) of the matches, and number of pairs of each cell; NaN and 0 where no point fell. looks: see
+    ``SurfaceModel``; none where they are not needed."""
 
     height: StoredRaster
     sigma: StoredRaster
     pairs: StoredRaster
+    looks: tuple[StoredRaster, ...] = ()
 
     @property
     def grid(self) -> Grid:
@@ -78,17 +81,20 @@ def surface_model(
     """Surface model of all points on a grid, block by block."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
     pairs = new_raster(folder / "pairs.raw", grid, np.uint8)
+    looks = tuple(new_raster(folder / f"look{k}.raw", grid, np.float16) for k in range(LOOKS))
 
     def work(block: Block) -> None:
         model = rasterize(spool.within(block.grid, 2 * grid.resolution, registration), block.grid)
         block.write(height, model.height.values)
         block.write(sigma, model.sigma.values)
         block.write(pairs, model.pairs.values)
+        for stored, look in zip(looks, model.looks, strict=True):
+            block.write(stored, look.values)
 
     blocks = cut(grid, size=POINT_BLOCK_CELLS)
     reporter.stage("surface model", len(blocks))
     for_blocks(work, blocks, workers, reporter)
-    return StoredModel(height, sigma, pairs)
+    return StoredModel(height, sigma, pairs, looks)
 
 
 def leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
@@ -157,3 +163,20 @@ def clean_heights(
     if last.max() < 0:
         raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud or snow")
     return clean, Extent(first, last, *hull_spans(first, last))
+
+
+def agreed_heights(
+    model: StoredModel, clean: StoredRaster, folder: Place, workers: Workers, reporter: Reporter
+) -> StoredRaster:
+    """The clean heights, whose files are used up with the looks of the model, without what the looks do not agree
+    upon."""
+    agreed = new_raster(folder / "agreed.raw", model.grid, np.float32)
+
+    def work(block: Block) -> None:
+        looks = [block.read(look).astype(np.float32) for look in model.looks]
+        block.write(agreed, without_noise(block.read(clean), block.read(model.sigma), looks))
+
+    for_blocks(work, cut(model.grid, MARGIN_CELLS * model.grid.resolution), workers, reporter)
+    for used in (clean, *model.looks):
+        used.remove()
+    return agreed

@@ -23,17 +23,18 @@ AGREE_M = 0.75  # points this near to the median are the same surface, whatever 
 MAX_POINTS = 64  # of a cell and its neighbours; more tell nothing new
 SLOPE_PRIOR = 0.08  # cells^2: spread of the points that makes their slope half believed
 PAIR_FLOOR = 0.5  # share of a pair's error that more points of the same pair do not reduce
+LOOKS = 3  # groups that the pairs are dealt out to, to be compared with each other
 
 
 @dataclass(frozen=True)
 class SurfaceModel:
     """height and sigma: float32, NaN where no point fell. pairs: uint8, pairs that saw the cell's surface.
-    intensity: float32, mean image value."""
+    looks: float32, by how much the points of each group of pairs lie above ``height``, NaN where it has none."""
 
     height: Raster
     sigma: Raster
     pairs: Raster
-    intensity: Raster
+    looks: tuple[Raster, ...]
 
 
 def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
@@ -46,13 +47,14 @@ def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
     cell = (row[near] + 1) * width + column[near] + 1
     order = np.argsort(cell, kind="stable")
     start = np.searchsorted(cell[order], np.arange(width * height + 1))
-    out = np.full((4, *grid.shape), np.nan, np.float32)
+    out = np.full((3 + LOOKS, *grid.shape), np.nan, np.float32)
     _rasterize(
         x[near][order], y[near][order], cloud.xyz[near, 2][order], cloud.sigma[near][order],
-        cloud.confidence[near][order], cloud.pair[near][order], cloud.intensity[near][order], start, width, out,
+        cloud.confidence[near][order], cloud.pair[near][order], start, width, out,
     )  # fmt: skip
     pairs = np.nan_to_num(out[2]).astype(np.uint8)
-    return SurfaceModel(Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), Raster(out[3], grid))
+    looks = tuple(Raster(values, grid) for values in out[3:])
+    return SurfaceModel(Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), looks)
 
 
 def _cell(x: NDArray[np.float64], origin: float, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -70,11 +72,12 @@ def _cell(x: NDArray[np.float64], origin: float, resolution: float) -> tuple[NDA
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _rasterize(
-    px: Any, py: Any, z: Any, sigma: Any, confidence: Any, pair: Any, intensity: Any, start: Any, stride: int, out: Any
+    px: Any, py: Any, z: Any, sigma: Any, confidence: Any, pair: Any, start: Any, stride: int, out: Any
 ) -> None:
     height, width = out.shape[1:]
     index, weight = np.empty(MAX_POINTS, np.int64), np.empty(MAX_POINTS)
     dx, dy = np.empty(MAX_POINTS), np.empty(MAX_POINTS)
+    above, light = np.empty(LOOKS), np.empty(LOOKS)
     for y in range(height):
         for x in range(width):
             n = 0
@@ -90,7 +93,7 @@ def _rasterize(
                         weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
                         n += 1
             if n > 0:
-                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, pair, intensity, out[:, y, x])
+                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, pair, above, light, out[:, y, x])
 
 
 @njit(inline="always")
@@ -105,14 +108,17 @@ def _weighted_median(values: Any, weight: Any) -> float:
 
 
 @njit(nogil=True, error_model="numpy")
-def _fuse(index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, intensity: Any, out: Any) -> None:
-    """Height, sigma, number of pairs and intensity of one cell from its points; dx, dy: offsets from its centre, cells.
+def _fuse(
+    index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, above: Any, light: Any, out: Any
+) -> None:
+    """Height, sigma, number of pairs and looks of one cell from its points; dx, dy: offsets from its centre, cells;
+    above, light: room for sums by look.
 
     The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a
     prior, because few points close together say little of it.
     """
     centre = _weighted_median(z[index], weight)
-    total, mean, square, formal, light = 0.0, 0.0, 0.0, 0.0, 0.0
+    total, mean, square, formal = 0.0, 0.0, 0.0, 0.0
     mx, my, xx, xy, yy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     seen = np.uint64(0)
     for i in range(index.size):
@@ -125,7 +131,6 @@ def _fuse(index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: A
         mean += w * d
         square += w * d * d
         formal += w * sigma[k] ** 2
-        light += w * intensity[k]
         mx, my = mx + w * x, my + w * y
         xx, xy, yy = xx + w * x * x, xy + w * x * y, yy + w * y * y
         xz, yz = xz + w * x * d, yz + w * y * d
@@ -143,4 +148,13 @@ def _fuse(index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: A
     out[0] = centre + mean - slope_x * mx - slope_y * my
     out[1] = np.sqrt(max(formal / total, spread) * max(PAIR_FLOOR, 1.0 / count))
     out[2] = count
-    out[3] = light / total
+    above[:], light[:] = 0.0, 0.0
+    for i in range(index.size):
+        d = z[index[i]] - centre
+        if abs(d) <= max(AGREE_M, 3 * sigma[index[i]]):
+            look = pair[index[i]] % LOOKS
+            above[look] += weight[i] * (d - mean - slope_x * (dx[i] - mx) - slope_y * (dy[i] - my))
+            light[look] += weight[i]
+    for look in range(LOOKS):
+        if light[look] > 0:
+            out[3 + look] = above[look] / light[look]

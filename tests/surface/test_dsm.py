@@ -38,7 +38,7 @@ def test_rasterize__a_point_falls_into_its_cell() -> None:
     model = rasterize(cloud(np.array([[x, y, 512.5]])), GRID)
     rows, columns = np.nonzero(np.isfinite(model.height.values))
     assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == {(30, 40), (29, 40), (31, 40), (30, 39), (30, 41)}
-    assert model.height.values[30, 40] == 512.5 and model.intensity.values[30, 40] == 700
+    assert model.height.values[30, 40] == 512.5
     np.testing.assert_array_equal(model.pairs.values > 0, np.isfinite(model.height.values))
 
 
@@ -121,7 +121,7 @@ def test_rasterize__empty_where_no_point_fell() -> None:
     assert np.isnan(model.height.values[away < 5.4]).all() and np.isfinite(model.height.values[away > 7]).all()
     np.testing.assert_array_equal(np.isnan(model.height.values), np.isnan(model.sigma.values))
     np.testing.assert_array_equal(np.isnan(model.height.values), model.pairs.values == 0)
-    np.testing.assert_array_equal(np.isnan(model.height.values), np.isnan(model.intensity.values))
+    np.testing.assert_array_equal(np.isnan(model.height.values), np.isnan(model.looks[0].values))
 
 
 def test_rasterize__no_points_at_all() -> None:
@@ -137,6 +137,21 @@ def within(points: PointCloud, grid: Grid, margin: float) -> PointCloud:
     return points.select((x > west - margin) & (x < east + margin) & (y > south - margin) & (y < north + margin))
 
 
+def layers(model: SurfaceModel) -> list[NDArray[np.generic]]:
+    return [r.values for r in (model.height, model.sigma, model.pairs, *model.looks)]
+
+
+def test_looks__say_by_how_much_pairs_differ() -> None:
+    """Two pairs 0.3 m apart on a slope; a third has no points, a fourth is of the same look as the first."""
+    x, y = scattered(120_000)
+    pair = np.random.default_rng(9).choice([0, 1, 3], len(x))
+    z = 500 + 0.2 * (x - 1000) + 0.3 * (pair == 1)
+    model = rasterize(cloud(np.column_stack([x, y, z]), pair=pair), GRID)
+    first, second, third = (look.values[2:-2, 2:-2] for look in model.looks)
+    assert np.nanmedian(second - first) == pytest.approx(0.3, abs=0.02)
+    assert np.nanstd(second - first) < 0.05 and np.isnan(third).all()
+
+
 def test_rasterize__blocks_with_margins_equal_the_whole() -> None:
     x, y = scattered(50_000)
     rng = np.random.default_rng(7)
@@ -148,9 +163,8 @@ def test_rasterize__blocks_with_margins_equal_the_whole() -> None:
             part = GRID.window(row, column, min(37, GRID.height - row), min(41, GRID.width - column))
             block = rasterize(within(points, part, 2 * GRID.resolution), part)
             here = (slice(row, row + part.height), slice(column, column + part.width))
-            for name in SurfaceModel.__dataclass_fields__:
-                ours, theirs = getattr(block, name).values, getattr(whole, name).values[here]
-                np.testing.assert_array_equal(ours, theirs, err_msg=f"{name} at {row}, {column}")
+            for ours, theirs in zip(layers(block), layers(whole), strict=True):
+                np.testing.assert_array_equal(ours, theirs[here], err_msg=f"at {row}, {column}")
 
 
 @pytest.mark.parametrize(
