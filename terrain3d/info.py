@@ -90,8 +90,9 @@ def _raster_or_image(path: Path) -> Info:
 
 def _image(path: Path) -> Info:
     image = open_image(path)
+    alpha = "" if image.alpha is None else " and alpha"
     facts = [
-        ("size", f"{image.height} x {image.width} px, {image.bands} band(s), {image.dtype}"),
+        ("size", f"{image.height} x {image.width} px, {len(image.bands)} band(s){alpha}, {image.dtype}"),
         ("nodata", "none" if image.nodata is None else f"{image.nodata:g}"),
         ("pixels", "with data" if has_data(image) else "all nodata"),
     ]

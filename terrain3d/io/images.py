@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Interleaving, Resampling
 from rasterio.windows import Window
 
 from terrain3d.errors import InputFileError
 from terrain3d.io.rasters import open_raster
 
 Singles = NDArray[np.float32]
+ALPHA_SIDE = 256  # px of an overview
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class ImageFile:
     """An image that has been found whole. ``nodata``: value of pixels without data, None where all have one.
 
     Where an image of integers declares no nodata value, 0 is taken: providers fill the surroundings of a scene with 0,
-    and a detector that sees ground never returns it.
+    and a detector that sees ground never returns it in all bands. bands: numbers of those that hold light, from 1;
+    alpha: number of the band that is 0 where a pixel has no data, if the file has one.
     """
 
     path: Path
@@ -30,8 +33,9 @@ class ImageFile:
     width: int
     nodata: float | None
     dtype: str
-    bands: int
+    bands: tuple[int, ...]
     mask: Path | None = None
+    alpha: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -44,13 +48,15 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
     path = Path(path)
     with open_raster(path) as file:
         dtype = np.dtype(file.dtypes[0]) if file.count else np.dtype("V")
-        if dtype.kind not in "uif":
-            raise InputFileError(f"has no band of real numbers (type {file.dtypes[:1]})", where=path)
+        if dtype.kind not in "uif" or len(set(file.dtypes)) > 1:
+            raise InputFileError(f"has no bands of real numbers of one type (type {file.dtypes[:4]})", where=path)
         _check_whole(file, path)
         nodata = file.nodata
         if nodata is None and dtype.kind in "ui":
             nodata = 0.0
-        image = ImageFile(path, file.height, file.width, nodata, dtype.name, file.count, mask)
+        alpha = _alpha(file)
+        bands = tuple(i for i in range(1, file.count + 1) if i != alpha)
+        image = ImageFile(path, file.height, file.width, nodata, dtype.name, bands, mask, alpha)
     if mask is not None and (found := open_image(mask)).shape != image.shape:
         raise InputFileError(
             f"mask of {found.width} x {found.height} px does not fit its image of {image.width} x {image.height} px",
@@ -59,18 +65,29 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
     return image
 
 
+def _alpha(file: Any) -> int | None:
+    """Number of the band that says where there is data. GDAL calls the fourth of four 8-bit bands so by default, which
+    may be infrared: only a band of two values counts."""
+    named = [i for i, c in enumerate(file.colorinterp, 1) if c == ColorInterp.alpha and i > 1]
+    if not named or np.dtype(file.dtypes[0]).kind != "u":
+        return None
+    shape = min(file.height, ALPHA_SIDE), min(file.width, ALPHA_SIDE)
+    values = np.unique(file.read(named[0], out_shape=shape, resampling=Resampling.nearest))
+    return named[0] if set(values.tolist()) <= {0, np.iinfo(file.dtypes[0]).max} else None
+
+
 def _check_whole(file: Any, path: Path) -> None:
     """Every block must end inside the file. GDAL opens a truncated TIFF and fails only where blocks are missing."""
     rows, columns = file.block_shapes[0]
     down, across = -(-file.height // rows), -(-file.width // columns)
     if file.driver not in ("GTiff", "COG"):
-        file.read(1, window=Window((across - 1) * columns, (down - 1) * rows, 1, 1))
+        file.read(window=Window((across - 1) * columns, (down - 1) * rows, 1, 1))
         return
-    size = path.stat().st_size
-    for j in range(down):
+    size, planes = path.stat().st_size, file.count if file.interleaving == Interleaving.band else 1
+    for band, j in product(range(1, planes + 1), range(down)):
         for i in range(across):
-            offset = file.get_tag_item(f"BLOCK_OFFSET_{i}_{j}", "TIFF", bidx=1)
-            length = file.get_tag_item(f"BLOCK_SIZE_{i}_{j}", "TIFF", bidx=1)
+            offset = file.get_tag_item(f"BLOCK_OFFSET_{i}_{j}", "TIFF", bidx=band)
+            length = file.get_tag_item(f"BLOCK_SIZE_{i}_{j}", "TIFF", bidx=band)
             if offset and length and int(offset) + int(length) > size:
                 raise InputFileError(
                     f"is truncated: data is missing from row {j * rows} on ({size} bytes are there)",
@@ -79,44 +96,56 @@ def _check_whole(file: Any, path: Path) -> None:
                 )
 
 
-def read_window(image: ImageFile, row: int, column: int, height: int, width: int, *, band: int = 1) -> Singles:
-    """Pixels of a window, (height, width) float32; NaN for nodata, non-finite values and outside the image.
+def read_window(image: ImageFile, row: int, column: int, height: int, width: int) -> Singles:
+    """Panchromatic pixels of a window, (height, width) float32: the mean of all bands; see ``read_bands``."""
+    bands = read_bands(image, row, column, height, width)
+    return bands[0] if len(bands) == 1 else np.asarray(bands.mean(axis=0), np.float32)
+
+
+def read_bands(image: ImageFile, row: int, column: int, height: int, width: int) -> Singles:
+    """Pixels of a window, (bands, height, width) float32; NaN in all bands for nodata, values that are not finite,
+    where the mask says so, and outside the image.
 
     row, column: first line and sample, may be negative; the window may stick out on any side. The file is opened
     anew in every call, so calls from several threads do not meet. Raises InputFileError.
     """
-    out = np.full((height, width), np.nan, np.float32)
+    out = np.full((len(image.bands), height, width), np.nan, np.float32)
     r0, r1 = max(row, 0), min(row + height, image.height)
     c0, c1 = max(column, 0), min(column + width, image.width)
     if r0 >= r1 or c0 >= c1:
         return out
-    if not 1 <= band <= image.bands:
-        raise InputFileError(f"has {image.bands} band(s), not a band {band}", where=image.path)
-    with open_raster(image.path) as file:
-        values = file.read(band, window=Window(c0, r0, c1 - c0, r1 - r0))
-    found = _with_nan(values, image.nodata)
+    window = Window(c0, r0, c1 - c0, r1 - r0)
+    found = _pixels(image, window=window)
     if image.mask is not None:
         with open_raster(image.mask) as file:
-            found[file.read(1, window=Window(c0, r0, c1 - c0, r1 - r0)) == 0] = np.nan
-    out[r0 - row : r1 - row, c0 - column : c1 - column] = found
+            found[:, file.read(1, window=window) == 0] = np.nan
+    out[:, r0 - row : r1 - row, c0 - column : c1 - column] = found
     return out
 
 
 def has_data(image: ImageFile, *, size: int = 512) -> bool:
-    """False if no pixel of the first band has a value, judged on an image decimated to at most ``size`` px a side."""
+    """False if no pixel has a value, judged on an image decimated to at most ``size`` px a side."""
     step = max(image.height, image.width) / size
     shape = (image.height, image.width) if step <= 1 else (int(image.height / step) or 1, int(image.width / step) or 1)
+    return bool(np.isfinite(_pixels(image, out_shape=shape)).any())
+
+
+def _pixels(image: ImageFile, *, window: Window | None = None, out_shape: tuple[int, int] | None = None) -> Singles:
+    """Values of all bands, NaN for no value."""
+    wanted = [*image.bands, *(() if image.alpha is None else (image.alpha,))]
+    shape = None if out_shape is None else (len(wanted), *out_shape)
     with open_raster(image.path) as file:
-        values = file.read(1, out_shape=shape, resampling=Resampling.nearest)
-    return bool(np.isfinite(_with_nan(values, image.nodata)).any())
-
-
-def _with_nan(values: NDArray[Any], nodata: float | None) -> Singles:
-    out = values.astype(np.float32)
-    missing = ~np.isfinite(out)
-    if nodata is not None and np.isfinite(nodata):
-        missing |= values == values.dtype.type(nodata) if _fits(nodata, values.dtype) else False
-    out[missing] = np.nan
+        values = file.read(wanted, window=window, out_shape=shape, resampling=Resampling.nearest)
+    light = values[: len(image.bands)]
+    out = light.astype(np.float32)
+    missing = ~np.isfinite(out).all(axis=0)
+    if image.nodata is not None and np.isfinite(image.nodata) and _fits(image.nodata, light.dtype):
+        # a shadow may be 0 in one band; any other value is one that somebody chose to say nodata
+        marked = light == light.dtype.type(image.nodata)
+        missing |= marked.all(axis=0) if image.nodata == 0 else marked.any(axis=0)
+    if image.alpha is not None:
+        missing |= values[-1] == 0
+    out[:, missing] = np.nan
     return out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,19 +19,30 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
 from terrain3d.surface.coarse import resampled
-from terrain3d.surface.ortho import HIDDEN_MARGIN, ORTHO_MARGIN, OrthoView, ortho, rank_views
+from terrain3d.surface.ortho import ORTHO_MARGIN, SEAM_MARGIN, OrthoView, middle_value, ortho, rank_views
 from terrain3d.surface.voids import between
 
 OVERVIEW_CELLS = 1_000_000
 VALUES = 65536
+MIDDLE = 10_000.0  # median of the grey values of images of real numbers
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Image values, uint16 with 0 for no value, and how often each occurs."""
+    """values: grey, uint16 with 0 for no value, and how often each occurs. bands: of the ortho, in the type that
+    ``ortho_type`` gives, 0 or NaN for no value. seen: number of cells of the surface that come from each view,
+    and, last, that no view sees."""
 
     values: StoredRaster
     counts: Counts
+    bands: tuple[StoredRaster, ...]
+    seen: tuple[int, ...]
+
+
+def ortho_type(views: list[OrthoView]) -> np.dtype[Any]:
+    """Type of the ortho's values: that of the images if they are all bytes or all unsigned shorts, else float32."""
+    kinds = {v.dtype for v in views}
+    return np.dtype(kinds.pop() if len(kinds) == 1 and kinds <= {"uint8", "uint16"} else np.float32)
 
 
 def draw(
@@ -44,21 +56,60 @@ def draw(
     rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
     hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
     surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
-    ranked = rank_views(surface, views)
-    values, counts = new_raster(folder / "ortho.raw", grid, np.uint16), Counts(VALUES, VALUES)
-    cells = ceil(HIDDEN_MARGIN / grid.resolution)
+    ranked, kind = rank_views(surface, views), ortho_type(views)
+    bands = tuple(
+        new_raster(folder / f"ortho_{i}.raw", grid, kind)
+        for i in range(1, max((v.bands for v in views), default=1) + 1)
+    )
+    plain = len(bands) == 1 and kind == np.uint16
+    grey = bands[0] if plain else new_raster(folder / "grey.raw", grid, np.uint16)
+    scale = 1.0 if kind.kind == "u" else MIDDLE / middle_value(surface, ranked)
+    cells = ceil(SEAM_MARGIN / grid.resolution)
 
-    def work(block: Block) -> Tally:
+    def work(block: Block) -> tuple[Tally, NDArray[np.int64]]:
         closed = _closed(Raster(block.read(dsm), block.grid), extent.hull(block), guess, block.origin)
-        drawn = ortho(closed, ranked, block.around_core(cells)).values
-        block.write(values, drawn)
-        return tally(drawn[block.core][drawn[block.core] > 0], VALUES, VALUES)
+        inner = block.part(*block.around_core(cells))
+        drawn = ortho(closed, ranked, block.around_core(cells))
+        for raster, values in zip(bands, drawn.values, strict=True):
+            inner.write(raster, _as_type(values, kind))
+        shades = _as_type(drawn.values.mean(axis=0) * np.float32(scale), np.dtype(np.uint16))
+        if not plain:
+            inner.write(grey, shades)
+        known = np.isfinite(closed.values[block.core])
+        sources = np.bincount(drawn.source[inner.core][known], minlength=len(ranked) + 1)
+        return tally(shades[inner.core][shades[inner.core] > 0], VALUES, VALUES), sources
 
     blocks = cut(grid, ORTHO_MARGIN)
     reporter.stage("ortho image", len(blocks))
-    for found in for_blocks(work, blocks, workers, reporter):
+    counts, seen = Counts(VALUES, VALUES), np.zeros(len(ranked) + 1, np.int64)
+    for found, sources in for_blocks(work, blocks, workers, reporter):
         counts.put(found)
-    return Picture(values, counts)
+        seen += sources
+    places = [next((i for i, r in enumerate(ranked, 1) if r.view is v), None) for v in views]
+    return Picture(grey, counts, bands, (*(0 if i is None else int(seen[i]) for i in places), int(seen[0])))
+
+
+def forget_voids(picture: Picture, dsm: StoredRaster, workers: Workers) -> None:
+    """Take the values from the ortho's bands where the surface has no height: they lie on a guess."""
+    bands = picture.bands
+
+    def work(block: Block) -> None:
+        void = ~np.isfinite(block.read(dsm))
+        if void.any():
+            for raster in bands:
+                values = block.read(raster)
+                values[void] = np.nan if raster.dtype.kind == "f" else 0
+                block.write(raster, values)
+
+    for_blocks(work, cut(dsm.grid), workers)
+
+
+def _as_type(values: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Values of an ortho in its type: 0 for none, and nothing else 0; real numbers as they are."""
+    if kind.kind == "f":
+        return values
+    whole = np.clip(np.rint(np.nan_to_num(values)), 1, np.iinfo(kind).max)
+    return np.where(np.isfinite(values), whole, 0).astype(kind)
 
 
 def _closed(dsm: Raster, hull: NDArray[np.bool_], guess: Raster, origin: tuple[int, int]) -> Raster:

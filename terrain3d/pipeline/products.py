@@ -47,7 +47,7 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     ):
         _write(out / f"{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
         reporter.step()
-    _write(out / "ortho.tif", s.ortho, nodata=0, overviews="average")
+    _write_ortho(out / "ortho.tif", s.ortho)
     reporter.step()
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
     _write(out / "mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
@@ -72,6 +72,15 @@ def _strips(raster: StoredRaster) -> Iterator[tuple[int, Raster]]:
 
 def _write(path: Path, raster: StoredRaster, **options: Any) -> None:
     write_strips(path, raster.grid, raster.strips(STRIP_ROWS), raster.dtype, heights=False, **options)
+
+
+def _write_ortho(path: Path, bands: tuple[StoredRaster, ...]) -> None:
+    grid, kind = bands[0].grid, bands[0].dtype
+    together = zip(*(b.strips(STRIP_ROWS) for b in bands), strict=True)
+    strips = ((parts[0][0], np.stack([values for _, values in parts])) for parts in together)
+    names = [f"band {i}" for i in range(1, len(bands) + 1)] if len(bands) > 1 else ()
+    write_strips(path, grid, strips, kind, nodata=0 if kind.kind == "u" else HEIGHT_NODATA, heights=False,
+                 overviews="average", bands=len(bands), band_names=names)  # fmt: skip
 
 
 def _to_output(cloud: PointCloud, result: RunResult) -> PointCloud:

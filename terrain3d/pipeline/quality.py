@@ -32,10 +32,22 @@ def quality(result: RunResult) -> dict[str, Any]:
         "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
         "lidar": _lidar(result),
         "cells": result.cells,
+        "ortho": _ortho(result),
         "points": result.points,
         "warnings": list(result.warnings),
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def _ortho(result: RunResult) -> dict[str, Any]:
+    """Share of the surface's cells that the ortho takes from each image, and that no image sees."""
+    seen = result.surfaces.seen
+    shares = [n / max(sum(seen), 1) for n in seen]
+    return {
+        "bands": len(result.surfaces.ortho),
+        "share_from_image": dict(zip((v.name for v in result.views), shares[:-1], strict=True)),
+        "hidden_share": shares[-1],
     }
 
 

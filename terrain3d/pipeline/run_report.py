@@ -72,13 +72,18 @@ def _pictures(result: RunResult) -> list[Block]:
     return [
         relief_figure(dsm, "Surface (dsm.tif)"),
         relief_figure(dtm, "Terrain (dtm.tif)"),
-        Figure(
-            grey(overview(s.ortho, step_for_side(s.ortho.grid, PICTURE_PX), nodata=0).values), "True ortho (ortho.tif)"
-        ),
+        _ortho_figure(s.ortho),
         _scaled(chm, "Height above ground (chm.tif)", "m", 0.0),
         _scaled(sigma, "1-sigma of the surface (dsm_sigma.tif)", "m", 0.0),
         Figure(_mask_picture(s.mask), "Why a cell is what it is (mask.tif)", legend),
     ]
+
+
+def _ortho_figure(bands: tuple[StoredRaster, ...]) -> Figure:
+    """Grey, or the first three bands in colour."""
+    step, nodata = step_for_side(bands[0].grid, PICTURE_PX), None if bands[0].dtype.kind == "f" else 0
+    shown = [overview(b, step, nodata).values for b in (bands[:3] if len(bands) > 2 else bands[:1])]
+    return Figure(grey(np.stack(shown) if len(shown) == 3 else shown[0]), "True ortho (ortho.tif)")
 
 
 def _cell_table(cells: dict[str, float]) -> Table:

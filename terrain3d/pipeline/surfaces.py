@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.image.view import View
-from terrain3d.io.images import read_window
+from terrain3d.io.images import read_bands
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import cut
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.model import Bounds, StoredModel, agreed_heights, clean_heights, leave_empty, surface_model
-from terrain3d.pipeline.picture import draw
+from terrain3d.pipeline.picture import draw, forget_voids
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
@@ -28,16 +28,17 @@ from terrain3d.surface.ortho import OrthoView
 @dataclass(frozen=True)
 class Surfaces:
     """Rasters of a run on one grid, heights ellipsoidal. ``pairs``: number of stereo pairs that saw a cell, where it
-    was measured. Their files live as long as the run does."""
+    was measured. ortho: its bands. seen: as ``Picture.seen``. Their files live as long as the run does."""
 
     dsm: StoredRaster
     dsm_sigma: StoredRaster
     dtm: StoredRaster
     dtm_sigma: StoredRaster
     chm: StoredRaster
-    ortho: StoredRaster
+    ortho: tuple[StoredRaster, ...]
     mask: StoredRaster
     pairs: StoredRaster
+    seen: tuple[int, ...]
 
 
 def make_surfaces(
@@ -67,13 +68,20 @@ def derive(
     reporter.stage("water", 2 * len(cut(model.grid)))
     level_water(clean, dsm, sigma, mask, picture, folder, workers, reporter)
     clean.remove()
+    forget_voids(picture, dsm, workers)
     dtm, dtm_sigma, chm = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
-    rasters = (dsm, sigma, dtm, dtm_sigma, chm, picture.values, mask, model.pairs)
-    return Surfaces(*(r.window(*extent.window()) for r in rasters))
+
+    def given(raster: StoredRaster) -> StoredRaster:
+        return raster.window(*extent.window())
+
+    return Surfaces(
+        given(dsm), given(sigma), given(dtm), given(dtm_sigma), given(chm), tuple(given(b) for b in picture.bands),
+        given(mask), given(model.pairs), picture.seen,
+    )  # fmt: skip
 
 
 def _ortho_view(view: View) -> OrthoView:
     def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
-        return read_window(view.image, row, column, height, width)
+        return read_bands(view.image, row, column, height, width)
 
-    return OrthoView(view.camera, read, view.image.shape)
+    return OrthoView(view.camera, read, view.image.shape, len(view.image.bands), view.image.dtype)

@@ -47,7 +47,7 @@ def level_water(
 ) -> None:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it.
 
-    clean: surface before voids were filled. Afterwards the picture has values where the surface has.
+    clean: surface before voids were filled.
     """
     wet = _find(clean, picture, folder, workers, reporter)
     levels: dict[int, WaterLevel] = {}
@@ -58,12 +58,13 @@ def level_water(
         flooded[[0, *(k for k, level in levels.items() if is_pit(level))]] = False
         spread = _median_sigma(wet, flooded, sigma, workers)
 
-    drawn = picture.values
+    if wet is None:
+        return
 
     def work(block: Block) -> None:
-        z, image = block.read(dsm), block.read(drawn)
-        numbers = None if wet is None else _only(wet.read(block), flooded)
-        if numbers is not None and numbers.any():
+        z = block.read(dsm)
+        numbers = _only(wet.read(block), flooded)
+        if numbers.any():
             for k in (int(k) for k in np.unique(numbers) if int(k) in levels):
                 row, column = np.nonzero(numbers == k)
                 z[row, column] = levels[k].at(row + block.row, column + block.column)
@@ -74,12 +75,9 @@ def level_water(
             block.write(dsm, z)
             block.write(sigma, s)
             block.write(mask, codes)
-        image[~np.isfinite(z)] = 0
-        block.write(drawn, image)
 
     for_blocks(work, cut(dsm.grid), workers, reporter)
-    if wet is not None:
-        wet.labels.remove()
+    wet.labels.remove()
 
 
 def _find(

@@ -1,8 +1,8 @@
 """True orthophoto: every cell takes its value from the most vertical view that sees it.
 
-Hidden cells (behind roofs and crowns) are taken from the next view; what no view sees is interpolated. Views are
-brought to the radiometry of the first by a robust gain and offset. Work runs in blocks; image windows are read when
-needed.
+What that view does not see is taken from the next one; the seam between the two runs where they agree (``seams``).
+Views are brought to the radiometry of the first, band by band, by a robust gain and offset over the scene, and by their
+mean difference around a patch. What no view sees stays empty. Image windows are read when needed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,25 @@ from terrain3d.camera.adjusted import Camera
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.raster import Grid, Raster
 from terrain3d.stats import nmad
-from terrain3d.surface.membrane import membrane
+from terrain3d.surface.coarse import pooled
+from terrain3d.surface.seams import parted
 from terrain3d.surface.visibility import visible
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-ORTHO_MARGIN = 96.0  # m: relief hides nothing farther away
-HIDDEN_MARGIN = 20.0  # m: values this far away do not shape what is interpolated
+ORTHO_MARGIN = 120.0  # m: relief hides nothing farther away than this less the margin of the seams
+SEAM_MARGIN = 32.0  # m: values this far away shape neither seam nor balance
+_STRIP_WIDTH = 4.0  # m around what must be replaced, in which the seam may run
+_BALANCE = 8.0  # m: deviation of the window of the mean difference
+_BALANCE_STEP = 4  # cells
+_BALANCE_PRIOR = 0.02  # share of cells in that window whose weight draws the difference to nothing
+_GROSS = 6.0  # NMAD of the difference of two views that count as complete disagreement
 _BLOCK = 512  # cells
 _NODE = 64  # cells between places whose longitude and latitude are computed; linear in between (under 1 mm)
 _MARGIN = 4  # px around a window, and more where pixels are averaged
-_STRIP = 1024  # image lines read at once for the radiometry
+_LINES = 1024  # image lines read at once for the radiometry
 _SAMPLES = 40_000
 
 
@@ -40,68 +46,135 @@ class OrthoView:
     """What an orthophoto needs of an image.
 
     camera: from longitude, latitude, ellipsoidal height to (line, sample). read: window (row, column, height, width),
-    which may reach beyond the image only by having been clipped to ``shape`` first, to float32 with NaN for nodata.
-    shape: lines and samples.
+    which may reach beyond the image only by having been clipped to ``shape`` first, to (bands, height, width) float32
+    with NaN for nodata. shape: lines and samples. dtype: of the image file.
     """
 
     camera: Camera
     read: Callable[[int, int, int, int], Singles]
     shape: tuple[int, int]
+    bands: int = 1
+    dtype: str = "uint16"
 
 
 @dataclass(frozen=True)
 class RankedView:
     """A view in its place among the others. lean: displacement of relief, metres east and north per metre of height;
-    pixel: metres a pixel; gain and offset bring its values to those of the first view."""
+    pixel: metres a pixel; gain and offset (bands,) bring its values to those of the first view, spread (bands,) is how
+    far they still differ (NMAD)."""
 
     view: OrthoView
     lean: tuple[float, float]
     pixel: float
-    gain: float = 1.0
-    offset: float = 0.0
+    gain: Singles
+    offset: Singles
+    spread: Singles
+
+
+@dataclass(frozen=True)
+class Ortho:
+    """values: (bands, h, w) float32, NaN for none. source: (h, w) place of the view in the ranking, from 1; 0 where no
+    view sees the cell."""
+
+    values: Singles
+    source: NDArray[np.uint8]
 
 
 def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
     """Views from the most vertical on, balanced: what has to be known of a whole scene before a part of it is drawn.
 
-    surface: (h, w) float32 ellipsoidal metres, an overview of the scene.
+    surface: (h, w) float32 ellipsoidal metres, an overview of the scene. Of views with unequal bands those with the
+    most are taken.
     """
     z, grid = np.asarray(surface.values, np.float32), surface.grid
     if not np.isfinite(z).any() or not views:
         return []
-    middle = float(np.nanmedian(z))
-    ranked = [RankedView(v, _lean(v.camera, grid, middle), _pixel(v, grid, middle)) for v in views]
+    middle, bands = float(np.nanmedian(z)), max(v.bands for v in views)
+    one, zero = np.ones(bands, np.float32), np.zeros(bands, np.float32)
+    ranked = [
+        RankedView(v, _lean(v.camera, grid, middle), _pixel(v, grid, middle), one, zero, one)
+        for v in views
+        if v.bands == bands
+    ]
     ranked.sort(key=lambda r: float(np.hypot(*r.lean)))
     return _balanced(z, grid, ranked)
 
 
-def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] = (slice(None), slice(None))) -> Raster:
-    """Orthophoto on the grid of ``dsm``, uint16 with 0 for no value.
+def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] = (slice(None), slice(None))) -> Ortho:
+    """Orthophoto of the inner rows and columns of ``dsm``; the rest only hides them, as far as ``ORTHO_MARGIN``.
 
-    dsm: (h, w) float32 ellipsoidal metres; cells without height have no ortho value, so pass a surface whose voids are
-    filled. Values are those of the most vertical view's image. inner: rows and columns that are drawn; the rest only
-    hides them, as far as ``ORTHO_MARGIN``. Interpolated cells are the same from ``HIDDEN_MARGIN`` on.
+    dsm: (h, w) float32 ellipsoidal metres; cells without height have no value. Values are in the radiometry of the most
+    vertical view. Cells farther than ``SEAM_MARGIN`` from the border of the inner part do not depend on what lies
+    beyond it.
     """
     z, grid = np.asarray(dsm.values, np.float32), dsm.grid
-    drawn = np.zeros(z.shape, np.uint16)
-    known = np.isfinite(z)[inner]
-    if not known.any() or not views:
-        return Raster(drawn, grid)
-    seen = [visible(z, grid.resolution, v.lean)[inner] for v in views]
-    part, first = z[inner], (inner[0].start or 0, inner[1].start or 0)
-    out = np.full(part.shape, np.nan, np.float32)
-    for row in range(0, part.shape[0], _BLOCK):
-        for column in range(0, part.shape[1], _BLOCK):
+    part = z[inner]
+    where = grid.window(inner[0].start or 0, inner[1].start or 0, *part.shape)
+    bands = views[0].gain.size if views else 1
+    found = Ortho(np.full((bands, *part.shape), np.nan, np.float32), np.zeros(part.shape, np.uint8))
+    for place, view in enumerate(views, 1):
+        sees = visible(z, grid.resolution, view.lean)[inner]
+        need = sees & (found.source == 0)
+        if need.any():
+            _add(found, place, view, part, where, sees, need)
+    return found
+
+
+def _add(
+    found: Ortho, place: int, view: RankedView, z: Singles, grid: Grid, sees: Bools, need: Bools
+) -> None:  # fmt: skip
+    """Put the cells that are needed of a view into the mosaic, and those around them up to the seam."""
+    filled = found.source > 0
+    reach = ceil(_STRIP_WIDTH / grid.resolution)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    between = (cv2.dilate(need.astype(np.uint8), kernel) > 0) & sees & filled
+    fresh = _drawn(view, z, grid, need | between)
+    got = np.isfinite(fresh).all(axis=0)
+    need, between = need & got, between & got
+    if between.any():
+        difference = np.where(between, found.values - fresh, np.float32(np.nan))
+        spread = view.spread[:, None, None]
+        for band, d in enumerate(difference):
+            bias = _around(np.where(np.abs(d) < 3 * spread[band], d, np.float32(np.nan)), grid.resolution)
+            fresh[band] += bias
+            d -= bias
+        apart = cv2.blur(np.nan_to_num(np.abs(difference) / spread).mean(axis=0), (3, 3)) / np.float32(_GROSS)
+        take = parted(filled & ~between, need, between, apart)
+        weight = np.where(between, cv2.blur(take.astype(np.float32), (3, 3)), take.astype(np.float32))
+    else:
+        take, weight = need, need.astype(np.float32)
+    mixed = weight > 0
+    old = np.where(filled[mixed], found.values[:, mixed], np.float32(0))
+    found.values[:, mixed] = old + weight[mixed] * (fresh[:, mixed] - old)
+    found.source[take] = place
+
+
+def _around(difference: Singles, resolution: float) -> Singles:
+    """Mean of the difference (h, w, NaN for none) around each cell, drawn to nothing where there is little of it."""
+    coarse = pooled(difference, _BALANCE_STEP)
+    known = np.isfinite(coarse).astype(np.float32)
+    sigma = _BALANCE / (_BALANCE_STEP * resolution)
+    weight = cv2.GaussianBlur(known, (0, 0), sigma)
+    total = cv2.GaussianBlur(np.nan_to_num(coarse), (0, 0), sigma)
+    mean = (total / (weight + np.float32(_BALANCE_PRIOR))).astype(np.float32)
+    size = mean.shape[1] * _BALANCE_STEP, mean.shape[0] * _BALANCE_STEP
+    return np.asarray(cv2.resize(mean, size)[: difference.shape[0], : difference.shape[1]], np.float32)
+
+
+def _drawn(view: RankedView, z: Singles, grid: Grid, wanted: Bools) -> Singles:
+    """Balanced values of a view on the wanted cells, (bands, h, w), NaN elsewhere."""
+    out = np.full((view.gain.size, *z.shape), np.nan, np.float32)
+    for row in range(0, z.shape[0], _BLOCK):
+        for column in range(0, z.shape[1], _BLOCK):
             here = np.s_[row : row + _BLOCK, column : column + _BLOCK]
-            if known[here].any():
-                where = grid.window(first[0] + row, first[1] + column, *part[here].shape)
-                _block(part[here], where, views, [s[here] for s in seen], out[here])
-    hidden = known & ~np.isfinite(out)
-    if hidden.any() and not hidden[known].all():
-        near = cv2.dilate(np.isfinite(out).astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool)
-        out = membrane(out, where=hidden & near)
-    drawn[inner] = np.where(np.isfinite(out), np.clip(np.rint(out), 1, 65535), 0)
-    return Raster(drawn, grid)
+            need = wanted[here]
+            if not need.any():
+                continue
+            lon, lat = _lonlat(grid.window(row, column, *need.shape))
+            line, sample = view.view.camera.project(lon[need], lat[need], z[here][need])
+            values = _resample(view.view, line, sample, grid.resolution / view.pixel)
+            out[:, here[0], here[1]][:, need] = view.gain[:, None] * values + view.offset[:, None]
+    return out
 
 
 def _lean(camera: Camera, grid: Grid, height: float) -> tuple[float, float]:
@@ -133,17 +206,6 @@ def _hats(n: int, nodes: NDArray[np.int64]) -> Floats:
     return np.stack([np.interp(np.arange(n), nodes, unit) for unit in np.eye(len(nodes))], axis=1)
 
 
-def _block(z: Singles, grid: Grid, views: Sequence[RankedView], seen: list[Bools], out: Singles) -> None:
-    """Fill ``out`` (a view on the result) from the views in order."""
-    lon, lat = _lonlat(grid)
-    for v, sees in zip(views, seen, strict=True):
-        need = sees & ~np.isfinite(out)
-        if not need.any():
-            continue
-        line, sample = v.view.camera.project(lon[need], lat[need], z[need])
-        out[need] = v.gain * _resample(v.view, line, sample, grid.resolution / v.pixel) + v.offset
-
-
 def _pixel(view: OrthoView, grid: Grid, height: float) -> float:
     """Metres a pixel at the middle of the grid."""
     west, south, east, north = grid.bounds
@@ -154,10 +216,10 @@ def _pixel(view: OrthoView, grid: Grid, height: float) -> float:
 
 
 def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0) -> Singles:
-    """Bicubic image values at positions, (n,) float32; NaN outside. ``scale``: pixels a value stands for."""
+    """Bicubic image values at positions, (bands, n) float32; NaN outside. ``scale``: pixels a value stands for."""
     height, width = view.shape
     inside = (line > -0.5) & (sample > -0.5) & (line < height - 0.5) & (sample < width - 0.5)
-    values = np.full(line.shape, np.nan, np.float32)
+    values = np.full((view.bands, line.size), np.nan, np.float32)
     if not inside.any():
         return values
     a, b = line[inside], sample[inside]
@@ -165,47 +227,72 @@ def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0)
     row0, row1 = max(int(a.min()) - margin, 0), min(int(a.max()) + margin + 1, height)
     col0, col1 = max(int(b.min()) - margin, 0), min(int(b.max()) + margin + 1, width)
     image = view.read(row0, col0, row1 - row0, col1 - col0)
-    if scale > 1.5:  # several pixels a cell: average them, or fine texture turns into moire
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.45 * scale), np.float32)
     n = a.size
     side = min(n, 16384)  # remap takes at most 32767 in either direction
-    pad = -n % side
-    maps = [np.pad(m, (0, pad)).astype(np.float32).reshape(-1, side) for m in (b - col0, a - row0)]
-    got = cv2.remap(image, maps[0], maps[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    values[inside] = got.ravel()[:n]
+    maps = [np.pad(m, (0, -n % side)).astype(np.float32).reshape(-1, side) for m in (b - col0, a - row0)]
+    for band, pixels in enumerate(image):
+        if scale > 1.5:  # several pixels a cell: average them, or fine texture turns into moire
+            pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), 0.45 * scale), np.float32)
+        got = cv2.remap(pixels, maps[0], maps[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        values[band, inside] = got.ravel()[:n]
     return values
 
 
 def _balanced(z: Singles, grid: Grid, views: list[RankedView]) -> list[RankedView]:
-    """Views with gain and offset that bring each to the first, from cells that both see."""
+    """Views with gain and offset that bring each to the first, band by band, from cells that both see."""
     if len(views) == 1:
         return views
-    step = max(int(np.sqrt(z.size / _SAMPLES)), 1)
-    rows, columns = (step * index for index in np.nonzero(np.isfinite(z[::step, ::step])))
-    x, y = grid.centres()
-    lon, lat = to_lonlat(grid.reference.horizontal, x[columns], y[rows])
     values = []
+    rows, columns = _sampled(z)
     for v in views:
         sees = visible(z, grid.resolution, v.lean)
-        line, sample = v.view.camera.project(lon, lat, z[rows, columns])
-        values.append(np.where(sees[rows, columns], _in_strips(v.view, line, sample), np.nan))
+        values.append(np.where(sees[rows, columns], _in_strips(v.view, *_places(Raster(z, grid), v)), np.nan))
     out = views[:1]
     for view, of_view in zip(views[1:], values[1:], strict=True):
-        both = np.isfinite(of_view) & np.isfinite(values[0])
+        both = np.isfinite(of_view).all(axis=0) & np.isfinite(values[0]).all(axis=0)
         if both.sum() < 100:
             out.append(view)
             continue
-        reference, own = values[0][both], of_view[both]
-        gain = float(np.clip(nmad(reference) / max(nmad(own), 1e-6), 0.5, 2.0))
-        out.append(replace(view, gain=gain, offset=float(np.median(reference) - gain * np.median(own))))
+        pairs = [_line_between(own[both], reference[both]) for own, reference in zip(of_view, values[0], strict=True)]
+        gain, offset, spread = np.array(pairs, np.float32).T
+        out.append(replace(view, gain=gain, offset=offset, spread=spread))
     return out
+
+
+def _sampled(z: Singles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of some _SAMPLES cells with heights, evenly spread."""
+    step = max(int(np.sqrt(z.size / _SAMPLES)), 1)
+    rows, columns = np.nonzero(np.isfinite(z[::step, ::step]))
+    return rows * step, columns * step
+
+
+def _places(surface: Raster, view: RankedView) -> tuple[Floats, Floats]:
+    """Line and sample of the sampled cells in a view."""
+    rows, columns = _sampled(surface.values)
+    x, y = surface.grid.centres()
+    lon, lat = to_lonlat(surface.grid.reference.horizontal, x[columns], y[rows])
+    return view.view.camera.project(lon, lat, surface.values[rows, columns])
+
+
+def _line_between(own: Singles, reference: Singles) -> tuple[float, float, float]:
+    """Gain and offset from the values of a view to those of another, and the NMAD of what is left."""
+    gain = float(np.clip(nmad(reference) / max(nmad(own), 1e-6), 0.5, 2.0))
+    offset = float(np.median(reference) - gain * np.median(own))
+    return gain, offset, max(float(nmad(reference - gain * own)), 1e-6)
+
+
+def middle_value(surface: Raster, views: Sequence[RankedView]) -> float:
+    """Median of the first view over a surface, all bands together; 1 if it has no values or is not positive."""
+    found = _in_strips(views[0].view, *_places(surface, views[0])) if views else np.empty(0, np.float32)
+    known = found[np.isfinite(found)]
+    return max(float(np.median(known)), 1e-6) if known.size else 1.0
 
 
 def _in_strips(view: OrthoView, line: Floats, sample: Floats) -> Singles:
     """Values at scattered positions, the image read in strips of lines so that it is never whole in memory."""
-    values = np.full(line.shape, np.nan, np.float32)
-    strip = np.floor(line / _STRIP).astype(np.int64)
+    values = np.full((view.bands, line.size), np.nan, np.float32)
+    strip = np.floor(line / _LINES).astype(np.int64)
     for s in np.unique(strip):
         which = strip == s
-        values[which] = _resample(view, line[which], sample[which])
+        values[:, which] = _resample(view, line[which], sample[which])
     return values

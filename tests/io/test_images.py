@@ -8,7 +8,7 @@ import pytest
 import rasterio
 
 from terrain3d.errors import InputFileError
-from terrain3d.io.images import has_data, open_image, read_window
+from terrain3d.io.images import has_data, open_image, read_bands, read_window
 
 
 def write(path: Path, values: np.ndarray, **options: object) -> Path:
@@ -26,7 +26,7 @@ def pixels() -> np.ndarray:
 
 def test_read_window__sticks_out_on_all_sides(tmp_path: Path, pixels: np.ndarray) -> None:
     image = open_image(write(tmp_path / "a.tif", pixels))
-    assert (image.shape, image.nodata, image.dtype, image.bands) == ((90, 120), 0.0, "uint16", 1)
+    assert (image.shape, image.nodata, image.dtype, image.bands) == ((90, 120), 0.0, "uint16", (1,))
     window = read_window(image, -5, -7, 110, 140)
     assert window.dtype == np.float32 and window.shape == (110, 140)
     np.testing.assert_array_equal(window[5:95, 7:127], pixels)
@@ -47,11 +47,36 @@ def test_read_window__nodata(tmp_path: Path, pixels: np.ndarray) -> None:
     assert open_image(write(tmp_path / "d.tif", real)).nodata is None
 
 
-def test_read_window__band(tmp_path: Path, pixels: np.ndarray) -> None:
-    image = open_image(write(tmp_path / "a.tif", np.stack([pixels, pixels + 1])))
-    np.testing.assert_array_equal(read_window(image, 0, 0, 2, 2, band=2), pixels[:2, :2] + 1)
-    with pytest.raises(InputFileError, match="not a band 3"):
-        read_window(image, 0, 0, 2, 2, band=3)
+def test_read_bands__four_bands_and_their_mean(tmp_path: Path, pixels: np.ndarray) -> None:
+    stack = np.stack([pixels, pixels + 40, pixels * 2, pixels + 7])
+    stack[:, :10] = 0
+    stack[0, 20, 30] = 0  # one band of a shadow
+    image = open_image(write(tmp_path / "a.tif", stack, nodata=0, interleave="pixel"))
+    assert image.bands == (1, 2, 3, 4) and image.alpha is None
+    bands = read_bands(image, 5, -2, 40, 60)
+    assert bands.shape == (4, 40, 60) and np.isnan(bands[:, :5]).all() and np.isnan(bands[:, :, :2]).all()
+    np.testing.assert_array_equal(bands[:, 5:, 2:], stack[:, 10:45, :58])
+    np.testing.assert_allclose(read_window(image, 10, 0, 35, 58), stack[:, 10:45, :58].mean(axis=0), rtol=1e-6)
+    marked = open_image(write(tmp_path / "b.tif", np.where(stack == 0, 65535, stack).astype(np.uint16), nodata=65535))
+    assert np.isnan(read_bands(marked, 20, 30, 1, 1)).all()  # a value that was chosen to say so
+
+
+def test_open_image__alpha_is_a_mask_and_infrared_is_not(tmp_path: Path, pixels: np.ndarray) -> None:
+    colour = (pixels[None] // 16 + np.arange(4)[:, None, None] + 1).astype(np.uint8)
+    infrared = open_image(write(tmp_path / "a.tif", colour, photometric="rgb", alpha="yes"))  # GDAL calls band 4 alpha
+    assert infrared.bands == (1, 2, 3, 4) and infrared.alpha is None
+    colour[3], colour[3, :9] = 255, 0
+    image = open_image(write(tmp_path / "b.tif", colour, photometric="rgb", alpha="yes"))
+    assert image.bands == (1, 2, 3) and image.alpha == 4
+    window = read_bands(image, 0, 0, 90, 120)
+    assert window.shape == (3, 90, 120) and np.isnan(window[:, :9]).all() and np.isfinite(window[:, 9:]).all()
+
+
+def test_open_image__truncated_in_a_later_band(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = write(tmp_path / "a.tif", np.stack([pixels] * 4), interleave="band")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.9)])
+    with pytest.raises(InputFileError, match="truncated"):
+        open_image(path)
 
 
 @pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])

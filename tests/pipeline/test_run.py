@@ -125,7 +125,7 @@ def test_terrain__lies_under_the_surface_and_canopy_is_between(before: Path) -> 
 
 def test_ortho__has_a_picture_where_the_surface_is(before: Path) -> None:
     picture, dsm = values(before, "ortho"), values(before, "dsm")
-    assert (picture[dsm != -9999] > 0).mean() > 0.98
+    assert (picture[dsm != -9999] > 0).mean() > 0.96  # what no view sees is empty
     assert 300 < np.median(picture[picture > 0]) < 2500  # digital numbers of the images
 
 

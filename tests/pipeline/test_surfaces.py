@@ -111,11 +111,12 @@ def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> d
         stored("pairs.raw", known.astype(np.uint8)),
     )
     views = [
-        OrthoView(oblique(*lean), lambda r, c, h, w: image[r : r + h, c : c + w], image.shape)
+        OrthoView(oblique(*lean), lambda r, c, h, w: image[None, r : r + h, c : c + w], image.shape)
         for lean in ((0.05, 0.02), (-0.3, 0.1))
     ]
     found = derive(model, views, FRAME, returns(), folder, 2, Silent())
-    return {name: getattr(found, name).read(0, 0, *found.dsm.grid.shape) for name in LAYERS}
+    rasters = {name: getattr(found, name) for name in LAYERS if name != "ortho"} | {"ortho": found.ortho[0]}
+    return {name: raster.read(0, 0, *found.dsm.grid.shape) for name, raster in rasters.items()}
 
 
 def test_derive__does_not_depend_on_the_blocks(

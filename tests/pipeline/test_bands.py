@@ -1,0 +1,59 @@
+"""Images of several bands, from the scene file to the files of the result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+
+from terrain3d.commands.run import run_command
+from terrain3d.simulate.scene import SceneFiles
+
+GAINS = (0.6, 0.9, 1.1, 1.4)
+
+
+def with_bands(source: Path, target: Path) -> None:
+    """The image as four bands of different brightness, with its RPC."""
+    with rasterio.open(source) as file:
+        values, profile, tags = file.read(1), file.profile, file.tags(ns="RPC")
+    noise = np.random.default_rng(1).normal(0, 2, (4, *values.shape))
+    bands = np.stack(
+        [np.where(values > 0, np.clip(g * values + n, 1, None), 0) for g, n in zip(GAINS, noise, strict=True)]
+    )
+    with rasterio.open(target, "w", **{**profile, "count": 4, "interleave": "pixel"}) as file:
+        file.write(bands.astype(np.uint16))
+        file.update_tags(ns="RPC", **tags)
+
+
+@pytest.mark.slow
+def test_run__four_bands(hamlet: SceneFiles, tmp_path: Path) -> None:
+    shutil.copytree(hamlet.folder, tmp_path / "scene")
+    for path in hamlet.epochs[0].images:
+        with_bands(path, tmp_path / "scene" / path.relative_to(hamlet.folder))
+    config = tmp_path / "scene" / hamlet.config.name
+    results = {}
+    for name, scene in (("one", hamlet.config), ("four", config)):
+        content = yaml.safe_load(scene.read_text())
+        scene.with_name("short.yaml").write_text(yaml.safe_dump({**content, "lidar": []}))
+        run_command(scene.with_name("short.yaml"), tmp_path / name, workers=2, quiet=True)
+        with rasterio.open(tmp_path / name / "dsm.tif") as file, rasterio.open(tmp_path / name / "ortho.tif") as ortho:
+            assert file.transform == ortho.transform or name == "four"
+            results[name] = (file.read(1, masked=True), ortho.read(), ortho.dtypes, ortho.nodata)
+    (dsm, _, _, _), (same, bands, dtypes, nodata) = results["one"], results["four"]
+    assert dtypes == ("uint16",) * 4 and nodata == 0
+    known = (bands > 0).all(axis=0)
+    assert known.mean() > 0.7 and np.array_equal(known, (bands > 0).any(axis=0))
+    for band, gain in zip(bands, GAINS, strict=True):
+        assert np.median(band[known] / bands[0][known]) == pytest.approx(gain / GAINS[0], rel=0.02)
+    one, four = (np.percentile(z.compressed(), (5, 25, 50, 75, 95)) for z in (dsm, same))
+    assert np.abs(one - four - (one[2] - four[2])).max() < 0.3  # the height of all is as free as the pointing
+    assert abs(one[2] - four[2]) < 1.0
+    figures = json.loads((tmp_path / "four" / "quality.json").read_text())["ortho"]
+    assert figures["bands"] == 4 and sum(figures["share_from_image"].values()) + figures[
+        "hidden_share"
+    ] == pytest.approx(1)
