@@ -55,6 +55,35 @@ def run(
 
 
 @app.command()
+def batch(
+    area: Annotated[Path, typer.Argument(help="Area file (YAML): a scene of any size, and its tiles.")],
+    out: Out,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes; all cores if not given.")] = None,
+    memory_limit: Annotated[
+        float | None, typer.Option(min=0.5, help="Memory of a worker, GB; what needs more fails alone.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print and write the plan, and stop.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Say how far it is, and stop.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    by_content: Annotated[
+        bool, typer.Option("--by-content", help="Tell changed input files by content, not by size and time.")
+    ] = False,
+    discard_work: Annotated[
+        bool, typer.Option("--discard-work", help="Delete intermediate files once all tiles are done.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """An area of any size to tiles: resumes where it stopped, redoes only what changed. Exit code 3: with failures."""
+    from terrain3d.commands.batch import batch_command
+
+    batch_command(
+        area, out, workers=workers, memory_gb=memory_limit, scheduler=scheduler, dry_run=dry_run, status=status,
+        retry_failed=retry_failed, by_content=by_content, discard_work=discard_work, quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
 def change(
     before: Annotated[Path, typer.Argument(help="Folder of a run, or a DSM GeoTIFF: the earlier epoch.")],
     after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],

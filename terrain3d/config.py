@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -105,6 +105,9 @@ class SceneConfig(_Strict):
         return [value] if isinstance(value, str | dict) else value
 
 
+C = TypeVar("C", bound=SceneConfig)
+
+
 class Scene(_Strict):
     """A scene whose files have been found: absolute paths, globs expanded, in the order given."""
 
@@ -132,8 +135,17 @@ class Scene(_Strict):
 
 def load_scene(path: Path) -> Scene:
     """Read and check a scene file. Raises InputFileError and ConfigError."""
+    return scene_of(load_config(path, SceneConfig), path)
+
+
+def load_config(path: Path, model: type[C]) -> C:
+    """Content of a configuration file. Raises InputFileError and ConfigError."""
+    return _parse(_read(path), path, model)
+
+
+def scene_of(config: SceneConfig, path: Path) -> Scene:
+    """The scene of a configuration that was read from ``path``, its files found. Raises InputFileError, ConfigError."""
     folder = path.resolve().parent
-    config = _parse(_read(path), path)
     images: list[ImageEntry] = []
     for entry in config.images:
         e = ImageEntry(path=entry) if isinstance(entry, str) else entry
@@ -194,25 +206,25 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"is not readable YAML ({' '.join(str(error).split())[:160]})", where=path) from error
 
 
-def _parse(data: Any, path: Path) -> SceneConfig:
+def _parse(data: Any, path: Path, model: type[C]) -> C:
     if not isinstance(data, dict):
         raise ConfigError("a scene file holds keys such as name, images, lidar, output", where=path)
     try:
-        return SceneConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         # an image that is a mapping was meant as one: that it is no path either is no news
         mapping = [e for e in error.errors() if not (e["loc"][-1] == "str" and isinstance(e["input"], dict))]
         first = mapping[0]
         key = ".".join(str(k) for k in first["loc"] if str(k) not in NOT_KEYS)
         if first["type"] == "extra_forbidden":
-            known = ", ".join(_known_keys(first["loc"]))
+            known = ", ".join(_known_keys(first["loc"], model))
             raise ConfigError(f"unknown key '{key}'", where=path, fix=f"known keys here: {known}") from error
         raise ConfigError(f"{key}: {first['msg']}", where=path) from error
 
 
-def _known_keys(location: tuple[Any, ...]) -> list[str]:
+def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:
     models: dict[str, type[BaseModel]] = {"output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry}
-    model = SceneConfig if len(location) == 1 else models.get(str(location[0]), SceneConfig)
+    model = whole if len(location) == 1 else models.get(str(location[0]), whole)
     model = TableColumns if "columns" in location[:-1] else model
     return list(model.model_fields)
 

@@ -13,7 +13,7 @@ from terrain3d.console import ConsoleReporter, say_table
 from terrain3d.errors import InputFileError
 from terrain3d.pipeline.progress import Recorder
 
-COMMANDS = ("run", "change", "m3c2", "assess", "info", "profile", "volume", "derive", "demo")
+COMMANDS = ("run", "batch", "change", "m3c2", "assess", "info", "profile", "volume", "derive", "demo")
 
 
 def call(*arguments: str) -> int | str | None:
@@ -33,7 +33,7 @@ def test_help__of_every_command(command: str, capsys: pytest.CaptureFixture[str]
     assert call(command, "--help") == 0
     out = capsys.readouterr().out
     assert out.startswith("Usage: ") and command in out
-    if command in ("run", "change", "demo"):
+    if command in ("run", "batch", "change", "demo"):
         assert "--out" in out
 
 

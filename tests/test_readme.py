@@ -13,6 +13,7 @@ import yaml
 
 from terrain3d.cli import app
 from terrain3d.config import OutputConfig, SceneConfig
+from terrain3d.pipeline.batch.area import AreaConfig
 from terrain3d.surface.mask import MaskCode
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,8 @@ def test_calls__name_commands_and_options_that_exist(words: list[str]) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_configs__are_valid_scenes(path: Path) -> None:
-    SceneConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    (AreaConfig if "tiles" in content else SceneConfig).model_validate(content)
 
 
 def test_configs__one_shows_every_key() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,6 +90,53 @@ def stac_item(
         "links": [],
         "assets": {a.key: _asset(a, folder, grid) for a in assets},
     }
+
+
+def stac_collection(
+    name: str,
+    items: Sequence[Path],
+    mosaics: Sequence[Path],
+    *,
+    folder: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> dict[str, Any]:
+    """Collection of items that lie in files under ``folder``, where it is to be written.
+
+    mosaics: rasters over all items. start, end: first and last image. Raises InputFileError if an item is missing.
+    """
+    boxes = []
+    for path in items:
+        try:
+            boxes.append(json.loads(path.read_text(encoding="utf-8"))["bbox"])
+        except (OSError, ValueError, KeyError) as error:
+            raise InputFileError("item of the collection cannot be read", where=path) from error
+    b = np.array(boxes) if boxes else np.array([[-180.0, -90.0, 180.0, 90.0]])
+    box = [*b[:, :2].min(axis=0).tolist(), *b[:, 2:].max(axis=0).tolist()]
+    times = [None if t is None else _iso(t) for t in (start, end)]
+    links = [{"rel": "root", "href": "./collection.json", "type": "application/json"}]
+    links += [
+        {"rel": "item", "href": f"./{p.relative_to(folder).as_posix()}", "type": "application/geo+json"} for p in items
+    ]
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [e for e in EXTENSIONS if "/file/" in e],
+        "id": name,
+        "title": name,
+        "description": f"Surface and terrain models of {name}, made with terrain3d {__version__}",
+        "license": "other",
+        "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}},
+        "links": links,
+        "assets": {
+            p.stem: {
+                "href": f"./{p.relative_to(folder).as_posix()}", "title": f"{p.stem} of all tiles",
+                "type": "application/xml", "roles": ["data"], "file:size": p.stat().st_size,
+                "file:checksum": checksum(p),
+            }
+            for p in mosaics
+        },
+    }  # fmt: skip
 
 
 def outline(grid: Grid, points: int = 8) -> list[list[float]]:

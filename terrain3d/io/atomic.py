@@ -67,6 +67,12 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write bytes atomically. Raises OutputError."""
+    with atomic_path(path) as part:
+        part.write_bytes(data)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically, keys in their given order, numbers that are not finite as null. Raises OutputError."""
     write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -80,6 +80,34 @@ class StoredRaster:
             raise ValueError(f"window {(row, column, height, width)} is not inside {self.grid.shape}")
 
 
+@dataclass(frozen=True)
+class PaddedRaster(StoredRaster):
+    """A stored raster seen on a grid that may reach beyond it, where cells are NaN, or 0 for integers; read only.
+
+    inner: the raster. row, column: of the first cell of ``grid`` in it, perhaps negative.
+    """
+
+    inner: StoredRaster | None = None
+
+    def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
+        self._check(row, column, height, width)
+        assert self.inner is not None
+        out = np.full((height, width), np.nan if self.dtype.kind == "f" else 0, self.dtype)
+        top, left = self.row + row, self.column + column
+        r0, r1 = max(top, 0), min(top + height, self.inner.grid.height)
+        c0, c1 = max(left, 0), min(left + width, self.inner.grid.width)
+        if r0 < r1 and c0 < c1:
+            out[r0 - top : r1 - top, c0 - left : c1 - left] = self.inner.read(r0, c0, r1 - r0, c1 - c0)
+        return out
+
+
+def padded(raster: StoredRaster, grid: Grid) -> StoredRaster:
+    """The raster on another grid of the same cells, which may reach beyond it."""
+    own = raster.grid
+    row, column = round((own.north - grid.north) / own.resolution), round((grid.west - own.west) / own.resolution)
+    return PaddedRaster(raster.path, grid, raster.dtype, grid.width, row, column, raster)
+
+
 class Shelf(Protocol):
     """A place for rasters and arrays that keeps them in a way of its own, such as for several processes."""
 

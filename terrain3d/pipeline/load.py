@@ -35,10 +35,10 @@ def load_views(scene: Scene) -> list[View]:
         if not has_data(image):
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
         views.append(View(path.stem, image, Camera(rpc), read_acquired(path)))
-    return _with_unique_names(views)
+    return with_unique_names(views)
 
 
-def _with_unique_names(views: list[View]) -> list[View]:
+def with_unique_names(views: list[View]) -> list[View]:
     names = [v.name for v in views]
     if len(set(names)) == len(names):
         return views

@@ -34,8 +34,18 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.sgm = SgmBuffers()
 
+    def __reduce__(self) -> str:
+        return "_BUFFERS"  # another process has its own
+
 
 _BUFFERS = _Buffers()
+
+
+_Item = tuple[int, MatchTask, View, View]  # number of the pair, tile, left and right view
+
+
+def _name(pair: int, task: MatchTask) -> str:
+    return f"{pair:03d}_{task.tile.column}_{task.tile.row}"
 
 
 def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:
@@ -61,19 +71,22 @@ def coarse_pass(
     pixel = rectified_pixel(views, pairs[0], reference.horizontal, (low + high) / 2)
     bounds = pair_bounds(pairs)
     start = flat_surface(reference, bounds, low, high)
-    tasks = [t for p in pairs for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)]
+    tasks = [
+        (k, t, views[p.left], views[p.right])
+        for k, p in enumerate(pairs)
+        for t in plan_matching(views, p, reference.horizontal, start, COARSE_REDUCTION * pixel)
+    ]
 
-    def work(item: tuple[int, MatchTask]) -> Part | None:
-        n, task = item
+    def work(item: _Item) -> Part | None:
+        k, task, left, right = item
         points = match_tile(
-            views[task.pair.left], views[task.pair.right], task.tile, start, _BUFFERS.sgm,
-            reduction=COARSE_REDUCTION, margin_m=0.0, polish=False,
-        )  # fmt: skip
-        return save_part(folder / f"coarse_{n:05d}.npy", _cloud(points, task, reference, 0))
+            left, right, task.tile, start, _BUFFERS.sgm, reduction=COARSE_REDUCTION, margin_m=0.0, polish=False
+        )
+        return save_part(folder / f"coarse_{_name(k, task)}.npy", _cloud(points, task, reference, 0))
 
     reporter.stage("coarse surface", len(tasks))
     grid = Grid.from_bounds(reference, *bounds, COARSE_CELL_PX * pixel)
-    parts = [p for p in for_each(work, list(enumerate(tasks)), workers, reporter) if p is not None]
+    parts = [p for p in for_each(work, tasks, workers, reporter) if p is not None]
     spool = Spool(reference, tuple(parts))
     surface = np.full(grid.shape, np.nan, np.float32)
     for row in range(0, grid.height, COARSE_BLOCK):
@@ -81,7 +94,6 @@ def coarse_pass(
             here = np.s_[row : row + COARSE_BLOCK, column : column + COARSE_BLOCK]
             part = grid.window(row, column, *surface[here].shape)
             surface[here] = median_heights(spool.within(part, part.resolution).xyz, part)
-    spool.remove()
     if not np.isfinite(surface).any():
         raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
     return coarse_surface(Raster(surface, grid))
@@ -128,19 +140,17 @@ def match_scene(
     """Match all pairs in full; the points go to files of ``folder``. Raises OverlapError if there are none."""
     height = float(np.median(surface.trend.values))
     tasks = [
-        (k, n, t)
+        (k, t, views[p.left], views[p.right])
         for k, p in enumerate(pairs)
-        for n, t in enumerate(
-            plan_matching(
-                views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height)
-            )
+        for t in plan_matching(
+            views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height)
         )
     ]
 
-    def work(item: tuple[int, int, MatchTask]) -> Part | None:
-        k, n, task = item
-        points = match_tile(views[task.pair.left], views[task.pair.right], task.tile, surface, _BUFFERS.sgm)
-        return save_part(folder / f"points_{k:03d}_{n:05d}.npy", _cloud(points, task, reference, k))
+    def work(item: _Item) -> Part | None:
+        k, task, left, right = item
+        points = match_tile(left, right, task.tile, surface, _BUFFERS.sgm)
+        return save_part(folder / f"points_{_name(k, task)}.npy", _cloud(points, task, reference, k))
 
     reporter.stage("matching", len(tasks))
     parts = [p for p in for_each(work, tasks, workers, reporter) if p is not None]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from terrain3d import __version__
-from terrain3d.crs import to_lonlat
+from terrain3d.crs import Reference, to_lonlat
 from terrain3d.export.report import write_report
 from terrain3d.export.stac import Asset, stac_item
 from terrain3d.io.atomic import write_json, write_text
@@ -24,6 +24,7 @@ from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
+from terrain3d.pipeline.surfaces import Surfaces
 from terrain3d.points import PointCloud
 from terrain3d.raster import Raster
 from terrain3d.surface.mask import MaskCode
@@ -33,26 +34,8 @@ STRIP_ROWS = 512
 
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
-    s = result.surfaces
-    vertical = result.reference.vertical
-    for name, raster in (("dsm", s.dsm), ("dtm", s.dtm)):
-        grid = replace(raster.grid, reference=result.reference)
-        strips = ((top, to_vertical(strip, vertical).values) for top, strip in _strips(raster))
-        write_strips(out / f"{name}.tif", grid, strips, np.float32, nodata=HEIGHT_NODATA, band_names=("height",))
-        reporter.step()
-    for name, raster, band in (
-        ("dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
-        ("dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
-        ("chm", s.chm, "height above ground, m"),
-    ):
-        _write(out / f"{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
-        reporter.step()
-    _write_ortho(out / "ortho.tif", s.ortho)
-    reporter.step()
-    codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
-    _write(out / "mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
-    reporter.step()
-    clouds = (_to_output(c, result) for c in spool.clouds(result.registration))
+    write_rasters(result.surfaces, result.reference, out, reporter)
+    clouds = (to_output(c, result.reference) for c in spool.clouds(result.registration))
     write_cloud(out / "cloud.laz", clouds)
     reporter.step()
     write_text(out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True))
@@ -62,6 +45,30 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     write_report(out / "report.html", run_report(result, figures))
     reporter.step()
     write_json(out / "item.json", _item(result, out))
+    reporter.step()
+
+
+def write_rasters(s: Surfaces, reference: Reference, out: Path, reporter: Reporter, prefix: str = "") -> None:
+    """Write the rasters, heights over the vertical reference. prefix: of the names of the files. Raises OutputError."""
+    vertical = reference.vertical
+    for name, raster in (("dsm", s.dsm), ("dtm", s.dtm)):
+        grid = replace(raster.grid, reference=reference)
+        strips = ((top, to_vertical(strip, vertical).values) for top, strip in _strips(raster))
+        write_strips(
+            out / f"{prefix}{name}.tif", grid, strips, np.float32, nodata=HEIGHT_NODATA, band_names=("height",)
+        )
+        reporter.step()
+    for name, raster, band in (
+        ("dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
+        ("dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
+        ("chm", s.chm, "height above ground, m"),
+    ):
+        _write(out / f"{prefix}{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
+        reporter.step()
+    _write_ortho(out / f"{prefix}ortho.tif", s.ortho)
+    reporter.step()
+    codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
+    _write(out / f"{prefix}mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
     reporter.step()
 
 
@@ -83,14 +90,14 @@ def _write_ortho(path: Path, bands: tuple[StoredRaster, ...]) -> None:
                  overviews="average", bands=len(bands), band_names=names)  # fmt: skip
 
 
-def _to_output(cloud: PointCloud, result: RunResult) -> PointCloud:
-    """Cloud in the output's vertical reference."""
-    if result.reference.vertical.is_ellipsoid:
+def to_output(cloud: PointCloud, reference: Reference) -> PointCloud:
+    """Cloud over the vertical reference of the output."""
+    if reference.vertical.is_ellipsoid:
         return cloud
     lon, lat = to_lonlat(cloud.reference.horizontal, cloud.xyz[:, 0], cloud.xyz[:, 1])
-    z = convert_heights(lon, lat, cloud.xyz[:, 2], cloud.reference.vertical, result.reference.vertical)
+    z = convert_heights(lon, lat, cloud.xyz[:, 2], cloud.reference.vertical, reference.vertical)
     xyz = np.column_stack([cloud.xyz[:, :2], z])
-    return PointCloud(result.reference, xyz, cloud.sigma, cloud.confidence, cloud.pair, cloud.intensity)
+    return PointCloud(reference, xyz, cloud.sigma, cloud.confidence, cloud.pair, cloud.intensity)
 
 
 def _item(result: RunResult, out: Path) -> dict[str, object]:

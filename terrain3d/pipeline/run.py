@@ -85,7 +85,7 @@ def compute(
     chosen = [p for p in decided if p.chosen]
     surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
     spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
-    grid = aligned(Grid.from_bounds(inside, *spool.bounds, _resolution(scene, network.views, crs, middle)))
+    grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))
     registration = None
     if lidar is not None:
         along = line_direction(network.views, crs, middle)
@@ -105,7 +105,7 @@ def compute(
     ), spool  # fmt: skip
 
 
-def _resolution(scene: Scene, views: list[View], crs: str, height: float) -> float:
+def resolution_of(scene: Scene, views: list[View], crs: str, height: float) -> float:
     """Cell size of the results: as configured, or the next common size not finer than the best image."""
     wanted = scene.config.output.resolution
     if wanted != "auto":

@@ -64,11 +64,6 @@ class Spool:
         for part in self.parts:
             yield _cloud(self.reference, np.load(part.path), registration)
 
-    def remove(self) -> None:
-        """Delete the files."""
-        for part in self.parts:
-            part.path.unlink(missing_ok=True)
-
 
 def _cloud(reference: Reference, records: NDArray[np.void], registration: Registration | None) -> PointCloud:
     xyz = np.ascontiguousarray(records["xyz"])

@@ -1,0 +1,100 @@
+"""``terrain3d batch``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import typer
+
+from terrain3d.console import ConsoleReporter, say, say_table
+from terrain3d.errors import ConfigError
+from terrain3d.pipeline.batch.area import load_area
+from terrain3d.pipeline.batch.driver import MANIFEST, BatchOptions, BatchResult, plan_batch, run_batch
+from terrain3d.pipeline.batch.executors import DaskWorkers, Executor, Processes
+from terrain3d.pipeline.batch.inputs import Inputs
+from terrain3d.pipeline.batch.manifest import open_manifest
+from terrain3d.pipeline.batch.plan import Plan
+from terrain3d.pipeline.batch.status import status_lines
+
+LISTED = 40  # tiles and problems that are named one by one
+DONE_WITH_FAILURES = 3
+
+
+def batch_command(
+    area: Path, out: Path, *, workers: int | None, memory_gb: float | None, scheduler: str | None, dry_run: bool,
+    status: bool, retry_failed: bool, by_content: bool, discard_work: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """``terrain3d batch``."""
+    if status:
+        _say_status(out)
+        return
+    found = load_area(area)
+    if dry_run:
+        with ConsoleReporter(quiet=quiet) as reporter:
+            plan, inputs = plan_batch(found, out, reporter)
+        _say_plan(plan, inputs)
+        return
+    executor: Executor
+    if scheduler is not None:
+        executor = DaskWorkers(scheduler)
+    else:
+        limit = None if memory_gb is None else int(memory_gb * 2**30)
+        executor = Processes(workers or os.cpu_count() or 1, limit)
+    options = BatchOptions(by_content, retry_failed, not discard_work)
+    try:
+        with ConsoleReporter(quiet=quiet) as reporter:
+            result = run_batch(
+                found, out, reporter, executor, options, lambda p, i: None if quiet else _say_plan(p, i, executor)
+            )
+    finally:
+        executor.close()
+    if not quiet or not result.complete:
+        _say_result(result, out)
+    if not result.complete:
+        raise typer.Exit(DONE_WITH_FAILURES)
+
+
+def _say_plan(plan: Plan, inputs: Inputs, executor: Executor | None = None) -> None:
+    pairs = sum(p.chosen for p in plan.pairs)
+    lidar = len(inputs.scene.lidar)
+    say(f"area: {len(inputs.views)} images, {pairs} pairs, {lidar} lidar files, {len(plan.tiles)} tiles")
+    if len(plan.tiles) <= LISTED:
+        say_table(
+            ["tile", "images", "pairs", "returns", "missing"],
+            [
+                [t.sheet.code, str(len(t.images)), str(len(t.pairs)), str(t.returns), t.missing or "-"]
+                for t in plan.tiles
+            ],
+        )
+    else:
+        lacking = sum(bool(t.missing) for t in plan.tiles)
+        say(f"tiles with something missing: {lacking} (see plan.json)")
+    for problem in inputs.problems:
+        say(f"left out: {problem.message}")
+    say(
+        f"estimate: {plan.core_s / 60:.0f} min of one core, {plan.worker_mb / 1000:.1f} GB a worker, "
+        f"{plan.work_bytes / 1e9:.1f} GB of disk while it works, {plan.product_bytes / 1e9:.1f} GB of results"
+    )
+    if executor is not None:
+        say(f"workers: {executor.where()}")
+
+
+def _say_result(result: BatchResult, out: Path) -> None:
+    states: dict[str, int] = {}
+    for tile in result.tiles:
+        states[tile.state] = states.get(tile.state, 0) + 1
+    say("tiles: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
+    for problem in result.problems[:LISTED]:
+        say(f"{problem.what} {problem.place}: {problem.message}")
+    if len(result.problems) > LISTED:
+        say(f"and {len(result.problems) - LISTED} more: terrain3d batch --status")
+    say(f"results: {out} ({result.worked} items of work done now)")
+
+
+def _say_status(out: Path) -> None:
+    if not (out / MANIFEST).is_file():
+        raise ConfigError("no batch has been started here", where=out, fix="leave --status out to start one")
+    with open_manifest(out / MANIFEST, read_only=True) as manifest:
+        for line in status_lines(manifest):
+            say(line)

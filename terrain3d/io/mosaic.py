@@ -1,0 +1,93 @@
+"""Mosaics of raster files: a GDAL VRT with relative paths, and overviews beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+
+from terrain3d.errors import FrameError
+from terrain3d.io.atomic import output_error, write_bytes
+from terrain3d.io.rasters import GDAL_ERRORS, open_raster
+
+GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
+              "float32": "Float32", "float64": "Float64"}  # fmt: skip
+OVERVIEW_PX = 512  # the smallest overview has no longer side
+
+
+def write_mosaic(path: Path, files: Sequence[Path]) -> None:
+    """Write a VRT over raster files of one layer: same CRS, cell size, lattice, type, bands and nodata. Later files lie
+    on top. Overviews go to ``path``.ovr. Raises FrameError if the files do not fit, OutputError."""
+    root = Element("VRTDataset")
+    placed = []
+    first = None
+    for file in files:
+        with open_raster(file) as raster:
+            form = (raster.crs, raster.res, raster.dtypes, raster.nodatavals, raster.descriptions)
+            if first is None:
+                first, colours, shape = form, raster.count, raster.block_shapes[0]
+            if form != first:
+                raise FrameError("does not fit the other files of the mosaic", where=file)
+            placed.append((file, raster.bounds, raster.width, raster.height))
+    if first is None:
+        return
+    boxes = np.array([b for _, b, _, _ in placed])
+    (west, south), (east, north) = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    crs, (cell, _), types, nodata, names = first
+    root.set("rasterXSize", str(round((east - west) / cell)))
+    root.set("rasterYSize", str(round((north - south) / cell)))
+    SubElement(root, "SRS").text = crs.to_wkt(version="WKT2_2019")
+    SubElement(root, "GeoTransform").text = f"{west:.10g}, {cell:.17g}, 0, {north:.10g}, 0, {-cell:.17g}"
+    for band in range(1, colours + 1):
+        element = SubElement(root, "VRTRasterBand", dataType=GDAL_TYPES[types[band - 1]], band=str(band))
+        if names[band - 1]:
+            SubElement(element, "Description").text = names[band - 1]
+        if nodata[band - 1] is not None:
+            SubElement(element, "NoDataValue").text = f"{nodata[band - 1]:.17g}"
+        for file, b, width, height in placed:
+            source = SubElement(element, "ComplexSource")
+            relative = file.relative_to(path.parent).as_posix()
+            SubElement(source, "SourceFilename", relativeToVRT="1").text = relative
+            SubElement(source, "SourceBand").text = str(band)
+            SubElement(
+                source, "SourceProperties", RasterXSize=str(width), RasterYSize=str(height),
+                DataType=GDAL_TYPES[types[band - 1]], BlockXSize=str(shape[1]), BlockYSize=str(shape[0]),
+            )  # fmt: skip
+            column, row = round((b.left - west) / cell), round((north - b.top) / cell)
+            for rect, x, y in (("SrcRect", 0, 0), ("DstRect", column, row)):
+                SubElement(source, rect, xOff=str(x), yOff=str(y), xSize=str(width), ySize=str(height))
+            if nodata[band - 1] is not None:
+                SubElement(source, "NODATA").text = f"{nodata[band - 1]:.17g}"
+    indent(root)
+    overviews = path.with_name(path.name + ".ovr")
+    overviews.unlink(missing_ok=True)
+    write_bytes(path, tostring(root, encoding="utf-8"))
+    _add_overviews(path, [max(w, h) for _, _, w, h in placed], types[0].startswith("float"))
+
+
+def _add_overviews(path: Path, sides: list[int], continuous: bool) -> None:
+    """Overviews coarser than those in the files themselves, so that a whole area is drawn at once."""
+    with rasterio.open(path) as mosaic:
+        longest = max(mosaic.width, mosaic.height)
+    step = 2
+    while max(sides) / step > OVERVIEW_PX:
+        step *= 2
+    steps = []
+    while longest / step > OVERVIEW_PX / 2:
+        steps.append(step)
+        step *= 2
+    if not steps:
+        return
+    try:
+        with (
+            rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", BIGTIFF_OVERVIEW="IF_SAFER"),
+            rasterio.open(path, "r+") as mosaic,
+        ):
+            mosaic.build_overviews(steps, Resampling.average if continuous else Resampling.nearest)
+    except GDAL_ERRORS as error:
+        path.with_name(path.name + ".ovr").unlink(missing_ok=True)
+        raise output_error(path, error) from error

@@ -1,0 +1,1 @@
+"""Areas of any size: plan, tasks with keys, manifest, executors, tiles and their catalog."""

@@ -1,0 +1,49 @@
+"""What stands over the tiles: a mosaic of each layer with overviews, a STAC collection, checksums."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from terrain3d.export.stac import stac_collection
+from terrain3d.io.atomic import write_json, write_text
+from terrain3d.io.mosaic import write_mosaic
+from terrain3d.pipeline.batch.inputs import Inputs
+from terrain3d.pipeline.batch.manifest import Manifest, TileState
+from terrain3d.pipeline.batch.tile import TILES
+
+WRITTEN = ("done", "incomplete")
+
+
+def write_catalog(out: Path, name: str, inputs: Inputs, tiles: Sequence[TileState], manifest: Manifest) -> None:
+    """Write ``LAYER.vrt`` with overviews for each layer, ``collection.json``, ``SHA256SUMS``. Raises OutputError."""
+    codes = [t.code for t in tiles if t.state in WRITTEN]
+    sums = {path: total for r in manifest.records() for path, total in r.files if path.split("/")[1] in codes}
+    layers: dict[str, list[Path]] = {}
+    for code in codes:
+        for path in sorted(p for p in sums if p.startswith(f"{TILES}/{code}/") and p.endswith(".tif")):
+            layer = Path(path).stem.removeprefix(f"{code}_")
+            layers.setdefault(layer, []).append(out / path)
+    for layer, paths in layers.items():
+        write_mosaic(out / f"{layer}.vrt", paths)
+    for stale in {p.stem for p in out.glob("*.vrt")} - set(layers):
+        for suffix in ("vrt", "vrt.ovr"):
+            (out / f"{stale}.{suffix}").unlink(missing_ok=True)
+    write_json(out / "collection.json", _collection(out, name, inputs, codes, list(layers)))
+    write_text(out / "SHA256SUMS", "".join(f"{sums[p]}  {p}\n" for p in sorted(sums)))
+
+
+def _collection(out: Path, name: str, inputs: Inputs, codes: list[str], layers: list[str]) -> dict[str, Any]:
+    times = sorted(v.acquired for v in inputs.views if v.acquired is not None)
+    items = [out / TILES / code / f"{code}.json" for code in codes]
+    return stac_collection(
+        name, items, [out / f"{layer}.vrt" for layer in layers], folder=out,
+        start=times[0] if times else None, end=times[-1] if times else None,
+    )  # fmt: skip
+
+
+def remove_tile(folder: Path) -> None:
+    """Delete the files of a tile that is no longer whole."""
+    shutil.rmtree(folder, ignore_errors=True)

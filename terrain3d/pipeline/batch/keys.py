@@ -1,0 +1,231 @@
+"""Keys of work: a digest of all that a result depends on, so that nothing is done twice and nothing old is taken.
+
+What work captured is walked through value by value. Of large things only the part counts that the item can see: pieces
+of rasters, points, heights around it. So a change far away leaves a key as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+from shapely.geometry.base import BaseGeometry
+
+from terrain3d import __version__
+from terrain3d.io.objects import NAME, BlockRaster, Desk, DeskShelf
+from terrain3d.pipeline.blocks import Block
+from terrain3d.pipeline.components import Labelled
+from terrain3d.pipeline.model import Bounds, Extent
+from terrain3d.pipeline.spool import Spool
+from terrain3d.raster import Raster
+from terrain3d.stereo.plan import MatchTask
+
+POINTS_REACH = 64.0  # metres around an item from which points may be moved into it, at most
+TILE_REACH = (0.25, 250.0)  # of a tile to be matched, the surface around it that it may look at: share of it, metres
+SMALL = 4096  # bytes of arrays that are digested anew each time
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What an item can see: its bounds, and the block where it is one. Without bounds it sees everything."""
+
+    bounds: Bounds | None = None
+    block: Block | None = None
+
+
+def sight_of(item: Any) -> Sight:
+    """Part of the area that the work on an item may look at."""
+    if isinstance(item, Block):
+        return Sight(item.grid.bounds, item)
+    if isinstance(item, MatchTask):
+        return Sight(_tile_bounds(item))
+    if isinstance(item, tuple):
+        return next((s for s in map(sight_of, item) if s.bounds is not None), Sight())
+    bounds = getattr(item, "bounds", None)
+    return Sight(bounds if isinstance(bounds, tuple) else None)
+
+
+def _tile_bounds(task: MatchTask) -> Bounds:
+    tile = task.tile
+    x = tile.column + np.array([0, tile.width, tile.width, 0], float)
+    y = tile.row + np.array([0, 0, tile.height, tile.height], float)
+    east, north = tile.frame.to_ground(x, y)
+    reach = TILE_REACH[0] * float(max(np.ptp(east), np.ptp(north))) + TILE_REACH[1]
+    return (
+        float(east.min()) - reach, float(north.min()) - reach, float(east.max()) + reach, float(north.max()) + reach
+    )  # fmt: skip
+
+
+class Keys:
+    """Digests for one engine. by_content: files count by content, else by size and time of last change."""
+
+    def __init__(self, *, by_content: bool = False) -> None:
+        self._by_content = by_content
+        self._files: dict[Path, bytes] = {}
+        self._arrays: dict[int, tuple[Any, bytes]] = {}
+
+    def forget(self) -> None:
+        """Arrays may have gone; their digests are no longer needed."""
+        self._arrays.clear()
+
+    def key(self, work: Callable[..., Any], item: Any) -> str:
+        """Key of the work on an item. Raises TypeError for a captured value of which no digest can be made."""
+        total = hashlib.sha256()
+        total.update(f"terrain3d {__version__}".encode())
+        sight = sight_of(item)
+        self._feed(total, work, sight)
+        self._feed(total, item, sight)
+        return total.hexdigest()[:40]
+
+    def _feed(self, total: Any, value: Any, sight: Sight) -> None:
+        total.update(f"<{type(value).__name__}>".encode())
+        if isinstance(value, bytes):
+            total.update(value)
+        elif value is None or isinstance(value, (bool, int, float, str, complex)):
+            total.update(repr(value).encode())
+        elif isinstance(value, np.ndarray):
+            total.update(self._array(value))
+        elif isinstance(value, (np.generic, np.dtype, Enum, datetime, slice)):
+            total.update(repr(value).encode())
+        elif isinstance(value, Path):
+            total.update(self._path(value))
+        elif isinstance(value, (list, tuple)):
+            for v in value:
+                self._feed(total, v, sight)
+        elif isinstance(value, dict):
+            for k in sorted(value, key=repr):
+                self._feed(total, k, sight)
+                self._feed(total, value[k], sight)
+        elif isinstance(value, (set, frozenset)):
+            self._feed(total, sorted(value, key=repr), sight)
+        elif isinstance(value, (Desk, DeskShelf)):
+            pass  # where things are kept changes no result
+        elif isinstance(value, BaseGeometry):
+            total.update(value.wkb)
+        elif isinstance(value, BaseModel):
+            total.update(value.model_dump_json().encode())
+        elif is_dataclass(value) and not isinstance(value, type):
+            self._record(total, value, sight)
+        elif isinstance(value, partial):
+            self._feed(total, (value.func, value.args, value.keywords), sight)
+        elif callable(value):
+            self._function(total, value, sight)
+        else:
+            raise TypeError(f"no key can be made of a {type(value).__qualname__}")
+        total.update(b";")
+
+    def _record(self, total: Any, value: Any, sight: Sight) -> None:
+        """A dataclass by its fields, or by the part of it that is seen."""
+        seen: Any = None
+        if isinstance(value, BlockRaster):
+            # where there is no limit all counts, for what is done once may read anything
+            pieces = value.pieces(sight.bounds or value.grid.bounds)
+            seen = (value.grid, value.dtype, value.row, value.column, [(p.window, p.name) for p in pieces])
+        elif isinstance(value, MatchTask):
+            seen = (value.tile, value.core)  # the images themselves go with it
+        elif sight.bounds is not None and isinstance(value, Raster):
+            seen = _cropped(value, sight.bounds)
+        elif sight.bounds is not None and isinstance(value, Spool):
+            seen = [(p.path, p.count) for p in value.parts if _near(p.bounds, sight.bounds, POINTS_REACH)]
+        elif sight.block is not None and isinstance(value, Extent):
+            at, size = sight.block, sight.block.grid.shape
+            rows = slice(at.row, at.row + size[0])
+            seen = [np.clip(a[rows] - at.column, -1, size[1]) for a in (value.left, value.right)]
+        elif sight.block is not None and isinstance(value, Labelled):
+            window = (sight.block.row, sight.block.column, *sight.block.grid.shape)
+            seen = (value.labels, [p for p in value.parts if _touch(p.window, window)])
+        if seen is not None:
+            self._feed(total, seen, sight)
+            return
+        total.update(type(value).__qualname__.encode())
+        for f in fields(value):
+            total.update(f.name.encode())
+            self._feed(total, getattr(value, f.name), sight)
+
+    def _function(self, total: Any, value: Any, sight: Sight) -> None:
+        """A function by its name, its defaults and what it captured; a method by its object."""
+        total.update(f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', '')}".encode())
+        self._feed(total, getattr(value, "__defaults__", None), sight)
+        owner = getattr(value, "__self__", None)
+        if owner is not None and not isinstance(owner, type):
+            self._feed(total, owner, sight)
+        code, cells = getattr(value, "__code__", None), getattr(value, "__closure__", None)
+        if code is not None:
+            total.update(code.co_code)
+            for name, cell in zip(code.co_freevars, cells or (), strict=True):
+                total.update(name.encode())
+                self._feed(total, cell.cell_contents, sight)
+
+    def _array(self, value: np.ndarray[Any, Any]) -> bytes:
+        known = self._arrays.get(id(value))
+        if known is not None and known[0] is value:
+            return known[1]
+        head = f"{value.dtype}{value.shape}".encode()
+        found = hashlib.sha256(head + np.ascontiguousarray(value).tobytes()).digest()
+        if value.nbytes > SMALL:
+            self._arrays[id(value)] = (value, found)
+        return found
+
+    def _path(self, value: Path) -> bytes:
+        """A file of the input by what it is, an object of the batch by its name, which is its content."""
+        if NAME.fullmatch(value.name):
+            return value.name.encode()
+        if value not in self._files:
+            self._files[value] = self._file(value)
+        return self._files[value]
+
+    def _file(self, path: Path) -> bytes:
+        if not path.is_file():
+            return str(path).encode()
+        if self._by_content:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        stat = path.stat()
+        return f"{path}:{stat.st_size}:{stat.st_mtime_ns}".encode()
+
+
+def captured(value: Any) -> Iterator[Any]:
+    """All values that work captured, and what they are made of."""
+    yield value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        for v in value:
+            yield from captured(v)
+    elif isinstance(value, dict):
+        for v in value.values():
+            yield from captured(v)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for f in fields(value):
+            yield from captured(getattr(value, f.name))
+    elif isinstance(value, partial):
+        yield from captured((value.func, value.args, value.keywords))
+    elif callable(value):
+        for cell in getattr(value, "__closure__", None) or ():
+            yield from captured(cell.cell_contents)
+
+
+def _cropped(raster: Raster, bounds: Bounds) -> Any:
+    """Cells over the bounds and two around them, and their place."""
+    g = raster.grid
+    west, south, east, north = bounds
+    (left, right), (top, bottom) = g.column_row([west, east], [north, south])
+    r0, r1 = (int(np.clip(v, 0, g.height)) for v in (np.floor(top) - 2, np.ceil(bottom) + 3))
+    c0, c1 = (int(np.clip(v, 0, g.width)) for v in (np.floor(left) - 2, np.ceil(right) + 3))
+    if r0 >= r1 or c0 >= c1:  # beyond the raster its nearest cells are taken
+        return raster.values, g.bounds
+    return raster.values[..., r0:r1, c0:c1].tobytes(), g.window(r0, c0, r1 - r0, c1 - c0).bounds, g.reference
+
+
+def _near(a: Bounds, b: Bounds, reach: float) -> bool:
+    return a[0] <= b[2] + reach and a[2] >= b[0] - reach and a[1] <= b[3] + reach and a[3] >= b[1] - reach
+
+
+def _touch(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]

@@ -1,0 +1,48 @@
+"""The state of a batch from its manifest, for those who watch it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from terrain3d.pipeline.batch.manifest import DONE, Manifest
+
+LISTED = 40
+
+
+@dataclass
+class StageState:
+    """What a stage has done: items, failures, CPU seconds, largest memory of a worker."""
+
+    done: int = 0
+    failed: int = 0
+    cpu_s: float = 0.0
+    memory_mb: float = 0.0
+
+
+def stages(manifest: Manifest) -> dict[str, StageState]:
+    """By stage, in the order in which they began."""
+    out: dict[str, StageState] = {}
+    for record in manifest.records():
+        state = out.setdefault(record.stage, StageState())
+        state.done += record.state == DONE
+        state.failed += record.state != DONE
+        state.cpu_s += record.cpu_s
+        state.memory_mb = max(state.memory_mb, record.memory_mb)
+    return out
+
+
+def status_lines(manifest: Manifest) -> list[str]:
+    """Tiles by state, stages with what they took, problems."""
+    tiles, problems = manifest.tiles(), manifest.problems()
+    by_state: dict[str, list[str]] = {}
+    for tile in tiles:
+        by_state.setdefault(tile.state, []).append(tile.code)
+    lines = [f"tiles: {len(tiles)}"]
+    for state, codes in sorted(by_state.items()):
+        shown = ", ".join(codes[:LISTED]) + (", ..." if len(codes) > LISTED else "")
+        lines.append(f"  {state}: {len(codes)} ({shown})")
+    lines.append(f"{'stage':32s}{'done':>8s}{'failed':>8s}{'CPU s':>10s}{'MB':>8s}")
+    for name, s in stages(manifest).items():
+        lines.append(f"{name:32s}{s.done:8d}{s.failed:8d}{s.cpu_s:10.1f}{s.memory_mb:8.0f}")
+    lines += [f"{p.what} {p.place}: {p.message}" for p in problems[:LISTED]]
+    return lines

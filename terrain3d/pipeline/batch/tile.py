@@ -1,0 +1,130 @@
+"""The files of one tile: rasters, cloud, metadata. Written by a worker, from windows of the rasters of the area."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from terrain3d.export.lineage import Lineage, write_metadata
+from terrain3d.export.stac import Asset, stac_item
+from terrain3d.io.atomic import write_json
+from terrain3d.io.clouds import write_cloud
+from terrain3d.io.objects import DeskShelf, sha256_of
+from terrain3d.io.scratch import StoredRaster, padded
+from terrain3d.pipeline.batch.sheets import Sheet
+from terrain3d.pipeline.batch.worker import Products
+from terrain3d.pipeline.model import Bounds
+from terrain3d.pipeline.products import to_output, write_rasters
+from terrain3d.pipeline.progress import Silent
+from terrain3d.pipeline.quality import count_cells
+from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.spool import Spool
+from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.points import PointCloud
+from terrain3d.raster import Grid
+
+STRIP_ROWS = 512
+TILES = "tiles"
+EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class TileItem:
+    """A tile to be written. lineage: of what serves it. note: what is not as it should be in it."""
+
+    sheet: Sheet
+    grid: Grid
+    lineage: Lineage
+    note: str = ""
+
+    @property
+    def code(self) -> str:
+        return self.sheet.code
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.grid.bounds
+
+
+def tile_grid(sheet: Sheet, like: Grid) -> Grid:
+    """Cells of a tile: all that its outline touches."""
+    return Grid.from_bounds(like.reference, *sheet.bounds, like.resolution)
+
+
+def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[TileItem], Products]:
+    """Work that writes the files of a tile under the folder of the batch."""
+    surfaces, reference, registration = replace(result.surfaces, seen=()), result.reference, result.registration
+
+    def work(item: TileItem) -> Products:
+        out = shelf.desk.out / TILES / item.code
+        own = Surfaces(*(_on(getattr(surfaces, f.name), item.grid) for f in fields(Surfaces)))
+        cells = count_cells(own)
+        if cells["nodata_share"] == 1.0:
+            return Products((), EMPTY)
+        prefix = f"{item.code}_"
+        write_rasters(own, reference, out, Silent(), prefix)
+        clouds = (to_output(c, reference) for c in _clouds(spool, item, registration))
+        write_cloud(out / f"{prefix}cloud.laz", clouds)
+        assets = [
+            Asset(layer, out / f"{prefix}{layer}.tif", title, unit=unit)
+            for layer, title, unit in (
+                ("dsm", "Digital surface model", "m"), ("dsm_sigma", "1-sigma of the surface model", "m"),
+                ("dtm", "Digital terrain model", "m"), ("dtm_sigma", "1-sigma of the terrain model", "m"),
+                ("chm", "Height above ground", "m"), ("ortho", "True orthophoto", None),
+            )
+        ]  # fmt: skip
+        assets.append(Asset("mask", out / f"{prefix}mask.tif", "Why a cell is what it is", roles=("metadata",)))
+        assets.append(Asset("cloud", out / f"{prefix}cloud.laz", "Point cloud"))
+        grid = replace(item.grid, reference=reference)
+        for path, title in write_metadata(out, item.code, grid, item.lineage, cells, item.note):
+            assets.append(Asset(path.suffix[1:], path, title, roles=("metadata",)))
+        lineage = item.lineage
+        described = stac_item(item.code, grid, assets, folder=out, start=lineage.start, end=lineage.end,
+                              lineage=lineage.statement())  # fmt: skip
+        described["collection"] = lineage.name
+        described["links"] = [
+            {"rel": rel, "href": "../../collection.json", "type": "application/json"}
+            for rel in ("root", "parent", "collection")
+        ]
+        write_json(out / f"{item.code}.json", described)
+        files = sorted(p for p in out.iterdir() if not p.name.startswith("."))
+        return Products(tuple((f"{TILES}/{item.code}/{p.name}", str(sha256_of(p))) for p in files), cells)
+
+    return work
+
+
+def _on(value: Any, grid: Grid) -> Any:
+    """A raster, or the rasters of several bands, on the cells of a tile."""
+    if isinstance(value, tuple):
+        return tuple(_on(v, grid) for v in value)
+    return padded(value, grid) if isinstance(value, StoredRaster) else value
+
+
+def _clouds(spool: Spool, item: TileItem, registration: object) -> Iterator[PointCloud]:
+    """Points inside the outline of a tile, strip by strip; the first has the reference also where there are none."""
+    grid, outline = item.grid, item.sheet.outline
+    square = _is_window(outline, grid)
+    for top in range(0, grid.height, STRIP_ROWS):
+        part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
+        cloud = spool.within(part, part.resolution, registration)  # type: ignore[arg-type]
+        west, south, east, north = part.bounds
+        x, y = cloud.xyz[:, 0], cloud.xyz[:, 1]
+        inside = (x >= west) & (x < east) & (y > south) & (y <= north)
+        if not square:
+            inside &= shapely.contains_xy(outline, x, y)
+        yield cloud.select(np.flatnonzero(inside))
+
+
+def _is_window(outline: BaseGeometry, grid: Grid) -> bool:
+    return bool(np.isclose(outline.area, grid.height * grid.width * grid.resolution**2, rtol=1e-9))
+
+
+def files_of(folder: Path) -> set[str]:
+    """Codes of the tiles that have a folder."""
+    return {p.name for p in folder.iterdir() if p.is_dir()} if folder.is_dir() else set()
