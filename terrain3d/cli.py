@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+VERTICALS = "ellipsoid, egm96, a geoid grid, or same (as the other's)"
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made if it is missing.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Threads; all cores if not given.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and errors.")]
@@ -89,12 +90,30 @@ def change(
     after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],
     out: Out,
     min_area: Annotated[float, typer.Option(min=1.0, help="Smallest change to report, m2.")] = 25.0,
+    min_height: Annotated[float, typer.Option(min=0.1, help="Least height change to report, m.")] = 1.5,
+    level: Annotated[
+        float, typer.Option(min=1e-6, max=0.5, help="Share of the reported changes that may be none.")
+    ] = 0.05,
+    vertical_before: Annotated[str | None, typer.Option(help=f"Heights before: {VERTICALS}.")] = None,
+    vertical_after: Annotated[str | None, typer.Option(help=f"Heights after: {VERTICALS}.")] = None,
+    tiles: Annotated[
+        str, typer.Option(help="Map tiles to rank: utm-10km, utm-1km, utm-100m, jis-1 to jis-6, or a layer of sheets.")
+    ] = "utm-1km",
+    sheet_column: Annotated[str | None, typer.Option(help="Column of a layer of sheets that names them.")] = None,
+    workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
     """What changed between two epochs: difference, sigma, significance, and polygons with kinds and volumes."""
+    from terrain3d.change.result import ChangeOptions
+    from terrain3d.change.significance import SignificanceOptions
     from terrain3d.commands.change import change_command
+    from terrain3d.pipeline.change_tiles import TileScheme
 
-    change_command(before, after, out, min_area=min_area, quiet=quiet)
+    options = ChangeOptions(
+        min_area=min_area, level=level, test=SignificanceOptions(min_height=min_height),
+        vertical_before=vertical_before, vertical_after=vertical_after,
+    )  # fmt: skip
+    change_command(before, after, out, options, TileScheme(tiles, sheet_column), workers=workers, quiet=quiet)
 
 
 @app.command()

@@ -97,6 +97,10 @@ class Raster:
         if self.values.shape[-2:] != self.grid.shape:
             raise ValueError(f"values {self.values.shape} do not fit the grid {self.grid.shape}")
 
+    def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
+        """Values of a window of a single-band raster, not copied."""
+        return self.values[row : row + height, column : column + width]
+
     def sample(self, x: Any, y: Any) -> Floats:
         """Bilinear values of a single-band raster at (x, y); NaN outside or next to a cell without value."""
         return bilinear(self.values, *self.grid.column_row(x, y))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,36 +57,54 @@ class Alignment:
         return self.up + self.tilt_east * (x - self.x0) + self.tilt_north * (y - self.y0)
 
 
+@dataclass(frozen=True)
+class View:
+    """Both surfaces on one grid, the whole scene or a part: heights, NaN for what is not measured, and the sigma of
+    their difference, metres."""
+
+    before: Raster
+    after: Raster
+    sigma: Array | float
+
+
 def align(before: Raster, after: Raster, sigma: Array | float = 0.2) -> Alignment:
     """Shift and tilt of ``after`` (any grid, near the resolution of ``before``) relative to ``before``.
-
-    Gauss-Newton on height differences and slopes of both surfaces (the linear form of Nuth & Kaab 2011), from
-    coarse cells to fine ones. Weights: the inverse of variance plus squared local roughness, so crowns and voids'
-    edges count little, and Tukey's biweight, so that change counts not at all.
 
     before: metres, projected, NaN for voids and for cells that are not measured. after: likewise.
     sigma: of the difference, metres, (height, width) of ``before`` or one figure.
     Raises OverlapError if too few cells are common.
     """
-    grid = before.grid
+    return align_views(View(before, resample(after, before.grid), sigma))
+
+
+def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
+    """Shift and tilt from the whole scene, and then from ``parts`` of it in finer cells where it is large.
+
+    Gauss-Newton on height differences and slopes of both surfaces (the linear form of Nuth & Kaab 2011), from
+    coarse cells to fine ones. Weights: the inverse of variance plus squared local roughness, so crowns and voids'
+    edges count little, and Tukey's biweight, so that change counts not at all. Raises OverlapError if too few cells are
+    common.
+    """
+    grid = whole.before.grid
     x0, y0 = grid.west + grid.width * grid.resolution / 2, grid.north - grid.height * grid.resolution / 2
     state = np.zeros(5)  # east, north, up, tilt east, tilt north
-    start = resample(after, grid)
-    common = np.isfinite(before.values) & np.isfinite(start.values)
+    common = np.isfinite(whole.before.values) & np.isfinite(whole.after.values)
     if np.count_nonzero(common) < LEAST_CELLS:
         raise OverlapError(
             f"the two surfaces have {np.count_nonzero(common)} measured cells in common",
             fix="give epochs that cover common ground",
         )
-    state[2] = float(np.median(start.values[common] - before.values[common]))
+    state[2] = float(np.median(whole.after.values[common] - whole.before.values[common]))
     free = np.ones(5, bool)
-    levels = [f for f in LEVELS if f == 1 or min(grid.shape) // f >= 24]
+    steps: list[tuple[tuple[View, ...], int]]
+    steps = [((whole,), f) for f in LEVELS if f == 1 or min(grid.shape) // f >= 24]
+    steps += [(tuple(parts), f) for f in LEVELS[1:] if parts]
     result = None
-    for factor in levels:
-        level = _Level.of(before, start, sigma, factor)
-        if factor > 1 and level.x.size < LEAST_CELLS:
+    for views, factor in steps:
+        levels = _levels(views, factor)
+        if factor > 1 and sum(level.x.size for level in levels) < LEAST_CELLS:
             continue
-        result = _solve(level, state, free, x0, y0)
+        result = _solve(levels, state, free, x0, y0)
         state = result.state
     assert result is not None
     size = np.hypot(grid.width, grid.height) * grid.resolution
@@ -94,7 +113,7 @@ def align(before: Raster, after: Raster, sigma: Array | float = 0.2) -> Alignmen
     if not tilted:
         free[3:] = False
         state = np.r_[state[:3], 0.0, 0.0]
-        result = _solve(_Level.of(before, start, sigma, 1), state, free, x0, y0)
+        result = _solve(_levels(*steps[-1]), state, free, x0, y0)
         state = result.state
     east, north, up, tilt_east, tilt_north = (float(v) for v in state)
     return Alignment(
@@ -112,14 +131,16 @@ def align(before: Raster, after: Raster, sigma: Array | float = 0.2) -> Alignmen
     )
 
 
-def moved(after: Raster, grid: Grid, alignment: Alignment, heights: bool = True) -> Raster:
-    """``after`` on ``grid`` with shift and tilt removed; ``heights`` False for sigmas and codes."""
-    raster = resample(after, grid, alignment.east, alignment.north)
-    if not heights:
-        return raster
+def moved(after: Raster, grid: Grid, alignment: Alignment) -> Raster:
+    """Heights of ``after`` on ``grid`` with shift and tilt removed."""
+    values = resample(after, grid, alignment.east, alignment.north).values
+    return Raster(level_off(values, grid, alignment), grid)
+
+
+def level_off(heights: Array, grid: Grid, alignment: Alignment) -> Array:
+    """Heights of ``after`` on ``grid``, already moved sideways, with the vertical shift and the tilt removed."""
     x, y = grid.centres()
-    plane = alignment.height_at(x[None, :], y[:, None])
-    return Raster((raster.values - plane).astype(np.float32), grid)
+    return (heights - alignment.height_at(x[None, :], y[:, None])).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -135,12 +156,11 @@ class _Level:
     second: Raster
     second_east: Array
     second_north: Array
-    resolution: float
 
     @classmethod
-    def of(cls, before: Raster, after: Raster, sigma: Array | float, factor: int) -> _Level:
-        grid = before.grid
-        a, b = coarsen(before.values, factor), coarsen(after.values, factor)
+    def of(cls, view: View, factor: int, most: int) -> _Level:
+        grid = view.before.grid
+        a, b = coarsen(view.before.values, factor), coarsen(view.after.values, factor)
         r = grid.resolution * factor
         level = Grid(grid.reference, grid.west, grid.north, r, *a.shape)
         size = odd_cells(ROUGHNESS_WINDOW, r)
@@ -150,11 +170,11 @@ class _Level:
         a, b = box_mean(a, 3, 0.99), box_mean(b, 3, 0.99)
         east, north = gradient(a, r)
         b_east, b_north = gradient(b, r)
-        s = sigma if isinstance(sigma, float) else coarsen(sigma, factor, 0.1)
+        s = view.sigma if isinstance(view.sigma, float) else coarsen(view.sigma, factor, 0.1)
         variance = np.broadcast_to(np.square(s), a.shape) + rough2
         usable = np.isfinite(a + east + north + variance) & (np.hypot(east, north) < MAX_SLOPE)
         rows, columns = np.nonzero(usable)
-        step = max(1, rows.size // MAX_CELLS)
+        step = max(1, rows.size // most)
         rows, columns = rows[::step], columns[::step]
         x, y = level.centres()
         return cls(
@@ -167,8 +187,21 @@ class _Level:
             second=Raster(b, level),
             second_east=b_east,
             second_north=b_north,
-            resolution=r,
         )
+
+    def sampled(self, east: float, north: float) -> tuple[Floats, Floats, Floats]:
+        """Height of the second surface (east, north) away from each cell, and its slopes there."""
+        column, row = self.second.grid.column_row(self.x + east, self.y + north)
+        return (
+            bilinear(self.second.values, column, row),
+            # Slopes are read where the height is: at a rounded place their noise would follow the noise of heights.
+            bilinear(self.second_east, column, row),
+            bilinear(self.second_north, column, row),
+        )
+
+
+def _levels(views: Sequence[View], factor: int) -> list[_Level]:
+    return [_Level.of(view, factor, MAX_CELLS // len(views)) for view in views if min(view.before.grid.shape) >= factor]
 
 
 @dataclass(frozen=True)
@@ -180,45 +213,50 @@ class _Solution:
     nmad: float
 
 
-def _solve(level: _Level, state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
-    """Gauss-Newton steps at one level. Raises OverlapError if too few cells are common."""
+def _solve(levels: list[_Level], state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
+    """Gauss-Newton steps at one level of all views. Raises OverlapError if too few cells are common."""
     converged, used = False, 0
-    if level.x.size < LEAST_CELLS:
+    names = ("x", "y", "height", "slope_east", "slope_north", "variance")
+    x, y, height, slope_east, slope_north, known_variance = (
+        np.concatenate([getattr(level, n) for level in levels]) for n in names
+    )
+    resolution = levels[0].second.grid.resolution if levels else 1.0
+    if x.size < LEAST_CELLS:
         raise OverlapError(
-            f"only {level.x.size} cells are measured in full neighbourhoods and less steep than {MAX_SLOPE:g}",
+            f"only {x.size} cells are measured in full neighbourhoods and less steep than {MAX_SLOPE:g}",
             fix="give surfaces with more measured ground in common",
         )
-    u, v = level.x - x0, level.y - y0
+    u, v = x - x0, y - y0
     half = max(np.ptp(u), np.ptp(v), 1.0) / 2  # tilts are solved in metres at the edge, to keep the system balanced
     unit = np.array([1.0, 1.0, 1.0, half, half])
     for _ in range(STEPS):
-        column, row = level.second.grid.column_row(level.x + state[0], level.y + state[1])
-        d = bilinear(level.second.values, column, row) - level.height
+        second, second_east, second_north = (
+            np.concatenate(c) for c in zip(*(level.sampled(state[0], state[1]) for level in levels), strict=True)
+        )
+        d = second - height
         d -= state[2] + state[3] * u + state[4] * v
-        # Slopes are read where the height is: at a rounded place their noise would follow the noise of d.
-        second_east, second_north = bilinear(level.second_east, column, row), bilinear(level.second_north, column, row)
-        east, north = 0.5 * (level.slope_east + second_east), 0.5 * (level.slope_north + second_north)
+        east, north = 0.5 * (slope_east + second_east), 0.5 * (slope_north + second_north)
         # Where only one surface is steep, the rim of a change or a blurred wall, the slope says nothing of the shift.
-        unlike = np.hypot(second_east - level.slope_east, second_north - level.slope_north)
+        unlike = np.hypot(second_east - slope_east, second_north - slope_north)
         good = np.isfinite(d + east + north)
         used = int(np.count_nonzero(good))
         if used < LEAST_CELLS:
             raise OverlapError(
                 f"the two surfaces have {used} measured cells in common", fix="give epochs that cover common ground"
             )
-        d, variance = d[good], level.variance[good]
+        d, variance = d[good], known_variance[good]
         # d = h_after(x + s) - up - h_before(x) falls to zero at the true state: its derivatives are the slope and -1.
         jacobian = np.stack([-east[good], -north[good], np.ones(used), u[good] / half, v[good] / half], axis=1)
         normalized = d / np.sqrt(variance)
-        w = tukey_weights(normalized, max(nmad(normalized), 1e-3)) / (variance + (unlike[good] * level.resolution) ** 2)
+        w = tukey_weights(normalized, max(nmad(normalized), 1e-3)) / (variance + (unlike[good] * resolution) ** 2)
         columns = jacobian[:, free]
         normal = (columns * w[:, None]).T @ columns
         normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) / len(normal)
         step = np.zeros(5)
         step[free] = np.linalg.solve(normal, (columns * w[:, None]).T @ d)
-        step[:2] = np.clip(step[:2], -4 * level.resolution, 4 * level.resolution)
+        step[:2] = np.clip(step[:2], -4 * resolution, 4 * resolution)
         state = state + step / unit
-        if np.hypot(step[0], step[1]) < 0.02 * level.resolution and abs(step[2]) < 0.005:
+        if np.hypot(step[0], step[1]) < 0.02 * resolution and abs(step[2]) < 0.005:
             converged = True
             break
     strong = w > 0.25 * np.median(w[w > 0]) if np.any(w > 0) else w >= 0

@@ -1,39 +1,50 @@
-"""Significant cells grouped into regions: cells, outline, height change, volume with its sigma."""
+"""Significant cells grouped into regions: cells, parts, height change, volumes with their sigma."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import cv2
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import shapes
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from shapely import Polygon, make_valid
-from shapely.geometry import MultiPolygon, shape
-from shapely.geometry.base import BaseGeometry
 
 from terrain3d.change.filters import Array
 from terrain3d.change.stable import StableStatistics
-from terrain3d.raster import Grid
 
 HOLE_AREA = 30.0  # m2; smaller holes in a region are closed
 EDGE_SIGMA_CELLS = 0.5  # how well the outline is known
+CORE = 1.5  # metres from the rim
+GROUND_MOVED = 1.0  # metres at least, averaged over 10 m
+GROUND_Z = 1.5  # of the sigma of the grounds' difference, most of which is common to many cells
+PART_AREA = 80.0  # m2 of a part whose ground moved
+PART_OPENING = 3.0  # metres, radius: what is narrower is the noise of a ground under trees
+STILL_REACH = 10.0  # metres from the nearest ground that moved, beyond which ground is taken to be still
+STILL_AREA = 300.0  # m2 of a part whose ground did not move
+GROUND_RANGE = 40.0  # metres over which errors of a ground interpolated below trees are alike
 
 
 @dataclass(frozen=True)
 class Patch:
-    """Connected cells that rose (sign 1) or fell (-1): ``cells`` within the window that starts at (row, column)."""
+    """Connected cells that rose (sign 1) or fell (-1): ``cells`` within the window that starts at (row, column).
+
+    ground: 1 or -1 where the ground is known to have risen or sunk, whatever the surface did; else 0.
+    """
 
     sign: int
     row: int
     column: int
     cells: NDArray[np.bool_]
+    ground: int = 0
+
+    @property
+    def where(self) -> tuple[slice, slice]:
+        """Slices of the scene that hold the cells."""
+        height, width = self.cells.shape
+        return slice(self.row, self.row + height), slice(self.column, self.column + width)
 
     def window(self, margin: int, shape: tuple[int, int]) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
         """Slices of the scene, widened by ``margin`` cells as far as it reaches, and the cells within them."""
@@ -48,33 +59,25 @@ class Patch:
 
 @dataclass(frozen=True)
 class Measures:
-    """area m2; mean_dz m; volume m3 (positive: gained) and its sigma; share of the area measured in both epochs."""
+    """area m2; mean_dz and its sigma, extreme_dz (99th percentile of the patch's own direction) m; volume m3 (positive:
+    gained) and its sigma; ground_volume of the bare earth and its sigma, NaN where no ground is known; share of the
+    area measured in both epochs."""
 
     area: float
     mean_dz: float
     mean_dz_sigma: float
+    extreme_dz: float
     volume: float
     volume_sigma: float
+    ground_volume: float
+    ground_volume_sigma: float
     measured_share: float
 
 
-def patches(
-    change: NDArray[np.int8], difference: Array, resolution: float, min_area: float, min_height: float
-) -> Iterator[Patch]:
-    """Patches of one sign, at least ``min_area`` (m2) large and ``min_height`` (m, median) high, north to south."""
-    found: list[Patch] = []
-    for sign in (1, -1):
-        labels, _ = ndimage.label(change == sign)
-        for index, where in enumerate(ndimage.find_objects(labels), 1):
-            cells = labels[where] == index
-            if np.count_nonzero(cells) * resolution**2 < min_area:
-                continue
-            if sign * np.nanmedian(difference[where][cells]) < min_height:
-                continue
-            opposite = change[where] == -sign
-            filled = _without_small_holes(cells, round(HOLE_AREA / resolution**2)) & ~opposite
-            found.append(Patch(sign, where[0].start, where[1].start, filled))
-    yield from sorted(found, key=lambda p: (p.row, p.column, p.sign))
+def make_patch(sign: int, row: int, column: int, cells: NDArray[np.bool_], opposite: NDArray[np.bool_],
+               resolution: float) -> Patch:  # fmt: skip
+    """A patch with its small holes closed, but for cells that changed the other way."""
+    return Patch(sign, row, column, _without_small_holes(cells, round(HOLE_AREA / resolution**2)) & ~opposite)
 
 
 def _without_small_holes(cells: NDArray[np.bool_], most: int) -> NDArray[np.bool_]:
@@ -86,47 +89,112 @@ def _without_small_holes(cells: NDArray[np.bool_], most: int) -> NDArray[np.bool
     return np.asarray(cells | small[holes])
 
 
-def measure(patch: Patch, difference: Array, sigma: Array, stable: StableStatistics, grid: Grid) -> Measures:
-    """Area, height change and volume of a patch, with sigma.
+def split_by_ground(patch: Patch, change: Array, sigma: Array | None, resolution: float) -> list[Patch]:
+    """A patch cut where its ground rose, sank and stayed: one loss of trees may be a slide's source, its deposit and a
+    stand that was felled beside it.
+
+    change: of the ground, averaged over some metres, and its sigma (None: not known), metres, of the patch's window.
+    Parts too small to tell stay with the next one.
+    """
+    limit = np.float32(GROUND_MOVED)
+    if sigma is not None:
+        known = sigma[patch.cells & np.isfinite(sigma)]
+        limit = np.float32(max(GROUND_MOVED, GROUND_Z * float(np.median(known)))) if known.size else limit
+    with np.errstate(invalid="ignore"):
+        moved = {s: _opened(patch.cells & (s * change > limit), PART_OPENING / resolution) for s in (1, -1)}
+    parts = {s: _large_parts(m, PART_AREA / resolution**2) for s, m in moved.items()}
+    seeds = np.zeros(patch.cells.shape, np.uint8)
+    seeds[parts[1]], seeds[parts[-1]] = 1, 2
+    if not seeds.any():
+        return [patch]
+    away = cv2.distanceTransform((seeds == 0).astype(np.uint8), cv2.DIST_L2, 5) * resolution
+    still = _large_parts(
+        _opened(patch.cells & (away > STILL_REACH), PART_OPENING / resolution), STILL_AREA / resolution**2
+    )
+    seeds[still] = 3
+    nearest = ndimage.distance_transform_edt(seeds == 0, return_distances=False, return_indices=True)
+    label = seeds[nearest[0], nearest[1]]
+    return [
+        replace(patch, cells=patch.cells & (label == k), ground=s)
+        for k, s in ((1, 1), (2, -1), (3, 0))
+        if np.any(patch.cells & (label == k))
+    ]
+
+
+def _opened(mask: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
+    """Parts of a mask wider than twice the radius (cells)."""
+    inside = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1] > radius
+    return np.asarray(mask & (cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, 5) <= radius))
+
+
+def _large_parts(mask: NDArray[np.bool_], least: float) -> NDArray[np.bool_]:
+    labels, _ = ndimage.label(mask)
+    large = np.bincount(labels.ravel()) >= least
+    large[0] = False
+    return np.asarray(large[labels])
+
+
+def measure(
+    cells: NDArray[np.bool_],
+    difference: Array,
+    sigma: Array,
+    stable: StableStatistics,
+    resolution: float,
+    closed: Array | None = None,
+    ground_change: Array | None = None,
+    ground_sigma: Array | None = None,
+) -> Measures:
+    """Area, height change and volumes of the cells of a window, with sigma.
 
     The volume's sigma has three parts: the registration error, common to all cells, counts with the whole area;
-    random errors average out over areas that are many correlation areas large; and the outline is known to half a
-    cell, all of it in or out together at worst. Cells without difference take the mean of the others.
+    random errors average out over areas that are many times as large as their correlation reaches
+    (``StableStatistics.mean_sigma``); and the outline is known to half a cell, all of it in or out together at worst.
+    Cells without difference take that of the ``closed`` surfaces, or the mean of the others.
     """
-    where, cells = patch.window(0, difference.shape)
-    cell = grid.resolution**2
+    cell = resolution**2
     area = float(np.count_nonzero(cells) * cell)
-    d, s = difference[where][cells], sigma[where][cells]
+    d, s = difference[cells], sigma[cells]
     known = np.isfinite(d)
     mean = float(d[known].mean(dtype=np.float64))
-    variance = float(np.mean(np.square(s[known], dtype=np.float64)))
-    random = max(variance - stable.registration**2, 0.0) * min(1.0, stable.correlation_area / area)
-    mean_sigma = sqrt(stable.registration**2 + random)
+    if closed is not None:
+        whole = np.where(known, d, closed[cells])
+        mean = float(np.where(np.isfinite(whole), whole, mean).mean(dtype=np.float64))
+    # Cells at the rim are uncertain because it is not known on which side of the edge they lie; that counts below.
+    core = inner_part(cells, CORE / resolution) & np.isfinite(difference)
+    inner = sigma[core] if core.any() else s[known]
+    mean_sigma = stable.mean_sigma(float(np.mean(np.square(inner, dtype=np.float64))), area)
     rim = cells & ~ndimage.binary_erosion(cells)
-    at_rim = difference[where][rim & np.isfinite(difference[where])]
+    at_rim = difference[rim & np.isfinite(difference)]
     edge = float(np.abs(at_rim).mean()) if at_rim.size else abs(mean)
-    outline = np.count_nonzero(rim) * grid.resolution * EDGE_SIGMA_CELLS * grid.resolution * edge
+    outline = np.count_nonzero(rim) * resolution * EDGE_SIGMA_CELLS * resolution * edge
+    ground = _ground_volume(cells, ground_change, ground_sigma, stable, cell)
     return Measures(
         area=area,
         mean_dz=mean,
         mean_dz_sigma=mean_sigma,
+        extreme_dz=float(np.percentile(d[known], 99 if mean > 0 else 1)),
         volume=mean * area,
         volume_sigma=sqrt((mean_sigma * area) ** 2 + outline**2),
+        ground_volume=ground[0],
+        ground_volume_sigma=ground[1],
         measured_share=float(known.mean()),
     )
 
 
-def outline(patch: Patch, grid: Grid) -> Polygon | MultiPolygon:
-    """Outline of a patch in the grid's CRS, its steps of cells smoothed to within one cell."""
-    part = grid.window(patch.row, patch.column, *patch.cells.shape)
-    found: list[BaseGeometry] = [
-        shape(geometry)
-        for geometry, value in shapes(patch.cells.astype(np.uint8), patch.cells, 4, Affine(*part.transform))
-        if value
-    ]
-    whole = found[0] if len(found) == 1 else MultiPolygon(found)
-    simple = make_valid(whole.simplify(grid.resolution))
-    return simple if isinstance(simple, (Polygon, MultiPolygon)) and not simple.is_empty else whole
+def _ground_volume(
+    cells: NDArray[np.bool_], change: Array | None, sigma: Array | None, stable: StableStatistics, cell: float
+) -> tuple[float, float]:
+    """Volume (m3) that the bare earth gained, and its sigma; NaN where no ground is known."""
+    if change is None:
+        return float("nan"), float("nan")
+    d = change[cells]
+    known = np.isfinite(d)
+    if not known.any():
+        return float("nan"), float("nan")
+    area = d.size * cell
+    spread = 1.0 if sigma is None else float(np.sqrt(np.nanmean(np.square(sigma[cells][known], dtype=np.float64))))
+    alike = min(1.0, 2 * np.pi * (GROUND_RANGE / 3) ** 2 / area)
+    return float(d[known].mean()) * area, area * float(np.hypot(spread * np.sqrt(alike), stable.registration))
 
 
 def ring(cells: NDArray[np.bool_], inner: float, outer: float) -> NDArray[np.bool_]:
@@ -186,4 +254,4 @@ def merged(parts: list[Patch]) -> Patch:
     for p in parts:
         r, c = p.row - top, p.column - left
         cells[r : r + p.cells.shape[0], c : c + p.cells.shape[1]] |= p.cells
-    return Patch(parts[0].sign, top, left, cells)
+    return replace(parts[0], row=top, column=left, cells=cells)

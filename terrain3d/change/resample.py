@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,21 @@ from terrain3d.raster import Grid, Raster, bilinear
 ROWS = 512  # rows resampled at a time
 NODE_STEP = 32  # cells between exact transformations; in between they are bilinear
 COARSER = 1.5  # ratio of resolutions from which on the finer raster is averaged first
+
+
+class Readable(Protocol):
+    """A raster that is read by windows. codes: whole numbers, 0 for none; else floats, NaN for none."""
+
+    @property
+    def grid(self) -> Grid:
+        """Cells of the raster."""
+
+    @property
+    def codes(self) -> bool:
+        """Whether the values are whole numbers."""
+
+    def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
+        """Values of a window inside the grid, (height, width)."""
 
 
 def common_grid(before: Grid, after: Grid) -> Grid:
@@ -66,10 +80,38 @@ def resolution_in(grid: Grid, horizontal: str) -> float:
     return float(np.sqrt(np.hypot(u[1] - u[0], v[1] - v[0]) * np.hypot(u[3] - u[2], v[3] - v[2])))
 
 
-def averaged_to(raster: Raster, grid: Grid) -> Raster:
-    """``raster`` averaged to about the resolution of ``grid`` where it is much finer, so that nothing aliases."""
-    ratio = grid.resolution / resolution_in(raster.grid, grid.reference.horizontal)
-    return coarsen_raster(raster, max(1, round(ratio))) if ratio >= COARSER else raster
+def on_grid(source: Raster | Readable, grid: Grid, east: float = 0.0, north: float = 0.0) -> NDArray[Any]:
+    """Values of a raster on the cells of ``grid``, (height, width), reading no more of it than they need.
+
+    Much finer rasters are averaged first, in blocks that start at multiples of their size, so that parts of a grid
+    get what the whole would. (east, north) and the values as in ``resample``.
+    """
+    own = source.grid
+    ratio = grid.resolution / resolution_in(own, grid.reference.horizontal)
+    factor = max(1, round(ratio)) if ratio >= COARSER else 1
+    codes = not np.issubdtype(source.values.dtype, np.floating) if isinstance(source, Raster) else source.codes
+    fill = 0 if codes else np.nan
+    columns, rows = _ends(grid, own, east, north)
+    c0, r0 = (max(int(np.floor(v.min())) // factor - 1, 0) * factor for v in (columns, rows))
+    c1, r1 = (
+        min((int(np.ceil(v.max())) // factor + 3) * factor, n) for v, n in ((columns, own.width), (rows, own.height))
+    )
+    if c1 <= c0 or r1 <= r0:
+        return np.full(grid.shape, fill, np.uint8 if codes else np.float32)
+    values = source.read(r0, c0, r1 - r0, c1 - c0)
+    part = coarsen_raster(Raster(values, own.window(r0, c0, r1 - r0, c1 - c0)), factor)
+    if min(part.grid.shape) == 0:
+        return np.full(grid.shape, fill, values.dtype)
+    return resample(part, grid, east, north).values
+
+
+def _ends(grid: Grid, source: Grid, east: float, north: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of ``source`` along the rim and through the middle of ``grid``."""
+    x, y = grid.centres()
+    x = x[np.unique(np.linspace(0, grid.width - 1, 9).astype(int))] + east
+    y = y[np.unique(np.linspace(0, grid.height - 1, 9).astype(int))] + north
+    u, v = transform_xy(grid.reference.horizontal, source.reference.horizontal, *np.meshgrid(x, y))
+    return source.column_row(u, v)
 
 
 def resample(raster: Raster, grid: Grid, east: float = 0.0, north: float = 0.0) -> Raster:
@@ -78,8 +120,9 @@ def resample(raster: Raster, grid: Grid, east: float = 0.0, north: float = 0.0) 
     Floats: bilinear, NaN next to a void. Integers (codes): nearest, 0 outside.
     """
     codes = not np.issubdtype(raster.values.dtype, np.floating)
-    if raster.grid == replace(grid, reference=raster.grid.reference) and (east, north) == (0.0, 0.0):
-        return Raster(raster.values, grid)
+    fast = _of_equal_cells(raster, grid, east, north, codes)
+    if fast is not None:
+        return Raster(fast, grid)
     out: NDArray[Any] = np.zeros(grid.shape, raster.values.dtype if codes else np.float32)
     for row in range(0, grid.height, ROWS):
         part = grid.window(row, 0, min(ROWS, grid.height - row), grid.width)
@@ -88,6 +131,38 @@ def resample(raster: Raster, grid: Grid, east: float = 0.0, north: float = 0.0) 
             raster.values, (rows, columns), order=0 if codes else 1, cval=0 if codes else np.nan, mode="constant"
         )
     return Raster(out, grid)
+
+
+def _of_equal_cells(raster: Raster, grid: Grid, east: float, north: float, codes: bool) -> NDArray[Any] | None:
+    """The result of ``resample`` where both grids have cells of one size and direction: weighted slices; else None."""
+    own = raster.grid
+    if own.reference.horizontal != grid.reference.horizontal or own.resolution != grid.resolution:
+        return None
+    column = (grid.west + east - own.west) / own.resolution
+    row = (own.north - grid.north - north) / own.resolution
+    if codes:
+        column, row = float(np.floor(column + 0.5)), float(np.floor(row + 0.5))
+    column, row = (round(v) if abs(v - round(v)) < 1e-6 else v for v in (column, row))
+    if (column, row) == (0, 0) and own.shape == grid.shape:
+        return raster.values
+    c0, r0 = int(np.floor(column)), int(np.floor(row))
+    u, v = np.float32(column - c0), np.float32(row - r0)
+    padded = _window_with_rim(raster.values, r0, c0, grid.height + 1, grid.width + 1, 0 if codes else np.nan)
+    if u > 0:
+        padded = padded[:, :-1] * (1 - u) + padded[:, 1:] * u
+    else:
+        padded = padded[:, :-1]
+    return padded[:-1] * (1 - v) + padded[1:] * v if v > 0 else padded[:-1]
+
+
+def _window_with_rim(values: NDArray[Any], row: int, column: int, height: int, width: int, fill: float) -> NDArray[Any]:
+    """A window of values that may reach beyond them, ``fill`` there."""
+    out = np.full((height, width), fill, values.dtype)
+    top, left = max(row, 0), max(column, 0)
+    bottom, right = min(row + height, values.shape[0]), min(column + width, values.shape[1])
+    if bottom > top and right > left:
+        out[top - row : bottom - row, left - column : right - column] = values[top:bottom, left:right]
+    return out
 
 
 def source_indices(

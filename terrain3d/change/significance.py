@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from terrain3d.change.filters import Array, box_mean, disc, gradient, median_smooth, roughness
 from terrain3d.change.stable import (
+    Calibration,
     StableStatistics,
-    calibrated_sigma,
+    calibrate,
     smooth_limit,
     stable_cells,
     stable_statistics,
@@ -49,69 +50,127 @@ class SignificanceOptions:
 
 
 @dataclass(frozen=True)
-class Significance:
-    """sigma: of the difference, metres. change: +1 risen, -1 fallen, 0 not significant, NaN cells included.
+class Fields:
+    """What the test looks at in a part of the scene, all in metres, NaN where a cell is not measured in both epochs.
 
-    smooth_limit: roughness up to which a surface counts as ground or roof, metres.
+    difference: after - before; smoothed: its 5 x 5 median; mean: its mean over WIDE_WINDOW. sigma: nominal, of the
+    difference. mean_sigma: the share of it that does not average out over WIDE_WINDOW. slope_error: what a horizontal
+    error makes of slopes. rough: of both surfaces; around: its mean over WIDE_WINDOW.
     """
 
+    difference: Array
+    smoothed: Array
+    mean: Array
     sigma: Array
-    change: NDArray[np.int8]
-    smooth_limit: float
+    mean_sigma: Array
+    slope_error: Array
+    rough: Array
+    around: Array
+
+
+def look(before: Array, after: Array, sigma: Array, resolution: float) -> Fields:
+    """Fields of two co-registered surfaces (metres, NaN for no value) with the nominal sigma of their difference."""
+    difference = after - before
+    size, wide = odd_cells(ROUGHNESS_WINDOW, resolution), odd_cells(WIDE_WINDOW, resolution)
+    rough = np.hypot(roughness(before, size), roughness(after, size))
+    smoothed = median_smooth(difference)
+    return Fields(
+        difference=difference,
+        smoothed=smoothed,
+        mean=box_mean(smoothed, wide, 0.4),
+        sigma=sigma,
+        mean_sigma=box_mean(sigma, wide) * np.float32(WIDE_SHARE),
+        slope_error=_on_slopes(before, after, resolution),
+        rough=rough,
+        around=box_mean(rough, wide),
+    )
+
+
+@dataclass(frozen=True)
+class ErrorModel:
+    """What a scene's own differences say about their errors. smooth_limit: roughness up to which a surface counts as
+    ground or roof, metres. cells, means: calibration of the sigma of cells and of means over WIDE_WINDOW."""
+
     stable: StableStatistics
+    smooth_limit: float
+    cells: Calibration
+    means: Calibration
+
+    def common(self, seen: Fields) -> Array:
+        """Sigma that does not average out over neighbours, metres."""
+        return np.hypot(seen.slope_error, np.float32(self.stable.registration))
+
+    def sigma(self, seen: Fields) -> Array:
+        """Calibrated sigma of cells, metres."""
+        # A smooth patch amid crowns is no better known than they are.
+        return self.cells.of(np.hypot(seen.sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
+
+    def mean_sigma(self, seen: Fields) -> Array:
+        """Calibrated sigma of means over WIDE_WINDOW, metres."""
+        return self.means.of(np.hypot(seen.mean_sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
 
 
-def significance(
-    before: Array, after: Array, sigma: Array, resolution: float, options: SignificanceOptions
-) -> Significance:
-    """Test of ``after - before`` (metres, NaN where a cell is not measured in both) against ``sigma`` (nominal).
+def error_model(parts: Sequence[Fields], resolution: float) -> ErrorModel:
+    """Errors as parts of a scene, or all of it, show them."""
+    limit = smooth_limit(np.concatenate([p.rough[np.isfinite(p.rough)] for p in parts]))
+    stable = [np.where(stable_cells(p.difference, p.sigma, p.rough, limit), p.difference, np.nan) for p in parts]
+    nothing = Calibration()
+    model = ErrorModel(stable_statistics(stable, [p.sigma for p in parts], resolution), limit, nothing, nothing)
+    rough = np.concatenate([np.maximum(p.rough, p.around).ravel() for p in parts])
+
+    def fitted(values: Iterable[Array], sigma: Iterable[Array]) -> Calibration:
+        return calibrate(np.concatenate([v.ravel() for v in values]), np.concatenate([v.ravel() for v in sigma]), rough)
+
+    return replace(
+        model,
+        cells=fitted((p.difference for p in parts), (model.sigma(p) for p in parts)),
+        means=fitted((p.mean for p in parts), (model.mean_sigma(p) for p in parts)),
+    )
+
+
+@dataclass(frozen=True)
+class Tested:
+    """sigma: of the difference, calibrated, metres. extent, seed: +1 where a cell may belong to a rise, and where it
+    proves one; -1 of a fall; 0 elsewhere. Extents bridge small voids."""
+
+    sigma: Array
+    extent: NDArray[np.int8]
+    seed: NDArray[np.int8]
+
+
+def test(
+    before: Array, after: Array, seen: Fields, model: ErrorModel, resolution: float, options: SignificanceOptions
+) -> Tested:
+    """Where ``after`` differs from ``before`` (metres, NaN where a cell is not measured in both).
 
     Two supports are tested: single cells after a 5 x 5 median for buildings and earthworks, whose surfaces
     are smooth; and means over 8 m for woods, where single crowns say nothing. Both sigmas are calibrated on
     the scene itself by classes of roughness. A cell may be a seed of change only if it differs from all cells of the
     other epoch within a metre: an edge that two epochs put a pixel or two apart is none.
     """
-    difference = after - before
-    size = odd_cells(ROUGHNESS_WINDOW, resolution)
-    rough = np.hypot(roughness(before, size), roughness(after, size))
-    stable = stable_cells(difference, sigma, rough)
-    statistics = stable_statistics(difference, sigma, stable, resolution)
-    registration = np.float32(statistics.registration)
-    wide = odd_cells(WIDE_WINDOW, resolution)
-    around = box_mean(rough, wide)
-    limit = smooth_limit(rough)
-    crowns = around > limit
-    rough = np.maximum(rough, around)  # a smooth patch amid crowns is no better known than they are
-    common = np.hypot(_on_slopes(before, after, resolution), registration)  # does not average out over neighbours
-    full = calibrated_sigma(difference, np.hypot(sigma, common), rough)
-
-    smoothed = median_smooth(difference)
+    full, mean_sigma = model.sigma(seen), model.mean_sigma(seen)
+    crowns = seen.around > model.smooth_limit
     # At the rim of a change both sides' roughness is in the window: its cells get the sigma of their neighbours.
     beside = cv2.erode(np.where(np.isfinite(full), full, np.float32(1e9)), disc(max(1.0, RIM / resolution)))
-    mean, wide_sigma = _wide(smoothed, sigma, common, rough, wide)
-    change = np.zeros(difference.shape, np.int8)
+    extents, seeds = np.zeros(full.shape, np.int8), np.zeros(full.shape, np.int8)
+    least = options.min_height * 2 / 3
     for sign in (1, -1):
-        beyond = _beyond_edges(before, after, sign, resolution)
-        risen, mean_risen = sign * smoothed, sign * mean
+        risen, mean_risen = sign * seen.smoothed, sign * seen.mean
         with np.errstate(invalid="ignore"):
-            seed = (beyond > np.maximum(options.min_height, options.seed_z * full)) & (risen > options.min_height)
-            seed |= (mean_risen > np.maximum(options.min_height, options.seed_z * wide_sigma)) & (
-                risen > options.min_height
-            )
-            least = options.min_height * 2 / 3
+            high = risen > options.min_height
+            if not high.any():
+                continue
+            beyond = _beyond_edges(before, after, sign, resolution)
+            seed = (beyond > np.maximum(options.min_height, options.seed_z * full)) & high
+            seed |= (mean_risen > np.maximum(options.min_height, options.seed_z * mean_sigma)) & high
             extent = risen > np.maximum(least, options.extent_z * beside)
-            stand = mean_risen > np.maximum(least, options.extent_z * wide_sigma)
+            stand = mean_risen > np.maximum(least, options.extent_z * mean_sigma)
         extent |= stand & (risen > least)
         mask = _closed(extent, stand & crowns, resolution)
-        change[_supported(seed, mask, resolution, options) & np.isfinite(difference)] = sign
-    return Significance(full, change, limit, statistics)
-
-
-def _wide(smoothed: Array, sigma: Array, common: Array, rough: Array, size: int) -> tuple[Array, Array]:
-    """Mean difference over ``size`` cells and its calibrated sigma, of which ``common`` does not average out."""
-    mean = box_mean(smoothed, size, 0.4)
-    nominal = np.hypot(box_mean(sigma, size) * np.float32(WIDE_SHARE), common)
-    return mean, calibrated_sigma(mean, nominal, box_mean(rough, size))
+        inside = _padded(cv2.MORPH_OPEN, mask, OPENING / resolution) > 0
+        extents[inside] = sign
+        seeds[inside] = np.where(seed[inside], sign, 0)
+    return Tested(full, extents, seeds)
 
 
 def _on_slopes(before: Array, after: Array, resolution: float) -> Array:
@@ -136,16 +195,6 @@ def _closed(extent: NDArray[np.bool_], stand: NDArray[np.bool_], resolution: flo
     if stand.any():
         mask |= _padded(cv2.MORPH_CLOSE, mask & stand, CLOSING_ROUGH / resolution) & stand
     return mask
-
-
-def _supported(
-    seed: NDArray[np.bool_], mask: NDArray[np.uint8], resolution: float, options: SignificanceOptions
-) -> NDArray[np.bool_]:
-    """Cells of extents that hold enough seeds, slivers opened away."""
-    labels, n = ndimage.label(_padded(cv2.MORPH_OPEN, mask, OPENING / resolution))
-    seeds = np.bincount(labels[seed], minlength=n + 1) * resolution**2
-    seeds[0] = 0
-    return np.asarray((seeds >= options.seed_area)[labels])
 
 
 def _padded(operation: int, mask: NDArray[np.uint8], radius: float) -> NDArray[np.uint8]:

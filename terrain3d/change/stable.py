@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.optimize import nnls
 
 from terrain3d.change.filters import Array, box_mean
 from terrain3d.stats import NMAD_FACTOR, nmad
@@ -16,7 +18,22 @@ LEAST_FACTOR = 0.5  # of a nominal sigma that the scene's own differences may re
 CLASSES = 12  # of roughness, for calibration
 LEAST_IN_CLASS = 200
 Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this many sigma
-LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+PAIRS = 1_000_000  # of a lag, plenty
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One part of the errors of cells: its share of their variance, and its practical range (m), beyond which hardly
+    any correlation is left: 1 - exp(-3 h / range) in the variogram."""
+
+    share: float
+    range: float
+
+    @property
+    def area(self) -> float:
+        """Area (m2) whose errors of this part count as one: the integral of the correlation over the plane."""
+        return float(2 * np.pi * (self.range / 3) ** 2)
 
 
 @dataclass(frozen=True)
@@ -25,8 +42,8 @@ class StableStatistics:
 
     nmad: of single cells, metres. registration: NMAD of the medians of 50 m blocks, metres: the part of the error
     that does not average out over an object. calibration: factor on the nominal sigma on smooth ground, at least 1.
-    lags, variogram: empirical variogram (m, m2), Dowd's robust estimator. correlation_area: m2 over which random
-    errors are as one. n_cells, n_blocks: that stood behind these.
+    lags, variogram: empirical variogram (m, m2), Dowd's robust estimator. structures: what was fitted to it.
+    n_cells, n_blocks: that stood behind these.
     """
 
     nmad: float
@@ -34,9 +51,19 @@ class StableStatistics:
     calibration: float
     lags: tuple[float, ...]
     variogram: tuple[float, ...]
-    correlation_area: float
+    structures: tuple[Structure, ...]
     n_cells: int
     n_blocks: int
+
+    def mean_sigma(self, variance: float, area: float) -> float:
+        """1-sigma (m) of the mean over an area (m2) of cells with that mean variance (m2), correlation counted.
+
+        Each structure averages out over the areas that it correlates (Rolstad et al. 2009, J. Glaciol. 55, 666-680);
+        the registration not at all.
+        """
+        random = max(variance - self.registration**2, 0.0)
+        left = sum(s.share * min(1.0, s.area / max(area, 1e-9)) for s in self.structures)
+        return float(np.sqrt(self.registration**2 + random * left))
 
 
 def smooth_limit(rough: Array) -> float:
@@ -48,9 +75,9 @@ def smooth_limit(rough: Array) -> float:
     return max(0.35, 3.0 * float(np.percentile(finite, 25))) if finite.size else 0.35
 
 
-def stable_cells(difference: Array, sigma: Array, rough: Array) -> NDArray[np.bool_]:
+def stable_cells(difference: Array, sigma: Array, rough: Array, limit: float) -> NDArray[np.bool_]:
     """Smooth cells whose difference is not gross: within four times the spread of such cells about their median."""
-    smooth = np.isfinite(difference) & np.isfinite(sigma) & (rough <= smooth_limit(rough))
+    smooth = np.isfinite(difference) & np.isfinite(sigma) & (rough <= limit)
     if not smooth.any():
         return smooth
     normalized = np.where(smooth, difference / np.maximum(sigma, 1e-3), np.nan)
@@ -63,27 +90,30 @@ def stable_cells(difference: Array, sigma: Array, rough: Array) -> NDArray[np.bo
     return np.asarray(quiet & (box_mean(change, 9) < 0.25))
 
 
-def stable_statistics(
-    difference: Array, sigma: Array, stable: NDArray[np.bool_], resolution: float
-) -> StableStatistics:
-    """Figures of the stable cells; zero registration and NaN spread where there are hardly any."""
-    n = int(np.count_nonzero(stable))
-    if n < 50:
-        return StableStatistics(float("nan"), 0.0, 1.0, (), (), resolution**2, n, 0)
-    d = np.where(stable, difference, np.float32(np.nan))
-    medians = block_medians(d, stable, max(2, round(BLOCK / resolution)))
-    registration = nmad(medians) if medians.size >= 4 else float(np.abs(np.median(d[stable])))
-    ratio = np.sqrt(sigma[stable] ** 2 + registration**2)
-    calibration = max(1.0, nmad(d[stable] / ratio))
-    lags, gamma = variogram(d, resolution)
+def stable_statistics(stable: Sequence[Array], sigma: Sequence[Array], resolution: float) -> StableStatistics:
+    """Figures of stable ground from one or more parts of a scene.
+
+    stable: differences, NaN where a cell is not stable. sigma: nominal, of the same cells. Zero registration and NaN
+    spread where there is hardly any.
+    """
+    cells = [np.isfinite(d) for d in stable]
+    d = np.concatenate([v[c] for v, c in zip(stable, cells, strict=True)] or [np.zeros(0, np.float32)])
+    s = np.concatenate([v[c] for v, c in zip(sigma, cells, strict=True)] or [np.zeros(0, np.float32)])
+    alone = (Structure(1.0, 0.0),)
+    if d.size < 50:
+        return StableStatistics(float("nan"), 0.0, 1.0, (), (), alone, int(d.size), 0)
+    size = max(2, round(BLOCK / resolution))
+    medians = np.concatenate([block_medians(v, c, size) for v, c in zip(stable, cells, strict=True)])
+    registration = nmad(medians) if medians.size >= 4 else float(np.abs(np.median(d)))
+    lags, gamma = variogram(stable, resolution)
     return StableStatistics(
-        nmad=nmad(d[stable]),
+        nmad=nmad(d),
         registration=registration,
-        calibration=calibration,
+        calibration=max(1.0, nmad(d / np.sqrt(s**2 + registration**2))),
         lags=lags,
         variogram=gamma,
-        correlation_area=correlation_area(lags, gamma, resolution),
-        n_cells=n,
+        structures=structures(lags, gamma, resolution) or alone,
+        n_cells=int(d.size),
         n_blocks=int(medians.size),
     )
 
@@ -97,14 +127,14 @@ def block_medians(values: Array, valid: NDArray[np.bool_], size: int) -> NDArray
     return np.asarray(ndimage.median(np.where(valid, values, 0), np.where(valid, block, -1), full), float)
 
 
-def variogram(values: Array, resolution: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def variogram(parts: Sequence[Array], resolution: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Semivariances (m2) at lags (m) along rows and columns, from medians of absolute differences (Dowd 1984)."""
     lags, gammas = [], []
     for lag in LAGS_CELLS:
-        if lag >= min(values.shape) // 2:
+        if lag >= min((min(p.shape) for p in parts), default=0) // 2:
             break
-        step = 1 + values.size // 1_000_000  # a million pairs are plenty
-        pairs = [values[:, lag:] - values[:, :-lag], values[lag:] - values[:-lag]]
+        step = 1 + sum(p.size for p in parts) // PAIRS
+        pairs = [d for p in parts for d in (p[:, lag:] - p[:, :-lag], p[lag:] - p[:-lag])]
         absolute = np.concatenate([np.abs(p.ravel()[::step]) for p in pairs])
         absolute = absolute[np.isfinite(absolute)]
         if absolute.size < 100:
@@ -114,29 +144,53 @@ def variogram(values: Array, resolution: float) -> tuple[tuple[float, ...], tupl
     return tuple(lags), tuple(gammas)
 
 
-def correlation_area(lags: tuple[float, ...], gamma: tuple[float, ...], resolution: float) -> float:
-    """Area (m2) whose errors count as one: the integral of the correlation over the plane, up to its first zero."""
-    if len(lags) < 3:
-        return resolution**2
-    sill = float(np.max(gamma))
-    if sill <= 0:
-        return resolution**2
-    h = np.r_[0.0, lags]
-    rho = np.clip(1 - np.r_[0.0, gamma] / sill, 0.0, 1.0)
-    end = int(np.argmax(rho <= 0.02)) if np.any(rho <= 0.02) else len(rho) - 1
-    return max(resolution**2, float(2 * np.pi * np.trapezoid(rho[: end + 1] * h[: end + 1], h[: end + 1])))
+def structures(lags: tuple[float, ...], gamma: tuple[float, ...], resolution: float) -> tuple[Structure, ...]:
+    """At most two exponential structures and a nugget that fit a variogram best, shares adding up to 1.
+
+    Least squares over pairs of ranges, sills not negative. The lags lie denser where they are short, and count alike.
+    """
+    g = np.array(gamma)
+    if len(lags) < 3 or g.max(initial=0.0) <= 0:
+        return ()
+    h = np.array(lags)
+    best: tuple[float, tuple[float, float], NDArray[np.float64]] | None = None
+    ranges = np.geomspace(2 * resolution, 3 * h[-1], 12)
+    for k, short in enumerate(ranges):
+        for long in ranges[k + 1 :]:
+            design = np.stack([np.ones_like(h), 1 - np.exp(-3 * h / short), 1 - np.exp(-3 * h / long)], axis=1)
+            sills, misfit = nnls(design, g)
+            if best is None or misfit < best[0]:
+                best = float(misfit), (float(short), float(long)), sills
+    assert best is not None
+    parts = zip(best[2] / best[2].sum(), (0.0, *best[1]), strict=True)
+    return tuple(Structure(float(share), reach) for share, reach in parts if share > 1e-3)
 
 
-def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
-    """Sigma scaled so that the normalized difference has unit spread, class by class of roughness.
+@dataclass(frozen=True)
+class Calibration:
+    """Factors on a nominal sigma by roughness (m), interpolated; none where there was too little to tell."""
+
+    centres: tuple[float, ...] = ()
+    factors: tuple[float, ...] = ()
+
+    def of(self, sigma: Array, rough: Array) -> Array:
+        """Calibrated sigma, metres."""
+        if not self.centres:
+            return sigma
+        factor = np.interp(np.maximum(rough, 1e-3), self.centres, self.factors)
+        return sigma * factor.astype(np.float32)
+
+
+def calibrate(difference: Array, sigma: Array, rough: Array) -> Calibration:
+    """Factors that give the normalized difference of any cells (N,) unit spread, class by class of roughness.
 
     Nominal sigmas are too small where matching is hard and nothing says so, and too large where both epochs err alike
-    (the gaps of one wood). The factor of each class is at least LEAST_FACTOR, and interpolated between the classes.
+    (the gaps of one wood). The factor of each class is at least LEAST_FACTOR.
     """
     usable = np.isfinite(difference) & np.isfinite(sigma) & np.isfinite(rough)
     n = int(np.count_nonzero(usable))
     if n < LEAST_IN_CLASS:
-        return sigma
+        return Calibration()
     step = 1 + n // 1_000_000
     d, s, r = (v[usable][::step] for v in (difference, sigma, rough))
     # Classes of equal steps in log roughness, so that forest is a class of its own even where it is rare.
@@ -151,10 +205,7 @@ def calibrated_sigma(difference: Array, sigma: Array, rough: Array) -> Array:
         z = d[members] / s[members]
         centres.append(float(np.sqrt(edges[k] * edges[k + 1])))
         factors.append(max(LEAST_FACTOR, _half_spread(z)))
-    if not centres:
-        return sigma
-    factor = np.interp(np.maximum(rough, 1e-3), centres, factors).astype(np.float32)
-    return sigma * factor
+    return Calibration(tuple(centres), tuple(factors))
 
 
 def _half_spread(z: NDArray[np.float32]) -> float:

@@ -32,6 +32,16 @@ class Layer:
     crs: str
 
 
+@dataclass(frozen=True)
+class NamedLayer:
+    """A layer to be written: its name, geometries and columns as ``write_layer`` takes them."""
+
+    name: str
+    geometries: Sequence[BaseGeometry] | NDArray[Any]
+    columns: Mapping[str, Any]
+    geometry_type: str = "Polygon"
+
+
 def write_layer(
     path: str | Path,
     layer: str,
@@ -47,33 +57,43 @@ def write_layer(
     geometry_type: of an empty layer; otherwise it is taken from the geometries, 'Multi...' if some are.
     Raises OutputError, FrameError (unknown CRS), ValueError (columns of unequal length).
     """
+    write_layers(path, [NamedLayer(layer, geometries, columns, geometry_type)], crs)
+
+
+def write_layers(path: str | Path, layers: Sequence[NamedLayer], crs: str) -> None:
+    """Write layers of one CRS to a new GeoPackage, as ``write_layer`` does."""
     path = Path(path)
-    shapes = np.asarray(geometries, dtype=object)
-    fields = {name: np.asarray(values) for name, values in columns.items()}
+    code = parse_crs(crs).to_epsg()
+    with atomic_path(path) as part:
+        for layer in layers:
+            try:
+                _write(part, layer, f"EPSG:{code}" if code else parse_crs(crs).to_wkt())
+            except PYOGRIO_ERRORS as error:
+                raise output_error(path, error) from error
+
+
+def _write(path: Path, layer: NamedLayer, crs: str) -> None:
+    shapes = np.asarray(layer.geometries, dtype=object)
+    fields = {name: np.asarray(values) for name, values in layer.columns.items()}
     if any(len(values) != len(shapes) for values in fields.values()):
         raise ValueError(f"columns { ({k: len(v) for k, v in fields.items()}) } do not fit {len(shapes)} geometries")
     fields = {k: v.astype(object) if v.dtype.kind in "US" else v for k, v in fields.items()}
-    kinds = sorted({g.geom_type for g in shapes}) or [geometry_type]
+    kinds = sorted({g.geom_type for g in shapes}) or [layer.geometry_type]
     multi = len(kinds) > 1 and len({k.removeprefix("Multi") for k in kinds}) == 1
     kind = f"Multi{kinds[0].removeprefix('Multi')}" if multi else kinds[0] if len(kinds) == 1 else "Unknown"
     if len(shapes) and shapely.has_z(shapes).any():
         kind += " Z"
-    code = parse_crs(crs).to_epsg()
-    with atomic_path(path) as part:
-        try:
-            pyogrio.raw.write(
-                part,
-                shapely.to_wkb(shapes) if len(shapes) else np.empty(0, dtype=object),
-                list(fields.values()),
-                list(fields),
-                layer=layer,
-                driver="GPKG",
-                geometry_type=kind,
-                crs=f"EPSG:{code}" if code else parse_crs(crs).to_wkt(),
-                promote_to_multi=multi,
-            )
-        except PYOGRIO_ERRORS as error:
-            raise output_error(path, error) from error
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(shapes) if len(shapes) else np.empty(0, dtype=object),
+        list(fields.values()),
+        list(fields),
+        layer=layer.name,
+        driver="GPKG",
+        geometry_type=kind,
+        crs=crs,
+        promote_to_multi=multi,
+    )
 
 
 def read_layer(path: str | Path, layer: str | None = None) -> Layer:

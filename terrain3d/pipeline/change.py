@@ -1,96 +1,162 @@
-"""Two epochs to the products of change: difference raster, polygons, figures, report."""
+"""Two epochs to the products of change: rasters, polygons, tiles to update, figures, report."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 
-from terrain3d.change.detect import ChangeOptions, ChangeResult, detect
 from terrain3d.change.epoch import load_epoch
-from terrain3d.export.figures import difference, shrink
-from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text, write_report
+from terrain3d.change.result import ChangeOptions, ChangeResult, Region
+from terrain3d.export.report import write_report
 from terrain3d.io.atomic import write_json
-from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
-from terrain3d.io.vectors import write_layer
+from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
+from terrain3d.io.scratch import StoredRaster
+from terrain3d.io.vectors import NamedLayer, write_layers
+from terrain3d.pipeline.change_report import change_report
+from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, rank_tiles, tile_layer
+from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.run_report import PICTURE_PX, relief_figure
-from terrain3d.raster import Raster
+from terrain3d.stats import nmad
+from terrain3d.tiles import reproject
 
-COLUMNS = ("kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence")
-LISTED = 200
+STRIP_ROWS = 512
+SQUARE = 100.0  # metres, of the layer that tells what could be detected
+STABLE_SQUARE = 200.0  # metres, of the layer of stable ground
+LEAST_CELLS = 20  # of a square
+TEXTS = ("kind", "part", "cover_before", "cover_after", "date_before", "date_after")
 
 
-def run_change(before: Path, after: Path, out: Path, options: ChangeOptions, reporter: Reporter) -> ChangeResult:
-    """Detect change between two run folders or DSMs and write all products to ``out``. Raises Terrain3dError."""
+def run_change(
+    before: Path,
+    after: Path,
+    out: Path,
+    options: ChangeOptions,
+    reporter: Reporter,
+    *,
+    tiles: TileScheme | None = None,
+    workers: int = 1,
+) -> ChangeResult[StoredRaster]:
+    """Detect change between two run folders or DSMs and write all products to ``out``. Raises Terrain3dError.
+
+    The rasters of the result are gone when this returns; what it says of the regions and the scene stays.
+    """
     reporter.stage("reading")
     first, second = load_epoch(before), load_epoch(after)
-    reporter.stage("change")
-    result = detect(first, second, options)
-    for note in result.notes:
-        reporter.note(note)
-    reporter.stage("writing", 4)
-    bands = np.stack([result.difference.values, result.sigma.values, result.significant.values.astype(np.float32)])
-    write_raster(
-        out / "change.tif", Raster(bands.astype(np.float32), result.difference.grid), nodata=HEIGHT_NODATA,
-        band_names=("height difference after - before, m", "1-sigma, m", "significant"), heights=False,
-    )  # fmt: skip
-    reporter.step()
-    write_layer(
-        out / "change.gpkg", "changes", [r.polygon for r in result.regions], _columns(result),
-        result.difference.grid.reference.horizontal,
-    )  # fmt: skip
-    reporter.step()
-    write_json(out / "quality.json", {"before": str(before), "after": str(after), **result.quality()})
-    reporter.step()
-    write_report(out / "report.html", _report(result, first.dsm, second.dsm, first.name, second.name))
-    reporter.step()
+    out.mkdir(parents=True, exist_ok=True)
+    with bounded_cache(), TemporaryDirectory(prefix=".change-", dir=out) as folder:
+        result = detect_stored(first, second, options, Path(folder), workers, reporter)
+        for note in result.notes:
+            reporter.note(note)
+        ranked = rank_tiles(result, tiles or TileScheme())
+        reporter.stage("writing", 6)
+        grid = result.difference.grid
+        write_strips(
+            out / "change.tif", grid, _bands(result), np.float32, nodata=HEIGHT_NODATA, bands=3, heights=False,
+            band_names=("height difference after - before, m", "1-sigma, m", "significant"),
+        )  # fmt: skip
+        reporter.step()
+        write_strips(
+            out / "detectable.tif", grid, result.detectable.strips(STRIP_ROWS), np.float32, nodata=HEIGHT_NODATA,
+            band_names=("smallest height change that would have been seen, m",), heights=False,
+        )  # fmt: skip
+        reporter.step()
+        columns = change_columns(result.regions, first.date, second.date)
+        polygons = [r.polygon for r in result.regions]
+        layers = [NamedLayer("changes", polygons, columns), *_squares(result), tile_layer(ranked, grid)]
+        write_layers(out / "change.gpkg", layers, grid.reference.horizontal)
+        reporter.step()
+        write_json(out / "change.geojson", _geojson(polygons, columns, grid.reference.horizontal))
+        reporter.step()
+        figures = {"dates": [first.date, second.date], "tiles": _tile_figures(ranked)}
+        named = {"before": str(before), "after": str(after)}
+        write_json(out / "quality.json", {**named, **result.quality(), **figures})
+        reporter.step()
+        write_report(out / "report.html", change_report(result, first, second, ranked))
+        reporter.step()
     return result
 
 
-def _columns(result: ChangeResult) -> dict[str, NDArray[np.generic]]:
-    rows = [r.attributes() for r in result.regions]
-    return {c: np.array([r[c] for r in rows], dtype=str if c == "kind" else float) for c in COLUMNS}
+def _bands(result: ChangeResult[StoredRaster]) -> Iterator[tuple[int, NDArray[Any]]]:
+    rasters = (result.difference, result.sigma, result.significant)
+    for parts in zip(*(r.strips(STRIP_ROWS) for r in rasters), strict=True):
+        yield parts[0][0], np.stack([values.astype(np.float32) for _, values in parts])
 
 
-def _report(result: ChangeResult, before: Raster, after: Raster, first: str, second: str) -> ReportData:
-    small, _ = shrink(result.difference.values, PICTURE_PX)
-    marked, _ = shrink(
-        np.where(result.significant.values > 0, result.difference.values, np.nan).astype(np.float32), PICTURE_PX
-    )
-    rows = [
-        (
-            str(r.kind), f"{r.measures.area:.0f}", f"{r.measures.mean_dz:+.2f}", f"{r.measures.volume:+.0f}",
-            f"{r.measures.volume_sigma:.0f}", f"{r.confidence:.2f}",
-        )
-        for r in sorted(result.regions, key=lambda r: -abs(r.measures.volume))[:LISTED]
-    ]  # fmt: skip
-    a = result.alignment
-    blocks: list[Block] = [
-        relief_figure(before, f"Before: {first}"),
-        relief_figure(after, f"After: {second}"),
-        Figure(difference(small), "Height difference, after - before"),
-        Figure(difference(marked), "The part of it that is significant"),
+def change_columns(regions: Sequence[Region], date_before: str, date_after: str) -> dict[str, NDArray[Any]]:
+    """Columns of the layer ``changes``, one row a region."""
+    rows: list[dict[str, Any]] = [
+        {**r.attributes(), "date_before": date_before, "date_after": date_after} for r in regions
     ]
-    return ReportData(
-        f"terrain3d change: {first} to {second}",
-        f"{len(result.regions)} changes",
-        (
-            Section("Pictures", blocks),
-            Section(
-                "Changes",
-                [Table(("kind", "area m2", "mean dz m", "volume m3", "volume sigma m3", "confidence"), rows)],
-            ),
-            Section(
-                "Co-registration",
-                [
-                    Text(
-                        f"After lay {a.east:.2f} m east, {a.north:.2f} m north and {a.up:.2f} m up of before on stable "
-                        f"ground ({a.n_cells} cells, NMAD {a.nmad:.2f} m); this was taken out."
-                    )
-                ],
-            ),
-            Section("Notes", [Text(n) for n in result.notes]),
-        ),
-    )
+    names = list(rows[0]) if rows else [*EMPTY_COLUMNS]
+    return {c: np.array([r[c] for r in rows], dtype=_type_of(c)) for c in names}
+
+
+EMPTY_COLUMNS = (
+    "kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence", "extreme_dz_m", "ground_volume_m3",
+    "ground_volume_sigma_m3", "part", "event", "cover_before", "cover_after", "tone", "date_before", "date_after",
+)  # fmt: skip
+
+
+def _type_of(column: str) -> type:
+    return str if column in TEXTS else int if column == "event" else float
+
+
+def _squares(result: ChangeResult[StoredRaster]) -> list[NamedLayer]:
+    """Squares of the scene: what could have been detected there, and what stable ground says of the differences."""
+    grid = result.difference.grid
+    detect: list[tuple[Any, float, float]] = []
+    stable: list[tuple[Any, float, float, int]] = []
+    for rows, columns in _windows(grid.shape, SQUARE / grid.resolution):
+        window = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+        values = result.detectable.read(*window)
+        known = values[np.isfinite(values)]
+        box = shapely.box(*grid.window(*window).bounds)
+        if known.size >= LEAST_CELLS:
+            detect.append((box, float(np.median(known)), known.size / values.size))
+    for rows, columns in _windows(grid.shape, STABLE_SQUARE / grid.resolution):
+        window = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+        d, s = result.difference.read(*window), result.sigma.read(*window)
+        quiet = d[np.isfinite(d) & (result.significant.read(*window) == 0) & (np.abs(d) < 4 * s)]
+        if quiet.size >= LEAST_CELLS:
+            box = shapely.box(*grid.window(*window).bounds)
+            stable.append((box, float(np.median(quiet)), nmad(quiet), int(quiet.size)))
+    names = ("median_dz_m", "nmad_m", "cells")
+    return [
+        NamedLayer("detectability", [d[0] for d in detect], {
+            "smallest_change_m": np.array([d[1] for d in detect], float),
+            "compared_share": np.array([d[2] for d in detect], float),
+        }),
+        NamedLayer("stable", [s[0] for s in stable], {
+            n: np.array([s[k] for s in stable], int if n == "cells" else float) for k, n in enumerate(names, 1)
+        }),
+    ]  # fmt: skip
+
+
+def _windows(shape: tuple[int, int], size: float) -> Iterator[tuple[slice, slice]]:
+    step = max(round(size), 1)
+    for row in range(0, shape[0], step):
+        for column in range(0, shape[1], step):
+            yield slice(row, min(row + step, shape[0])), slice(column, min(column + step, shape[1]))
+
+
+def _geojson(polygons: list[Any], columns: dict[str, NDArray[Any]], crs: str) -> dict[str, Any]:
+    """The changes as GeoJSON (RFC 7946: WGS 84 longitude and latitude)."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.set_precision(reproject(polygon, crs, "EPSG:4326"), 1e-8)),
+            "properties": {name: values[k] for name, values in columns.items()},
+        }
+        for k, polygon in enumerate(polygons)
+    ]
+    return {"type": "FeatureCollection", "features": features}
+
+
+def _tile_figures(ranked: Sequence[RankedTile]) -> list[dict[str, Any]]:
+    return [{"code": t.tile.code, "changes": t.changes, "changed_area_m2": t.area} for t in ranked]

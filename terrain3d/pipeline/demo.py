@@ -8,7 +8,7 @@ from pathlib import Path
 from shapely import Polygon, unary_union
 
 from terrain3d.assess import Assessment, assess
-from terrain3d.change.detect import ChangeOptions, ChangeResult
+from terrain3d.change.result import ChangeOptions, ChangeResult
 from terrain3d.config import load_scene
 from terrain3d.pipeline.change import run_change
 from terrain3d.pipeline.progress import Reporter

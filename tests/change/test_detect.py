@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from shapely import Point
 
-from terrain3d.change.detect import ChangeOptions, detect
 from terrain3d.change.epoch import Epoch, common_vertical, load_epoch
 from terrain3d.change.kinds import Kind
 from terrain3d.change.resample import resample
-from terrain3d.crs import UNDECLARED, Reference, Vertical, transform_xy, vertical_from_name
+from terrain3d.change.result import ChangeOptions
+from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference, Vertical, transform_xy, vertical_from_name
 from terrain3d.errors import FrameError, InputFileError, OverlapError
 from terrain3d.io.geoid import undulation
 from terrain3d.io.rasters import write_raster
+from terrain3d.pipeline.detect import detect
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
 
@@ -113,6 +114,7 @@ def test_detect__other_grid_and_crs(build, box):
     assert abs(result.alignment.east) < 0.1 and abs(result.alignment.north) < 0.1
 
 
+@pytest.mark.slow
 def test_detect__finer_after_is_averaged(build, box):
     result = detect(build(1, resolution=1.0, cells=200), build(2, change=box(6.0)))
     (region,) = result.regions
@@ -125,9 +127,10 @@ def test_detect__apart(build):
         detect(build(1), build(2, offset=(5000.0, 0.0)))
 
 
+@pytest.mark.slow
 def test_detect__same_input_same_result(build, box):
     first, second = (detect(build(1), build(2, change=box(5.0))) for _ in range(2))
-    assert first.regions == second.regions and first.alignment == second.alignment
+    assert repr(first.regions) == repr(second.regions) and first.alignment == second.alignment
 
 
 def test_detect__quality_is_plain_data(build, box):
@@ -138,20 +141,32 @@ def test_detect__quality_is_plain_data(build, box):
     assert quality["regions"] == {"new_building": 1}
     assert quality["compared_share"] > 0.95
     attributes = result.regions[0].attributes()
-    assert list(attributes) == ["kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence"]
+    assert list(attributes)[:6] == ["kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence"]
 
 
+@pytest.mark.slow
 def test_detect__smallest_area_is_an_option(build, box):
     small = box(6.0, width=8.0, depth=8.0)
     assert len(detect(build(1), build(2, change=small)).regions) == 1
     assert detect(build(1), build(2, change=small), ChangeOptions(min_area=120.0)).regions == ()
 
 
-def test_vertical__undeclared_is_noted(build):
-    _, _, notes = common_vertical(build(1), build(2, vertical=UNDECLARED))
-    assert "declares no vertical reference" in notes[0] and "ellipsoid" in notes[0]
-    result = detect(build(1, vertical=UNDECLARED), build(2, vertical=UNDECLARED))
-    assert any("neither" in note for note in result.notes)
+@pytest.mark.parametrize("which", [(ELLIPSOID, UNDECLARED), (UNDECLARED, ELLIPSOID), (UNDECLARED, UNDECLARED)])
+def test_vertical__undeclared_is_refused_unless_told(build, which):
+    before, after = (build(1 + k, vertical=v) for k, v in enumerate(which))
+    with pytest.raises(FrameError, match=r"declares no vertical reference.*--vertical"):
+        common_vertical(before, after)
+    first, second, notes = common_vertical(before, after, "same", "same")
+    assert first.vertical.name == second.vertical.name and "as told" in notes[0]
+    assert np.array_equal(second.dsm.values, after.dsm.values)
+
+
+def test_vertical__told_overrules_and_converts(build):
+    before, after, notes = common_vertical(build(1), build(2, vertical=UNDECLARED), told_after="egm96")
+    assert after.vertical == before.vertical
+    rise = after.dsm.values - build(2).dsm.values
+    assert np.median(rise) == pytest.approx(float(undulation(vertical_from_name("egm96"), 141.0, 35.24)), abs=0.05)
+    assert len(notes) == 2
 
 
 def test_vertical__geoid_is_converted(build):
@@ -177,8 +192,8 @@ def test_load_epoch__run_directory_and_file(build, tmp_path):
     write_raster(tmp_path / "mask.tif", codes, nodata=0, heights=False)
     read = load_epoch(tmp_path)
     assert read.name == tmp_path.name and read.dtm is None
-    assert np.array_equal(read.dsm.values, epoch.dsm.values)
-    assert read.mask is not None and read.mask.values.max() == MaskCode.MEASURED
+    assert np.array_equal(read.dsm.read(10, 20, 50, 60), epoch.dsm.values[10:60, 20:80])
+    assert read.mask is not None and read.mask.read(0, 0, 9, 9).max() == MaskCode.MEASURED
     assert read.dsm.grid.reference.vertical.is_ellipsoid
     assert load_epoch(tmp_path / "dsm.tif").sigma is None
 
@@ -190,8 +205,44 @@ def test_load_epoch__absent(tmp_path):
         load_epoch(tmp_path)
 
 
+@pytest.mark.slow
 def test_detect__without_sigma(build, box):
     before, after = build(1), build(2, change=box(6.0))
     result = detect(Epoch("a", before.dsm), Epoch("b", after.dsm))
     assert [r.kind for r in result.regions] == [Kind.NEW_BUILDING]
     assert any("a has no sigma" in note for note in result.notes)
+
+
+def test_detect__straight_edges_and_no_larger_than_the_building(build, box):
+    (region,) = detect(build(1), build(2, change=box(6.0, width=24, depth=16))).regions
+    assert region.polygon.area == pytest.approx(24 * 16, rel=0.05)
+    assert len(region.polygon.exterior.coords) == 5
+    assert region.cover_before == "bare" and region.cover_after == "built"
+    assert region.measures.extreme_dz == pytest.approx(6.0, abs=0.8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blocks", [200])
+def test_detect_stored__blocks_make_no_difference(build, box, tmp_path, monkeypatch, blocks):
+    import terrain3d.pipeline.blocks as cutting
+    from terrain3d.pipeline.detect import detect_stored
+    from terrain3d.pipeline.progress import Silent
+
+    whole = detect(build(1), build(2, change=box(6.0)))
+    monkeypatch.setattr(cutting, "BLOCK_CELLS", blocks)
+    parts = detect_stored(build(1), build(2, change=box(6.0)), ChangeOptions(), tmp_path, 2, Silent())
+    (one,), (other,) = parts.regions, whole.regions
+    assert one.polygon == other.polygon and one.kind is other.kind
+    assert one.measures.volume == other.measures.volume
+    assert one.measures.volume_sigma == pytest.approx(other.measures.volume_sigma, rel=1e-4)
+    sigma = parts.sigma.read(0, 0, *parts.sigma.grid.shape)
+    assert np.nanmax(np.abs(sigma - whole.sigma.values)) < 1e-5
+
+
+@pytest.mark.slow
+def test_detect__detectable_is_what_would_have_been_seen(build, box):
+    result = detect(build(1), build(2))
+    least = np.nanmedian(result.detectable.values)
+    assert 1.5 <= least < 2.5
+    assert detect(build(1), build(2, change=box(1.4 * least))).regions != ()
+    assert detect(build(1), build(2, change=box(0.6 * least))).regions == ()

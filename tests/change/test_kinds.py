@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from terrain3d.change.detect import detect
-from terrain3d.change.kinds import Evidence, Kind, decide
-from terrain3d.change.regions import Patch, groups, merged, solidity
+from terrain3d.change.evidence import Evidence, Standing
+from terrain3d.change.kinds import Kind, decide
+from terrain3d.change.regions import Patch, groups, merged, solidity, split_by_ground
 from terrain3d.change.significance import SignificanceOptions
+from terrain3d.pipeline.detect import detect
+from terrain3d.raster import Raster
+from terrain3d.surface.mask import MaskCode
 
 
 def crowns(z, x, y, inside):  # type: ignore[no-untyped-def]
@@ -85,27 +90,75 @@ def test_kind__earth_moved_uphill_is_no_landslide(build):
     assert {r.kind for r in result.regions} == {Kind.FILL, Kind.EXCAVATION}
 
 
+def seen(step=0.1, texture=0.1, above=0.0, solidity_=0.95, other=None, **more):  # type: ignore[no-untyped-def]
+    place = Standing(step, texture, above, 2.0)
+    rest = {"wooded": False, "water_share": 0.0, "tone": 1.0, "ground_change": 0.0, "area": 200.0, "ground": 100.0}
+    bare = Standing(0.0, 0.05, 0.0, 2.0)
+    return Evidence(place, other or bare, solidity_, **{**rest, **more}, row=0.0, column=0.0)
+
+
+HOUSE = Standing(0.9, 0.05, 5.0, 0.5)
+
+
 @pytest.mark.parametrize(
-    ("sign", "step_share", "texture", "solidity_", "above", "kind"),
+    ("sign", "evidence", "kind"),
     [
-        (1, 0.9, 0.1, 0.95, np.nan, Kind.NEW_BUILDING),
-        (-1, 0.9, 0.1, 0.75, 6.0, Kind.DEMOLISHED_BUILDING),
-        (-1, 0.9, 0.9, 0.95, np.nan, Kind.FELLING),  # a lone tree: steep but rough
-        (1, 0.2, 0.2, 0.95, 5.0, Kind.VEGETATION_GROWTH),  # a closed canopy, above the DTM
-        (1, 0.1, 0.1, 0.95, 0.3, Kind.FILL),
-        (-1, 0.9, 0.1, 0.3, np.nan, Kind.EXCAVATION),  # ragged
+        (1, seen(0.9, above=np.nan), Kind.NEW_BUILDING),
+        (-1, seen(0.9, above=6.0, solidity_=0.75), Kind.DEMOLISHED_BUILDING),
+        (1, seen(0.9, above=9.0, other=HOUSE), Kind.RAISED_BUILDING),
+        (-1, seen(0.9, above=9.0, other=HOUSE), Kind.LOWERED_BUILDING),
+        (-1, seen(0.9, 0.9, above=np.nan), Kind.FELLING),  # a lone tree: steep but rough
+        (1, seen(0.2, 0.2, above=5.0), Kind.VEGETATION_GROWTH),  # a closed canopy, above the DTM
+        (1, seen(0.1, above=0.3), Kind.FILL),
+        (-1, seen(0.9, above=np.nan, solidity_=0.3), Kind.EXCAVATION),  # ragged
+        (-1, seen(water_share=0.4), Kind.EROSION),
+        (1, seen(water_share=0.4), Kind.ACCRETION),
     ],
 )
-def test_decide__rules(sign, step_share, texture, solidity_, above, kind):
-    seen = Evidence(step_share, texture, solidity_, above, False, 200.0, 100.0, 0.0, 0.0)
-    verdict = decide(sign, seen, 0.35)
+def test_decide__rules(sign, evidence, kind):
+    verdict = decide(sign, evidence, 0.35)
     assert verdict.kind is kind
     assert 0.3 <= verdict.margin <= 1
 
 
 def test_decide__margin_falls_towards_the_border():
-    near, far = (decide(1, Evidence(s, 0.05, 0.95, np.nan, False, 200, 0, 0, 0), 0.35).margin for s in (0.55, 0.95))
+    near, far = (decide(1, seen(s, 0.05), 0.35).margin for s in (0.55, 0.95))
     assert near < far
+
+
+def test_split_by_ground__slide_beside_a_felled_stand():
+    cells = np.ones((60, 240), bool)
+    change = np.zeros((60, 240), np.float32)
+    change[:, :80], change[:, 80:140] = -3.0, 2.5
+    parts = split_by_ground(Patch(-1, 0, 0, cells), change, np.full_like(change, 0.5), 0.5)
+    assert {p.ground: int(p.cells.sum()) for p in parts} == pytest.approx({1: 3600, -1: 4800, 0: 6000}, rel=0.2)
+    assert sum(p.cells.astype(int) for p in parts).max() == 1  # no cell twice
+    assert split_by_ground(Patch(-1, 0, 0, cells), change, np.full_like(change, 5.0), 0.5)[0].ground == 0
+
+
+def site(z, x, y):  # type: ignore[no-untyped-def]
+    """A pit with a level floor and a heap beside it."""
+    pit = (np.abs(x - 85) < 14) & (np.abs(y - 100) < 12)
+    z = np.where(pit, z[pit].mean() - 4.0, z)
+    return mound(5.0, 118, 100, 14)(z, x, y)
+
+
+def test_kind__construction_site(build):
+    result = detect(build(1), build(2, change=site))
+    assert {r.kind for r in result.regions} == {Kind.CONSTRUCTION_SITE}
+    assert len({r.event for r in result.regions}) == 1 and result.regions[0].event > 0
+
+
+def test_kind__bank_erosion(build):
+    def bank(z, x, y):  # type: ignore[no-untyped-def]
+        return z - 4.0 * ((np.abs(x - 106) < 8) & (np.abs(y - 100) < 30))
+
+    before, after = build(1), build(2, change=bank)
+    codes = np.full(after.dsm.grid.shape, MaskCode.MEASURED, np.uint8)
+    codes[:, 228:300] = MaskCode.WATER  # from x = 114
+    masks = [replace(e, mask=Raster(codes, e.dsm.grid)) for e in (before, after)]
+    (region,) = detect(*masks).regions
+    assert region.kind is Kind.EROSION and region.cover_after == "water"
 
 
 def test_solidity__shapes():
@@ -124,10 +177,11 @@ def test_groups__by_gap():
     assert both.cells.shape == (4, 11) and both.cells.sum() == 32
 
 
+@pytest.mark.slow
 def test_options__least_height(build):
     low = mound(2.2, 100, 100, 18)
     assert len(detect(build(1), build(2, change=low)).regions) == 1
-    from terrain3d.change.detect import ChangeOptions
+    from terrain3d.change.result import ChangeOptions
 
     options = ChangeOptions(test=SignificanceOptions(min_height=3.0))
     assert detect(build(1), build(2, change=low), options).regions == ()

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from terrain3d.change.detect import detect
 from terrain3d.change.epoch import Epoch
 from terrain3d.change.kinds import Kind
 from terrain3d.io.rasters import read_classes, read_raster
+from terrain3d.pipeline.detect import detect
 from terrain3d.raster import Raster
 
 pytestmark = pytest.mark.slow

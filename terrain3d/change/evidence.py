@@ -1,0 +1,177 @@
+"""What is seen of one change: its shape, its surface in both epochs, the ground, water around it, the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from terrain3d.change.filters import Array, box_mean
+from terrain3d.change.regions import Patch, inner_part, ring, solidity
+from terrain3d.raster import odd_cells
+from terrain3d.stats import NMAD_FACTOR
+
+BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
+STEP = 1.5  # metres
+STEP_REACH = 2.5  # metres outside the rim
+SURROUNDINGS = (2.0, 8.0)  # metres from the rim
+BANK = 4.0  # metres from the rim within which water is looked for
+TEXTURE_WINDOW = 2.5  # metres
+GROUND_WINDOW = 10.0  # metres over which the change of the ground is averaged
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """Both epochs on a window of the grid, metres: surfaces, ground where known, water in either epoch, images.
+
+    closed: difference of the surfaces with the cells that were filled, a guess. ground_sigma: of the difference of the
+    grounds.
+    """
+
+    before: Array
+    after: Array
+    closed: Array | None = None
+    dtm_before: Array | None = None
+    dtm_after: Array | None = None
+    ground_sigma: Array | None = None
+    water: NDArray[np.bool_] | None = None
+    ortho_before: Array | None = None
+    ortho_after: Array | None = None
+
+    def ground_change(self, resolution: float) -> Array | None:
+        """Rise of the ground, averaged over GROUND_WINDOW; None where a ground is not known."""
+        if self.dtm_before is None or self.dtm_after is None:
+            return None
+        return box_mean(self.dtm_after - self.dtm_before, odd_cells(GROUND_WINDOW, resolution))
+
+    @property
+    def ground_rise(self) -> Array | None:
+        """Rise of the ground, cell by cell; None where a ground is not known."""
+        if self.dtm_before is None or self.dtm_after is None:
+            return None
+        return np.asarray(self.dtm_after - self.dtm_before)
+
+
+class Scene(Protocol):
+    """What the decision looks at. smooth_limit: texture up to which a surface is ground or roof, metres."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def resolution(self) -> float: ...
+
+    @property
+    def smooth_limit(self) -> float: ...
+
+    def surfaces(self, where: Window) -> Surfaces:
+        """Both epochs on a window."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The place in one epoch. step_share: of the rim, over which it stands by a wall. texture: robust spread about the
+    local mean, metres. above_ground: median height above that epoch's ground, metres; NaN without one. level: range of
+    the middle 80 % of heights, metres."""
+
+    step_share: float
+    texture: float
+    above_ground: float
+    level: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Measures of one patch.
+
+    object: the place in the epoch in which the object stands, after a rise and before a fall; other: in the other one.
+    solidity: area over that of the convex hull. wooded: most of its surroundings are rough. water_share: of the strip
+    around it. tone: brightness after over before, that of the surroundings taken out; NaN without images.
+    ground_change: median rise of the ground, metres; NaN where it is not known. ground: median height of the other
+    epoch's surface, metres. area: m2. row, column: centroid.
+    """
+
+    object: Standing
+    other: Standing
+    solidity: float
+    wooded: bool
+    water_share: float
+    tone: float
+    ground_change: float
+    area: float
+    ground: float
+    row: float
+    column: float
+
+
+def observe(patch: Patch, scene: Scene) -> Evidence:
+    """Evidence of one patch."""
+    r = scene.resolution
+    window = odd_cells(TEXTURE_WINDOW, r)
+    where, cells = patch.window(window + round(SURROUNDINGS[1] / r), scene.shape)
+    seen = scene.surfaces(where)
+    core = inner_part(cells, 1.5 / r)
+    around = ring(cells, SURROUNDINGS[0] / r, SURROUNDINGS[1] / r)
+    epochs = [(seen.before, seen.dtm_before), (seen.after, seen.dtm_after)]
+    residuals = [NMAD_FACTOR * np.abs(z - box_mean(z, window)) for z, _ in epochs]
+    places = [
+        Standing(
+            step_share=_step_share(cells, z, r) if r <= BUILDING_CELL else 0.0,
+            texture=_median(residual[core]),
+            above_ground=float("nan") if dtm is None else _median((z - dtm)[core]),
+            level=_range(z[core]),
+        )
+        for (z, dtm), residual in zip(epochs, residuals, strict=True)
+    ]
+    standing, other = (1, 0) if patch.sign > 0 else (0, 1)
+    change = seen.ground_change(r)
+    bank = ring(cells, 0.5 / r, max(BANK / r, 1.5))
+    rows, columns = np.nonzero(cells)
+    return Evidence(
+        object=places[standing],
+        other=places[other],
+        solidity=solidity(cells),
+        wooded=bool(_median(residuals[standing][around]) > scene.smooth_limit),
+        water_share=0.0 if seen.water is None or not bank.any() else float(seen.water[bank].mean()),
+        tone=_tone(seen, cells, around),
+        ground_change=float("nan") if change is None else _median(change[cells]),
+        area=rows.size * r * r,
+        ground=_median(epochs[other][0][cells]),
+        row=float(rows.mean()) + where[0].start,
+        column=float(columns.mean()) + where[1].start,
+    )
+
+
+def _tone(seen: Surfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
+    if seen.ortho_before is None or seen.ortho_after is None:
+        return float("nan")
+    levels = [_median(o[part]) for o in (seen.ortho_before, seen.ortho_after) for part in (cells, around)]
+    if not np.isfinite(levels).all() or min(levels) <= 0:
+        return float("nan")
+    return levels[2] / levels[0] / (levels[3] / levels[1])
+
+
+def _median(values: Array) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def _range(values: Array) -> float:
+    values = values[np.isfinite(values)]
+    return float(np.subtract(*np.percentile(values, (90, 10)))) if values.size else float("nan")
+
+
+def _step_share(cells: NDArray[np.bool_], heights: Array, resolution: float) -> float:
+    """Share of the surroundings' cells that lie at least STEP below the nearest cells of the patch."""
+    outside = ring(cells, 1.0 / resolution, max(2.0, STEP_REACH / resolution)) & np.isfinite(heights)
+    inside = inner_part(cells, 0.5 / resolution) & np.isfinite(heights)
+    if not outside.any() or not inside.any():
+        return 0.0
+    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
+    step = heights[nearest[0][outside], nearest[1][outside]] - heights[outside]
+    return float(np.mean(step > STEP))

@@ -1,0 +1,270 @@
+"""Change between two epochs, block by block: co-registration, test, regions, kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.change.epoch import ASSUMED_SIGMA, Epoch, common_vertical
+from terrain3d.change.evidence import Surfaces, Window
+from terrain3d.change.kinds import BUILDINGS, Classified, Kind, classify
+from terrain3d.change.outline import outline, straight_outline, trimmed
+from terrain3d.change.regions import Patch, make_patch, measure, split_by_ground
+from terrain3d.change.result import ChangeOptions, ChangeResult, Region, confidence, discoveries
+from terrain3d.change.significance import ErrorModel, Fields, error_model, look, test
+from terrain3d.errors import OverlapError
+from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.components import Components, label
+from terrain3d.pipeline.pair import EpochPair, aligned_pair
+from terrain3d.pipeline.progress import Reporter, Silent
+from terrain3d.raster import Grid, Raster
+
+MARGIN = 16.0  # metres that the test of a cell looks away from it at most
+MARGIN_CELLS = 16  # and cells, whatever their size
+
+
+def detect(before: Epoch, after: Epoch, options: ChangeOptions | None = None) -> ChangeResult[Raster]:
+    """What changed from ``before`` to ``after``, rasters in memory; ``detect_stored`` for large ones.
+
+    The epochs may differ in grid, CRS and (with geoid grids present) vertical reference. Raises OverlapError if they
+    do not cover common ground, FrameError if their heights cannot be brought into one reference.
+    """
+    with TemporaryDirectory(prefix="terrain3d-") as folder:
+        found = detect_stored(before, after, options or ChangeOptions(), Path(folder), 1, Silent())
+        rasters = {n: _loaded(getattr(found, n)) for n in ("difference", "sigma", "significant", "detectable")}
+    return ChangeResult(
+        **rasters, regions=found.regions, alignment=found.alignment, stable=found.stable, notes=found.notes,
+        compared=found.compared, changed=found.changed,
+    )  # fmt: skip
+
+
+def _loaded(raster: StoredRaster) -> Raster:
+    return Raster(raster.read(0, 0, *raster.grid.shape), raster.grid)
+
+
+def detect_stored(
+    before: Epoch, after: Epoch, options: ChangeOptions, folder: Path, workers: int, reporter: Reporter
+) -> ChangeResult[StoredRaster]:
+    """As ``detect``, with rasters in files of ``folder``; memory does not grow with the scene."""
+    before, after, notes = common_vertical(before, after, options.vertical_before, options.vertical_after)
+    reporter.stage("co-registration")
+    pair, samples = aligned_pair(before, after)
+    notes += _notes(pair)
+    model = error_model([_fields(pair, grid) for grid in samples], pair.grid.resolution)
+    rasters = _Rasters.new(folder, pair)
+    margin = max(MARGIN, MARGIN_CELLS * pair.grid.resolution)
+
+    def work(block: Block) -> int:
+        return _test_block(pair, model, options, rasters, block)
+
+    blocks = cut(pair.grid, margin)
+    reporter.stage("test", len(blocks))
+    compared = sum(for_blocks(work, blocks, workers, reporter))
+    if not compared:
+        raise OverlapError("the two surfaces have no measured cell in common", fix="give epochs of common ground")
+    reporter.stage("regions")
+    changed, found = _patches(rasters, options, folder, workers)
+    scene = _Scene(rasters, model.smooth_limit)
+    found = [part for patch in found for part in _by_ground(patch, scene)]
+    regions = _regions(classify(found, scene), scene, model, options, compared)
+    return ChangeResult(
+        difference=rasters.difference, sigma=rasters.sigma, significant=rasters.significant,
+        detectable=rasters.detectable, regions=tuple(regions), alignment=pair.alignment, stable=model.stable,
+        notes=tuple(notes), compared=compared, changed=changed,
+    )  # fmt: skip
+
+
+def _notes(pair: EpochPair) -> list[str]:
+    notes = []
+    grid, before, after = pair.grid, pair.before, pair.after
+    if grid.resolution > before.dsm.grid.resolution * 1.01 and before.dsm.grid.reference.crs.is_projected:
+        notes.append(f"compared at {grid.resolution:g} m, the resolution of {after.name}")
+    for epoch in (before, after):
+        if epoch.sigma is None:
+            notes.append(f"{epoch.name} has no sigma: {ASSUMED_SIGMA:g} m assumed, then calibrated on the scene")
+    if not pair.alignment.converged:
+        notes.append("co-registration did not converge: its last step was larger than a fiftieth of a cell")
+    return notes
+
+
+def _fields(pair: EpochPair, grid: Grid) -> Fields:
+    return look(*pair.heights(grid), pair.sigma(grid), grid.resolution)
+
+
+@dataclass(frozen=True)
+class _Rasters:
+    """What is kept of all blocks. known: rasters of the fields of ``Surfaces`` that there are."""
+
+    difference: StoredRaster
+    sigma: StoredRaster
+    significant: StoredRaster
+    detectable: StoredRaster
+    extent: StoredRaster
+    seed: StoredRaster
+    known: dict[str, StoredRaster]
+
+    @classmethod
+    def new(cls, folder: Path, pair: EpochPair) -> _Rasters:
+        grid = pair.grid
+        heights = {n: new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("difference", "sigma", "detectable")}
+        signs = {n: new_raster(folder / f"{n}.raw", grid, np.int8) for n in ("extent", "seed")}
+        corner = grid.window(0, 0, 1, 1)
+        one = pair.surfaces(corner, *pair.heights(corner))
+        known = {
+            f.name: new_raster(folder / f"known_{f.name}.raw", grid, getattr(one, f.name).dtype)
+            for f in fields(one)
+            if getattr(one, f.name) is not None
+        }
+        return cls(**heights, **signs, significant=new_raster(folder / "significant.raw", grid, np.uint8), known=known)
+
+
+def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rasters: _Rasters, block: Block) -> int:
+    """Test one block, store what was found, and count the cells that were compared."""
+    r = block.grid.resolution
+    first, second = pair.heights(block.grid)
+    seen = look(first, second, pair.sigma(block.grid), r)
+    tested = test(first, second, seen, model, r, options.test)
+    known = np.isfinite(seen.difference)
+    sigma = np.where(known, tested.sigma, np.float32(np.nan))
+    # What the test of cells or that of means would have needed, whichever is less.
+    level = np.fmin(sigma, np.where(known, model.mean_sigma(seen), np.float32(np.nan)))
+    detectable = np.maximum(options.test.seed_z * level, np.float32(options.test.min_height))
+    for raster, values in (
+        (rasters.difference, seen.difference), (rasters.sigma, sigma), (rasters.detectable, detectable),
+        (rasters.extent, tested.extent), (rasters.seed, tested.seed),
+    ):  # fmt: skip
+        block.write(raster, values)
+    core = block.part(*block.core)
+    every = pair.surfaces(core.grid, first[block.core], second[block.core])
+    for name, raster in rasters.known.items():
+        core.write(raster, getattr(every, name))
+    return int(np.count_nonzero(known[block.core]))
+
+
+def _patches(rasters: _Rasters, options: ChangeOptions, folder: Path, workers: int) -> tuple[int, list[Patch]]:
+    """Cells that belong to supported changes, which are marked, and the patches of those large and high enough."""
+    grid = rasters.extent.grid
+    cell = grid.resolution**2
+    found: list[Patch] = []
+    changed = 0
+    for sign in (1, -1):
+
+        def mask(block: Block, sign: int = sign) -> NDArray[np.bool_]:
+            return np.asarray(block.read(rasters.extent) == sign)
+
+        parts = label(mask, grid, folder / f"labels{sign}.raw", workers)
+        proven = _seed_cells(parts, rasters.seed, sign, workers) * cell >= options.test.seed_area
+        proven[0] = False
+        changed += _mark(parts, proven, rasters, workers)
+        for k in np.flatnonzero(proven & (parts.area * cell >= options.min_area)):
+            found += _patch(parts, int(k), sign, rasters, options)
+    return changed, sorted(found, key=lambda p: (p.row, p.column, p.sign))
+
+
+def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int) -> NDArray[np.int64]:
+    """Cells of each component that prove it."""
+
+    def count(block: Block) -> NDArray[np.int64]:
+        numbers = parts.numbers.read(block)[block.read(seeds) == sign]
+        return np.bincount(numbers, minlength=len(parts.area))
+
+    total = np.zeros(len(parts.area), np.int64)
+    for part in for_blocks(count, cut(seeds.grid), workers):
+        total += part
+    return total
+
+
+def _mark(parts: Components, proven: NDArray[np.bool_], rasters: _Rasters, workers: int) -> int:
+    """Set the significant cells, and count them."""
+
+    def work(block: Block) -> int:
+        new = proven[parts.numbers.read(block)] & np.isfinite(block.read(rasters.difference))
+        block.write(rasters.significant, np.where(new, np.uint8(1), block.read(rasters.significant)))
+        return int(np.count_nonzero(new))
+
+    return sum(for_blocks(work, cut(rasters.extent.grid), workers))
+
+
+def _patch(parts: Components, number: int, sign: int, rasters: _Rasters, options: ChangeOptions) -> Iterator[Patch]:
+    """The patch of one component, if it is large and high enough."""
+    row, column, bottom, right = (int(v) for v in parts.bounds[number])
+    window = row, column, bottom - row, right - column
+    difference = rasters.difference.read(*window)
+    cells = (parts.numbers.window(*window) == number) & np.isfinite(difference)
+    r = rasters.extent.grid.resolution
+    if (
+        np.count_nonzero(cells) * r * r < options.min_area
+        or sign * np.median(difference[cells]) < options.test.min_height
+    ):
+        return
+    yield make_patch(sign, row, column, cells, rasters.extent.read(*window) == -sign, r)
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What was kept of all blocks, by windows."""
+
+    rasters: _Rasters
+    smooth_limit: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rasters.extent.grid.shape
+
+    @property
+    def resolution(self) -> float:
+        return self.rasters.extent.grid.resolution
+
+    def surfaces(self, where: Window) -> Surfaces:
+        """Both epochs on a window."""
+        window = _of_slices(where)
+        return Surfaces(**{name: raster.read(*window) for name, raster in self.rasters.known.items()})
+
+
+def _of_slices(where: Window) -> tuple[int, int, int, int]:
+    rows, columns = where
+    return rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
+
+
+def _by_ground(patch: Patch, scene: _Scene) -> list[Patch]:
+    """Parts of a patch whose ground moved alike."""
+    seen = scene.surfaces(patch.where)
+    change = seen.ground_change(scene.resolution)
+    return [patch] if change is None else split_by_ground(patch, change, seen.ground_sigma, scene.resolution)
+
+
+def _regions(
+    found: list[Classified], scene: _Scene, model: ErrorModel, options: ChangeOptions, compared: int
+) -> list[Region]:
+    """Regions of the classified patches, weak ones left out."""
+    grid = scene.rasters.extent.grid
+    kept: list[tuple[Region, float]] = []
+    for item in found:
+        built = item.verdict.kind in BUILDINGS
+        window = _of_slices(item.patch.where)
+        difference, sigma = scene.rasters.difference.read(*window), scene.rasters.sigma.read(*window)
+        patch = trimmed(item.patch, difference) if built else item.patch
+        seen = scene.surfaces(patch.where)
+        m = measure(
+            patch.cells, difference, sigma, model.stable, grid.resolution, seen.closed, seen.ground_rise,
+            seen.ground_sigma,
+        )  # fmt: skip
+        certainty = abs(m.mean_dz) / max(m.mean_dz_sigma, 1e-3)
+        # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
+        weak = m.area < options.min_stand_area or certainty < options.test.seed_z
+        if m.area < options.min_area or (weak and item.wooded and item.verdict.kind is not Kind.LANDSLIDE):
+            continue
+        polygon = straight_outline(patch, grid) if built else outline(patch, grid)
+        region = Region(
+            polygon, item.verdict.kind, m, confidence(certainty, m, item.verdict.margin), item.verdict.part,
+            item.event, *item.covers(model.smooth_limit), item.evidence.tone,
+        )  # fmt: skip
+        kept.append((region, certainty))
+    stand = discoveries(np.array([c for _, c in kept]), compared * grid.resolution**2 / options.min_area, options.level)
+    return [region for (region, _), ok in zip(kept, stand, strict=True) if ok]
