@@ -50,8 +50,9 @@ class Footprints:
 class FootprintSample:
     """What the surface shows within each footprint, one row a return; NaN where too little of it has values.
 
-    height: weighted median of the surface, metres. The median of a tilted plane is the height of its centre, and a
-        parked car or a bush does not move it.
+    height: of the ground, metres: mean of the weighted median of the surface and of the robust plane's height at the
+        centre. On even ground these are one, and a parked car or a bush moves neither; on a bend or a terrace products
+        differ in which of them they give. unclear: half their difference, metres.
     slope_x, slope_y: derivative of the height toward east and north, of a robust plane.
     spread: robust 1-sigma of the surface around that plane, metres.
     raised: share of the samples that stand 1.5 m and more above the plane.
@@ -66,6 +67,7 @@ class FootprintSample:
     raised: Floats
     valid: Floats
     objects: Floats
+    unclear: Floats
 
     @property
     def slope(self) -> Floats:
@@ -114,7 +116,7 @@ def sample_footprints(
     """
     columns, rows = dsm.grid.column_row(footprints.x - shift[0], footprints.y - shift[1])
     ratio = dsm.grid.resolution / objects.grid.resolution
-    out = np.full((7, len(columns)), np.nan)
+    out = np.full((8, len(columns)), np.nan)
     _sample(
         dsm.values, objects.values, dsm.grid.resolution, ratio, columns, rows, footprints.along_x, footprints.along_y,
         footprints.length, footprints.width, min_valid, out,
@@ -214,7 +216,7 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         out[5, k] = got / asked
         if n < 3 or got < min_valid * asked:
             continue
-        out[0, k] = _weighted_median(z, w, n)
+        median = _weighted_median(z, w, n)
         wr = w[:n].copy()
         residual = np.empty(n)
         a0, p, q = _plane(u, v, z, wr, n)
@@ -235,5 +237,6 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         for i in range(n):
             if residual[i] > CLEAR_OFFSET:
                 raised += w[i]
+        out[0, k], out[7, k] = (median + a0) / 2, abs(median - a0) / 2
         out[1, k], out[2, k], out[3, k] = p, q, scale
         out[4, k], out[6, k] = raised / got, on_object / got

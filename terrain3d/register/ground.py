@@ -51,8 +51,10 @@ def find_ground(returns: LidarReturns, sample: FootprintSample) -> GroundTest:
 def expected_sigma(
     returns: LidarReturns, place_sigma: Floats, sample: FootprintSample, surface_sigma: Floats | None = None
 ) -> Floats:
-    """1-sigma of return minus surface, metres: the product's own, geolocation on a slope, roughness, the surface's."""
-    variance = returns.sigma**2 + (place_sigma * sample.slope) ** 2 + (SPREAD_SHARE * sample.spread) ** 2
+    """1-sigma of return minus surface, metres: the product's own, geolocation on a slope, roughness and bends of the
+    ground, the surface's."""
+    variance = returns.sigma**2 + (place_sigma * sample.slope) ** 2
+    variance = variance + (SPREAD_SHARE * sample.spread) ** 2 + sample.unclear**2
     if surface_sigma is not None:
         variance = variance + np.nan_to_num(surface_sigma) ** 2
     return np.sqrt(variance)

@@ -22,7 +22,7 @@ from terrain3d.register.shift import (
     fit_linear,
     residual_scale,
 )
-from terrain3d.register.smooth import Candidate, Field, candidates, estimate, observations, thinned
+from terrain3d.register.smooth import Candidate, candidates, estimate, observations, thinned
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
 from terrain3d.stats import tukey_weights
 
@@ -30,8 +30,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
-CHI2_2_99 = 9.21
-MIN_GAIN = (0.0, 0.02, 0.05)  # of the held-out loss, for each to be preferred to less
+MIN_GAIN = (0.0, 0.01, 0.04)  # of the held-out loss, for each to be preferred to less
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
 MIN_ROWS = 20  # for more than a constant
@@ -106,7 +105,7 @@ def settle_heights(
     found = estimate(observed, models, places)
 
     held, folds = _hold_out(problem, fit, weighed, footprints, models, track_folds)
-    level = _level(held, found, problem.sigma * max(fit.scale, LEAST_SCALE)) if spanned and folds else CONSTANT
+    level = _level(held, problem.sigma * max(fit.scale, LEAST_SCALE)) if spanned and folds else CONSTANT
     # a plain mean is best but where tracks as a whole are displaced on slopes
     displaced = np.median(footprints.shared[fit.used]) > 0
     constant = np.array([found.heights[0] if displaced else fit.parameters[DZ], 0.0, 0.0])
@@ -174,18 +173,16 @@ def _hold_out(
     return held, folds
 
 
-def _level(held: Floats, found: Field, sigma: Floats) -> int:
-    """What to correct: each more only if it is better on tracks that were held out, and a tilt only if it is large
-    for what is known of it."""
+def _level(held: Floats, sigma: Floats) -> int:
+    """What to correct: each more only if it is better on tracks that were held out. How large it is taken to be is
+    drawn to what is expected of it already."""
     both = np.isfinite(held).all(axis=0)
     if both.sum() < MIN_ROWS:
         return CONSTANT
     loss = [robust_loss(h[both], sigma[both]) for h in held]
     if loss[SMOOTH] < (1 - MIN_GAIN[SMOOTH]) * min(loss[CONSTANT], loss[TILT]):
         return SMOOTH
-    tilt = found.heights[1:]
-    large = tilt @ np.linalg.solve(found.covariance[1:, 1:], tilt) > CHI2_2_99
-    return TILT if large and loss[TILT] < (1 - MIN_GAIN[TILT]) * loss[CONSTANT] else CONSTANT
+    return TILT if loss[TILT] < (1 - MIN_GAIN[TILT]) * loss[CONSTANT] else CONSTANT
 
 
 def _notes(level: int, applied: Floats, height: Raster | None) -> list[str]:

@@ -8,7 +8,7 @@ information that the returns really hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,28 +29,36 @@ CUT = 3.0  # residuals beyond this many sigma cost no more
 
 @dataclass(frozen=True)
 class Profile:
-    """shift: (2,) metres east and north at the minimum. covariance: (2, 2) from the curvature there."""
+    """shift: (2,) metres east and north at the minimum. covariance: (2, 2) from the curvature there.
+
+    held: minima without each of the folds; None for a fold without which there is none.
+    """
 
     shift: Floats
     covariance: Floats
+    held: tuple[Profile | None, ...] = ()
 
 
-def profile_shift(at_shift: Callable[[tuple[float, float]], Linearization], start: Floats) -> Profile | None:
+def profile_shift(
+    at_shift: Callable[[tuple[float, float]], Linearization], start: Floats, folds: Sequence[NDArray[np.int32]] = ()
+) -> Profile | None:
     """Horizontal shift from the profile of the loss around ``start`` (east, north, metres); None if it has no minimum.
 
-    at_shift: compares the returns with the surface moved east and north.
+    at_shift: compares the returns with the surface moved east and north. folds: tracks to be left out in turn.
     """
     centre = np.asarray(start, float)
-    found = None
     for _ in range(TURNS):
-        found = _paraboloid(at_shift, centre)
-        if found is None:
+        tried = _try_around(at_shift, centre)
+        minimum = tried.minimum(tried.usable)
+        if minimum is None:
             return None
+        found = minimum
         move = found.shift - centre
         centre = centre + np.clip(move, -LARGEST_MOVE, LARGEST_MOVE)
         if np.abs(move).max() < NEAR_ENOUGH:
             break
-    return None if found is None else replace(found, shift=centre)
+    held = tuple(tried.minimum(tried.usable & ~np.isin(tried.middle.track, tracks)) for tracks in folds)
+    return replace(found, shift=centre, held=held)
 
 
 def telling(problem: Linearization) -> NDArray[np.int64]:
@@ -63,28 +71,43 @@ def telling(problem: Linearization) -> NDArray[np.int64]:
     return np.sort(np.append(rows[:STEEPEST], rest[:: max(len(rest) // OTHERS, 1)]))
 
 
-def _paraboloid(at_shift: Callable[[tuple[float, float]], Linearization], centre: Floats) -> Profile | None:
-    """Minimum of the loss around a shift, with the same returns, expected sigma and scale everywhere."""
-    offsets = np.arange(-REACH, REACH + STEP / 2, STEP)
-    tries = [(x, y) for y in offsets for x in offsets]
-    problems = [at_shift((float(centre[0] + x), float(centre[1] + y))) for x, y in tries]
+@dataclass(frozen=True)
+class _Tried:
+    """Comparisons on a grid of shifts. offsets: (G, 2) of the shifts from the middle one. usable: (N,) returns that all
+    of them have."""
+
+    middle: Linearization
+    offsets: Floats
+    problems: list[Linearization]
+    usable: NDArray[np.bool_]
+
+    def minimum(self, rows: NDArray[np.bool_]) -> Profile | None:
+        """Minimum of the loss of some returns, with the same expected sigma and scale for all shifts."""
+        choice = GroundTest(rows, ())
+        scale = fit_linear(replace(self.middle, ground=choice), VERTICAL).scale
+        if not np.isfinite(scale):
+            return None
+        sigma, losses = self.middle.sigma, []
+        for problem in self.problems:
+            same = replace(problem, sigma=sigma, ground=choice)
+            # a tilt is free here, for one that is there would be paid with a shift
+            residual = same.residuals(fit_linear(same, VERTICAL_TILT).parameters)
+            losses.append(np.minimum((residual / (scale * sigma))[rows] ** 2, CUT**2).sum())
+        x, y = self.offsets.T
+        weight = np.exp(-(x**2 + y**2) / (4 * TAPER**2))
+        design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]) * weight[:, None]
+        c = np.linalg.lstsq(design, np.array(losses) * weight, rcond=None)[0]
+        curvature = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
+        if np.linalg.eigvalsh(curvature)[0] <= 0:
+            return None
+        shift = self.middle.at - np.linalg.solve(curvature, c[1:3])
+        return Profile(shift, 2 * np.linalg.inv(curvature) * max(scale, 1.0) ** 2)
+
+
+def _try_around(at_shift: Callable[[tuple[float, float]], Linearization], centre: Floats) -> _Tried:
+    steps = np.arange(-REACH, REACH + STEP / 2, STEP)
+    offsets = np.array([(x, y) for y in steps for x in steps])
+    problems = [at_shift((float(x), float(y))) for x, y in centre + offsets]
     middle = at_shift((float(centre[0]), float(centre[1])))
     usable = middle.ground.usable & np.all([np.isfinite(p.difference) for p in problems], axis=0)
-    choice = GroundTest(usable, ())
-    scale = fit_linear(replace(middle, ground=choice), VERTICAL).scale
-    if not np.isfinite(scale):
-        return None
-    losses = []
-    for problem in problems:
-        same = replace(problem, sigma=middle.sigma, ground=choice)
-        # a tilt is free here, for one that is there would be paid with a shift
-        residual = same.residuals(fit_linear(same, VERTICAL_TILT).parameters)
-        losses.append(np.minimum((residual / (scale * middle.sigma))[usable] ** 2, CUT**2).sum())
-    x, y = np.array(tries).T
-    weight = np.exp(-(x**2 + y**2) / (4 * TAPER**2))
-    design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]) * weight[:, None]
-    c = np.linalg.lstsq(design, np.array(losses) * weight, rcond=None)[0]
-    curvature = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
-    if np.linalg.eigvalsh(curvature)[0] <= 0:
-        return None
-    return Profile(centre - np.linalg.solve(curvature, c[1:3]), 2 * np.linalg.inv(curvature) * max(scale, 1.0) ** 2)
+    return _Tried(middle, offsets, problems, usable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,10 @@ from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
 from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.footprint import Footprints, place_footprints
 from terrain3d.register.heights import Heights, SmoothCorrection, settle_heights
-from terrain3d.register.objects import object_map
-from terrain3d.register.profile import profile_shift, telling
-from terrain3d.register.shift import (
-    DZ,
-    SHIFT,
-    VERTICAL,
-    Fit,
-    Linearization,
-    fit_linear,
-    fit_shift,
-    linearize,
-    search_start,
-)
+from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, Placement, settle_horizontal
+from terrain3d.register.scene import Scene, prepare
+from terrain3d.register.shift import DZ, SHIFT, VERTICAL, Fit, Linearization, fit_linear, search_start
 from terrain3d.register.validate import (
     MIN_RETURNS,
     MIN_TRACKS,
@@ -36,21 +25,14 @@ from terrain3d.register.validate import (
     fold_results,
     gross,
     group_errors,
-    hold_out,
-    robust_loss,
 )
+from terrain3d.register.weights import weighed_by_product
 from terrain3d.stats import ErrorSummary, summarize
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MIN_USED = 4
-MIN_USED_HORIZONTAL = 20
-CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
-MAX_HORIZONTAL_SIGMA = 1.5  # above it they are not asked at all
-MAX_HORIZONTAL = 30.0
-POINTING_SIGMA = 3.0  # of the mean of some images, metres: what is known of the shift before any return is read
-HELD_OUT_TOLERANCE = 0.01  # by which held-out tracks may fit worse, which for a small shift is chance
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
 CLEAR_OF_CANOPY = 5.0
@@ -65,8 +47,7 @@ class Registration:
     Metres, tilt in m/m, in the CRS of the surface.
 
     covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
-        of a satellite pass is not in it); zero for dx and dy if they were not estimated. A tilt that is not taken off
-        has its uncertainty, too.
+        of a satellite pass is not in it). A shift or tilt that is not taken off has its uncertainty, too.
     places: (N, 2) east and north of the returns, displaced beams put where they are. place_sigma: (N,) 1-sigma of the
         horizontal error that is left, metres.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
@@ -132,30 +113,6 @@ class Registration:
         return self.smooth.sigma_at(x, y)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """Everything that stays the same while models are compared."""
-
-    dsm: Raster
-    objects: Raster
-    returns: LidarReturns
-    footprints: Footprints
-    origin: tuple[float, float]
-    dsm_sigma: Raster | None
-
-    def fit(self, free: tuple[int, ...], start: tuple[float, float]) -> tuple[Fit, Linearization]:
-        return fit_shift(
-            self.dsm, self.objects, self.returns, self.footprints, free, start, self.origin, self.dsm_sigma
-        )
-
-    def select(self, rows: NDArray[np.int64]) -> _Scene:
-        places = Footprints(*(getattr(self.footprints, f.name)[rows] for f in fields(Footprints)))
-        return replace(self, returns=self.returns.select(rows), footprints=places)
-
-    def linearize(self, shift: tuple[float, float]) -> Linearization:
-        return linearize(self.dsm, self.objects, self.returns, self.footprints, shift, self.origin, self.dsm_sigma)[0]
-
-
 def register_dsm(
     dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None, along: tuple[float, float] = (0.0, 1.0)
 ) -> Registration:
@@ -175,7 +132,7 @@ def register_dsm(
     _check_frame(dsm)
     if not len(returns):
         raise LidarError("no lidar returns to register to", fix="give granules that cross the images")
-    scene = _prepare(dsm, returns, dsm_sigma)
+    scene = prepare(dsm, returns, dsm_sigma)
     unmoved = scene.linearize((0.0, 0.0))
     if not np.isfinite(unmoved.difference).any():
         raise OverlapError(
@@ -189,22 +146,20 @@ def register_dsm(
         candidates &= precise
     start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
     fit, problem = scene.fit(SHIFT, start)
-    flat_fit, flat_problem = fit_linear(unmoved, VERTICAL), unmoved
-    geolocation = _geolocation_variance(returns, fit)
-    if fit.used.sum() >= MIN_USED_HORIZONTAL:
-        fit, problem = _profiled(scene, fit, problem)
-    constrained, accepted, reason = _judge_horizontal(fit, problem, flat_fit, flat_problem, geolocation)
-    fit, problem = _held_to_pointing(scene, fit) if accepted else (flat_fit, flat_problem)
+    scene = weighed_by_product(scene, fit, problem)
+    unmoved = scene.linearize((0.0, 0.0))
+    placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved)
+    fit, problem = placed.fit, placed.problem
     n_used = int(fit.used.sum())
     if n_used < MIN_USED:
-        return _unapplied(scene, problem, n_used, reason)
+        return _unapplied(scene, problem, n_used, placed.reason)
     scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
     span = extent_share(dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     heights = settle_heights(
         problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
     )
     heights = replace(heights, notes=[*beams, *heights.notes])
-    return _finish(scene, heights, problem, unmoved, constrained, reason)
+    return _finish(scene, heights, problem, unmoved, placed)
 
 
 def _check_frame(dsm: Raster) -> None:
@@ -218,73 +173,7 @@ def _check_frame(dsm: Raster) -> None:
         raise FrameError(f"surface CRS {reference.crs.name} is not projected", fix="use a UTM zone")
 
 
-def _prepare(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None) -> _Scene:
-    footprints = place_footprints(returns, dsm.grid.reference.horizontal)
-    west, south, east, north = dsm.grid.bounds
-    return _Scene(dsm, object_map(dsm), returns, footprints, ((west + east) / 2, (south + north) / 2), dsm_sigma)
-
-
-def _geolocation_variance(returns: LidarReturns, fit: Fit) -> float:
-    """Variance of the place that the returns themselves give, m2: every track is off as a whole, by what its product
-    is known for, however many returns it has."""
-    sigma = horizontal_sigma(returns)
-    tracks, first = np.unique(returns.track[fit.used], return_index=True)
-    return float(1 / np.sum(sigma[fit.used][first] ** -2.0)) if len(tracks) else float("inf")
-
-
-def _judge_horizontal(
-    fit: Fit, problem: Linearization, flat_fit: Fit, flat_problem: Linearization, geolocation: float
-) -> tuple[bool, bool, str]:
-    """Whether dx and dy are constrained, whether they are accepted, and why."""
-    n_used = int(fit.used.sum())
-    if n_used < MIN_USED_HORIZONTAL:
-        return False, False, f"{n_used} usable returns do not determine a horizontal shift"
-    sigma = float(np.sqrt(np.linalg.eigvalsh(fit.covariance[:2, :2])[-1] + geolocation))
-    shift = fit.parameters[:2]
-    length = float(np.hypot(*shift))
-    if not sigma < MAX_HORIZONTAL_SIGMA:
-        return False, False, f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m"
-    if length > MAX_HORIZONTAL:
-        return False, False, f"the horizontal shift found, {length:.0f} m, is beyond the search"
-    moved, _ = hold_out(problem, SHIFT, fit.parameters)
-    kept, _ = hold_out(flat_problem, VERTICAL, flat_fit.parameters)
-    both = np.isfinite(moved) & np.isfinite(kept)
-    if both.any():
-        bound = problem.sigma[both] * max(fit.scale, 1.0)
-        if robust_loss(moved[both], bound) > (1 + HELD_OUT_TOLERANCE) * robust_loss(kept[both], bound):
-            return False, False, "held-out tracks fit worse with a horizontal shift"
-    return (
-        sigma < CONSTRAINED_SIGMA,
-        True,
-        f"the returns give a horizontal shift of {length:.2f} m, sigma {sigma:.2f} m",
-    )
-
-
-def _profiled(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[Fit, Linearization]:
-    """The fit with its horizontal part from the profile of the loss, if that has a minimum, and the height there."""
-    found = profile_shift(scene.select(telling(problem)).linearize, fit.parameters[:2])
-    if found is None:
-        return fit, problem
-    moved = scene.linearize((float(found.shift[0]), float(found.shift[1])))
-    grow = np.ones(5)
-    grow[:2] = np.sqrt(np.maximum(1.0, np.diag(found.covariance) / np.maximum(np.diag(fit.covariance)[:2], 1e-12)))
-    height = fit_linear(moved, VERTICAL)
-    return replace(height, covariance=fit.covariance * np.outer(grow, grow), free=SHIFT), moved
-
-
-def _held_to_pointing(scene: _Scene, fit: Fit) -> tuple[Fit, Linearization]:
-    """The fit with its horizontal shift combined with the pointing of the images, and the height fitted anew there."""
-    part = fit.covariance[:2, :2]
-    keep = POINTING_SIGMA**2 * np.linalg.inv(part + POINTING_SIGMA**2 * np.eye(2))
-    shift = keep @ fit.parameters[:2]
-    problem = scene.linearize((float(shift[0]), float(shift[1])))
-    height = fit_linear(problem, VERTICAL)
-    covariance = fit.covariance.copy()
-    covariance[:2, :2] = keep @ part
-    return replace(height, covariance=covariance, free=SHIFT), problem
-
-
-def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple[_Scene, Fit, Linearization, list[str]]:
+def _with_beams_placed(scene: Scene, fit: Fit, problem: Linearization) -> tuple[Scene, Fit, Linearization, list[str]]:
     """The scene with beams where relief shows them to be, and the fit and the comparison anew."""
     precise = int((fit.used & (scene.footprints.shared == 0)).sum())
     up = float(fit.parameters[DZ])
@@ -303,7 +192,7 @@ def _with_beams_placed(scene: _Scene, fit: Fit, problem: Linearization) -> tuple
     return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
 
 
-def _unapplied(scene: _Scene, problem: Linearization, n_used: int, reason: str) -> Registration:
+def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -> Registration:
     text = f"{n_used} lidar returns on open ground: the surface is not corrected"
     report = RegistrationReport(
         len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
@@ -321,12 +210,11 @@ def _enough(track: NDArray[np.int32], rows: Bools) -> bool:
 
 
 def _finish(
-    scene: _Scene,
+    scene: Scene,
     heights: Heights,
     problem: Linearization,
     unmoved: Linearization,
-    constrained: bool,
-    reason: str,
+    placed: Placement,
 ) -> Registration:
     fit, held, fits, notes = heights.fit, heights.held, heights.folds, heights.notes
     residual = problem.residuals(fit.parameters) - heights.smooth.height_at(scene.footprints.x, scene.footprints.y)
@@ -372,6 +260,6 @@ def _finish(
     )
     return Registration(
         dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]),
-        scene.footprints.place_sigma, fit.used, residual, heights.smooth, constrained, reason, True, report,
-        tuple(notes),
+        scene.footprints.place_sigma, fit.used, residual, heights.smooth, placed.constrained, placed.reason, True,
+        report, tuple(notes),
     )  # fmt: skip

@@ -25,13 +25,14 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT_SIGMA = 100.0  # metres
-TILT_SIGMA = 0.3e-3  # m/m, of what ties leave of a network of images
-SHIFT_SIGMA = 2.0  # metres, of the place of a model that returns did not place
+# m/m, of what ties leave of a network of images, along and across the succession of their lines: a drift of one image
+# against the next along their common epipolar lines is no parallax that ties could see
+TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 OWN_SIGMA = 0.1  # metres, of a return at least
 TRACK_SIGMA = 0.03  # metres, common to the returns of a track
 # 1-sigma of the rest in metres, and its chance
-SIZES = ((0.02, 0.03), (0.05, 0.17), (0.1, 0.45), (0.2, 0.2), (0.4, 0.1), (0.8, 0.05))
+SIZES = ((0.02, 0.15), (0.05, 0.3), (0.1, 0.3), (0.2, 0.15), (0.4, 0.07), (0.8, 0.03))
 SHARES = (0.8, 0.0)  # of the variance that runs with the lines
 LENGTHS = (1 / 9, 1 / 5)  # of the extent; what is longer than that is a tilt
 SHORTEST = 75.0  # metres
@@ -65,8 +66,7 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
     rows = np.flatnonzero(fit.used & np.isfinite(problem.difference))
     rows = rows[np.argsort(problem.track[rows], kind="stable")]
     slope = np.column_stack([problem.slope_x, problem.slope_y])[rows]
-    known = fit.covariance[:2, :2].any()
-    root = np.linalg.cholesky(fit.covariance[:2, :2] if known else SHIFT_SIGMA**2 * np.eye(2))
+    root = np.linalg.cholesky(fit.covariance[:2, :2])
     shared, moved = places.shared[rows, None], places.moved[rows]
     placed = np.where(moved.any(axis=1), places.place_sigma[rows], shared[:, 0])  # of the sigma, what is in the slopes
     own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - placed**2 * (slope**2).sum(axis=1), OWN_SIGMA**2))
@@ -113,12 +113,12 @@ def candidates(
 ) -> list[Candidate]:
     """Kernels with their chances, by how likely they make each fold given the others. folds: rows of each."""
     lengths = sorted({max(share * extent, SHORTEST) for share in LENGTHS})
-    tilt = tilt_sigma(observed)
+    prior = height_prior(observed, along)
     found, score = [], []
-    for (size, prior), share, length in product(SIZES, SHARES, lengths):
+    for (size, before), share, length in product(SIZES, SHARES, lengths):
         one = Candidate(size, share, length, along, 1.0)
         found.append(one)
-        score.append(np.log(prior) + _held_out_likelihood(observed, folds, one, tilt))
+        score.append(np.log(before) + _held_out_likelihood(observed, folds, one, prior))
     chance = np.exp(np.array(score) - max(score))
     chance[chance < LEAST_CHANCE * chance.max()] = 0.0
     chance /= chance.sum()
@@ -127,8 +127,7 @@ def candidates(
 
 def estimate(observed: Observations, models: list[Candidate], places: Floats) -> Field:
     """Constant, tilt, and the whole correction at places (M, 2), averaged over the candidates."""
-    tilt = tilt_sigma(observed)
-    prior, design = _prior(tilt), _design(places)
+    prior, design = height_prior(observed, models[0].along), _design(places)
     own = np.einsum("mi,ij,mj->m", design, prior, design)
     heights, covariance = np.zeros(3), np.zeros((3, 3))
     total, square = np.zeros(len(places)), np.zeros(len(places))
@@ -137,7 +136,7 @@ def estimate(observed: Observations, models: list[Candidate], places: Floats) ->
     for model in models:
         cross = model.between(places, at) + design @ lever
         solved = np.column_stack([observed.height, lever.T, cross.T])
-        _solve_lower(_covariance(observed, model, tilt), solved)
+        _solve_lower(_covariance(observed, model, prior), solved)
         data, of_heights, of_places = solved[:, 0], solved[:, 1:4], solved[:, 4:]
         found, mean = of_heights.T @ data, np.einsum("nm,n->m", of_places, data)
         variance = own + model.size**2 - np.einsum("nm,nm->m", of_places, of_places)
@@ -171,25 +170,27 @@ def thinned(observed: Observations) -> Observations:
     )  # fmt: skip
 
 
-def tilt_sigma(observed: Observations) -> float:
-    """1-sigma of the tilt before any return is read, widened where the returns plainly show a larger one."""
-    design = _design(np.column_stack([observed.east, observed.north])) / observed.sigma[:, None]
-    solution = np.linalg.lstsq(design, observed.height / observed.sigma, rcond=1e-6)[0]
-    information = (design.T @ design)[1:, 1:] + TILT_SIGMA**-2 * np.eye(2)
-    proven = np.eye(2) - TILT_SIGMA**-2 * np.linalg.inv(information)  # the part that is not the prior's
-    size = float(np.hypot(*(proven @ solution[1:]))) / TILT_SIGMA
-    return TILT_SIGMA * (1 + (size / TILT_TAIL) ** 2)
-
-
-def _prior(tilt: float) -> Floats:
-    return np.diag([CONSTANT_SIGMA**2, tilt**2, tilt**2])
+def height_prior(observed: Observations, along: tuple[float, float]) -> Floats:
+    """Covariance (3, 3) of constant and tilt before any return is read, widened where the returns plainly show a larger
+    tilt."""
+    root = np.array([along, (-along[1], along[0])]).T * TILT_SIGMAS
+    total = observed.sigma**2 + TRACK_SIGMA**2 + (observed.slope**2).sum(axis=1) + (observed.sideways**2).sum(axis=1)
+    places = np.column_stack([observed.east, observed.north]) @ root  # tilts in units of their sigma
+    design = _design(places) / np.sqrt(total)[:, None]
+    solution = np.linalg.lstsq(design, observed.height / np.sqrt(total), rcond=1e-6)[0]
+    left = np.linalg.inv(design.T @ design + np.diag([CONSTANT_SIGMA**-2, 1.0, 1.0]))[1:, 1:]
+    size = float(np.hypot(*((np.eye(2) - left) @ solution[1:])))  # the part that is not the prior's
+    prior = np.zeros((3, 3))
+    prior[0, 0] = CONSTANT_SIGMA**2
+    prior[1:, 1:] = root @ root.T * (1 + (size / TILT_TAIL) ** 2) ** 2
+    return prior
 
 
 def _design(places: Floats) -> Floats:
     return np.column_stack([np.ones(len(places)), places])
 
 
-def _covariance(observed: Observations, model: Candidate, tilt: float) -> Floats:
+def _covariance(observed: Observations, model: Candidate, prior: Floats) -> Floats:
     """Of the observed heights: the field's, the tracks', and each one's own."""
     at = np.column_stack([observed.east, observed.north])
     design = _design(at)
@@ -197,13 +198,13 @@ def _covariance(observed: Observations, model: Candidate, tilt: float) -> Floats
     shared = np.where(same, TRACK_SIGMA**2 + observed.slope @ observed.slope.T, 0.0)
     shared += observed.sideways @ observed.sideways.T
     return np.asarray(
-        model.between(at, at) + design @ _prior(tilt) @ design.T + shared + np.diag(observed.sigma**2)
+        model.between(at, at) + design @ prior @ design.T + shared + np.diag(observed.sigma**2)
     )  # fmt: skip
 
 
-def _held_out_likelihood(observed: Observations, folds: list[Bools], model: Candidate, tilt: float) -> float:
+def _held_out_likelihood(observed: Observations, folds: list[Bools], model: Candidate, prior: Floats) -> float:
     """Logarithm of the likelihood of each fold given the others, all together."""
-    covariance = _covariance(observed, model, tilt)
+    covariance = _covariance(observed, model, prior)
     whole = _likelihood(covariance, observed.height)
     return sum(whole - _likelihood(covariance[np.ix_(~fold, ~fold)], observed.height[~fold]) for fold in folds)
 

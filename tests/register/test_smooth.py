@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from terrain3d.register import smooth
-from terrain3d.register.smooth import Candidate, Observations, candidates, estimate, thinned, tilt_sigma
+from terrain3d.register.smooth import Candidate, Observations, candidates, estimate, height_prior, thinned
 
 NORTH = (0.0, 1.0)
 TRACKS = np.linspace(-300, 300, 6)
@@ -39,7 +39,7 @@ def test_estimate__is_the_formula() -> None:
     found = estimate(observed, [model], places())
     at = np.column_stack([observed.east, observed.north])
     design, target = (np.column_stack([np.ones(len(p)), p]) for p in (at, places()))
-    prior = np.diag([100.0**2, tilt_sigma(observed) ** 2, tilt_sigma(observed) ** 2])
+    prior = height_prior(observed, NORTH)
     same = observed.track[:, None] == observed.track
     k = model.between(at, at) + design @ prior @ design.T + smooth.TRACK_SIGMA**2 * same + 0.15**2 * np.eye(len(at))
     cross = model.between(places(), at) + target @ prior @ design.T
@@ -78,7 +78,7 @@ def test_field__sigma_is_that_of_draws() -> None:
     normalized = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        tilt, size, wave = rng.normal(0, smooth.TILT_SIGMA, 2), 0.12 * rng.normal(), rng.uniform(60, 120)
+        tilt, size, wave = rng.normal(0, smooth.TILT_SIGMAS[::-1]), 0.12 * rng.normal(), rng.uniform(60, 120)
 
         def error(east, north, tilt=tilt, size=size, wave=wave):  # type: ignore[no-untyped-def]
             return tilt[0] * east + tilt[1] * north + size * np.sin(north / wave)
@@ -91,13 +91,23 @@ def test_field__sigma_is_that_of_draws() -> None:
     assert 0.6 < np.sqrt(np.mean(np.square(normalized))) < 1.3
 
 
-def test_tilt_sigma__a_large_tilt_is_not_held_back() -> None:
+def test_height_prior__a_large_tilt_is_not_held_back() -> None:
     rng = np.random.default_rng(3)
     level = along_tracks(rng)
     tilted = replace(level, height=level.height + 0.004 * level.east)
-    assert tilt_sigma(level) == pytest.approx(smooth.TILT_SIGMA, rel=0.1) and tilt_sigma(tilted) > 0.004
+    along, across = smooth.TILT_SIGMAS
+    assert np.sqrt(np.diag(height_prior(level, NORTH))[1:]) == pytest.approx([across, along], rel=0.1)
+    assert height_prior(tilted, NORTH)[1, 1] > 0.004**2
     found = estimate(tilted, candidates(tilted, folds(tilted), 700.0, NORTH), places())
     assert found.heights[1] == pytest.approx(0.004, abs=2e-4)
+
+
+def test_height_prior__turns_with_the_lines() -> None:
+    level = along_tracks(np.random.default_rng(6))
+    north, east, slant = (height_prior(level, a)[1:, 1:] for a in ((0.0, 1.0), (1.0, 0.0), (0.6, 0.8)))
+    assert np.diag(east) == pytest.approx(np.diag(north)[::-1], rel=0.1)
+    assert np.linalg.eigvalsh(slant) == pytest.approx(np.linalg.eigvalsh(north), rel=0.1)
+    assert np.abs(np.linalg.eigh(slant)[1][:, 1]) == pytest.approx([0.6, 0.8])
 
 
 def test_slope__a_displaced_beam_says_little_of_the_height() -> None:

@@ -1,0 +1,124 @@
+"""Horizontal shift of a model: what the returns say, what pointing says, and whether held-out tracks agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.points import LidarReturns, horizontal_sigma
+from terrain3d.register.profile import Profile, profile_shift, telling
+from terrain3d.register.scene import Scene
+from terrain3d.register.shift import SHIFT, VERTICAL, Fit, Linearization, fit_linear
+from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
+
+Floats = NDArray[np.float64]
+
+MIN_USED_HORIZONTAL = 20
+CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
+MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all
+MAX_HORIZONTAL = 30.0
+UNPLACED_SIGMA = 2.0  # metres, of the place of a model that returns did not place
+POINTING_SIGMA = 3.0  # of the mean of some images, metres: what is known of the shift before any return is read
+HELD_OUT_TOLERANCE = 0.03  # by which held-out tracks may fit worse, which for a small shift is chance
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A fit whose horizontal part is settled, and the comparison there. constrained: whether relief and returns alone
+    determine it to better than 1 m; reason: what was done and why."""
+
+    fit: Fit
+    problem: Linearization
+    constrained: bool
+    reason: str
+
+
+def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: Linearization) -> Placement:
+    """Shift from the profile of the loss around ``fit``, drawn to zero as far as pointing knows better.
+
+    unmoved: the comparison without a shift, where the model stays if returns tell too little or held-out tracks fit
+    worse for it.
+    """
+    n_used = int(fit.used.sum())
+
+    def stay(reason: str) -> Placement:
+        height = fit_linear(unmoved, VERTICAL)
+        unknown = np.diag([UNPLACED_SIGMA**2, UNPLACED_SIGMA**2, 0.0, 0.0, 0.0])
+        return Placement(replace(height, covariance=height.covariance + unknown), unmoved, False, reason)
+
+    if n_used < MIN_USED_HORIZONTAL:
+        return stay(f"{n_used} usable returns do not determine a horizontal shift")
+    geolocation = _geolocation_variance(scene.returns, fit)
+    folds = make_folds(problem.track, problem.ground.usable)
+    found = profile_shift(scene.select(telling(problem)).linearize, fit.parameters[:2], folds)
+    covariance = fit.covariance if found is None else _grown(fit.covariance, found)
+    shift = fit.parameters[:2] if found is None else found.shift
+    sigma = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1] + geolocation))
+    length = float(np.hypot(*shift))
+    if not sigma < MAX_HORIZONTAL_SIGMA:
+        return stay(f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m")
+    if length > MAX_HORIZONTAL:
+        return stay(f"the horizontal shift found, {length:.0f} m, is beyond the search")
+    held = [] if found is None else [np.zeros(2) if h is None else _drawn(h.shift, h.covariance) for h in found.held]
+    if held and not _held_out_agree(scene, unmoved, folds, held):
+        return stay("held-out tracks fit worse with a horizontal shift")
+    moved = scene.linearize(_pair(_drawn(shift, covariance[:2, :2])))
+    covariance[:2, :2] = _keep(covariance[:2, :2]) @ covariance[:2, :2]
+    settled = replace(fit_linear(moved, VERTICAL), covariance=covariance, free=SHIFT)
+    reason = f"the returns give a horizontal shift of {length:.2f} m, sigma {sigma:.2f} m"
+    return Placement(settled, moved, sigma < CONSTRAINED_SIGMA, reason)
+
+
+def _geolocation_variance(returns: LidarReturns, fit: Fit) -> float:
+    """Variance of the place that the returns themselves give, m2: every track is off as a whole, by what its product
+    is known for, however many returns it has."""
+    sigma = horizontal_sigma(returns)
+    tracks, first = np.unique(returns.track[fit.used], return_index=True)
+    return float(1 / np.sum(sigma[fit.used][first] ** -2.0)) if len(tracks) else float("inf")
+
+
+def _grown(covariance: Floats, found: Profile) -> Floats:
+    """Covariance of the fit, no smaller in dx and dy than the curvature of the profile says."""
+    grow = np.ones(5)
+    grow[:2] = np.sqrt(np.maximum(1.0, np.diag(found.covariance) / np.maximum(np.diag(covariance)[:2], 1e-12)))
+    return np.asarray(covariance * np.outer(grow, grow))
+
+
+def _keep(covariance: Floats) -> Floats:
+    """(2, 2) by which a shift of that covariance is combined with the pointing of the images, which says zero."""
+    return np.asarray(POINTING_SIGMA**2 * np.linalg.inv(covariance + POINTING_SIGMA**2 * np.eye(2)))
+
+
+def _drawn(shift: Floats, covariance: Floats) -> Floats:
+    return np.asarray(_keep(covariance) @ shift)
+
+
+def _pair(shift: Floats) -> tuple[float, float]:
+    return float(shift[0]), float(shift[1])
+
+
+def _held_out_agree(
+    scene: Scene, unmoved: Linearization, folds: Sequence[NDArray[np.int32]], shifts: Sequence[Floats]
+) -> bool:
+    """Whether tracks fit as well, at least, at the shift that the other tracks give as without one."""
+    residuals, sigma = [], []
+    for tracks, shift in zip(folds, shifts, strict=True):
+        moved = scene.linearize(_pair(shift))
+        usable = np.isfinite(moved.difference) & np.isfinite(unmoved.difference) & moved.ground.usable
+        out = np.isin(moved.track, tracks)
+        if (usable & ~out).sum() < MIN_TRAINING:
+            return True
+        both = []
+        for problem in (moved, unmoved):
+            training = replace(problem, ground=replace(problem.ground, usable=usable)).select(~out)
+            start = np.array([*problem.at, 0.0, 0.0, 0.0])
+            height = fit_linear(training, VERTICAL, restart(problem, usable & ~out, start))
+            both.append(problem.residuals(height.parameters)[usable & out])
+        residuals.append(both)
+        sigma.append(moved.sigma[usable & out] * max(height.scale, 1.0))
+    with_shift, without = (np.concatenate(r) for r in zip(*residuals, strict=True))
+    bound = np.concatenate(sigma)
+    return robust_loss(with_shift, bound) <= (1 + HELD_OUT_TOLERANCE) * robust_loss(without, bound)
