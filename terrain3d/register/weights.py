@@ -13,7 +13,7 @@ from terrain3d.stats import NMAD_FACTOR
 OWN_SHARE = 0.5  # of the expected variance that must be the product's own for a residual to tell of it
 MIN_RETURNS = 5
 PRIOR_RETURNS = 10  # that the product's own statement counts as much as
-LIMITS = (0.5, 4.0)
+LIMITS = (0.25, 4.0)
 
 
 def weighed_by_product(scene: Scene, fit: Fit, problem: Linearization) -> Scene:
