@@ -69,14 +69,14 @@ def derive(
     level_water(clean, dsm, sigma, mask, picture, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
-    dtm, dtm_sigma, chm = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
+    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
 
     def given(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())
 
     return Surfaces(
-        given(dsm), given(sigma), given(dtm), given(dtm_sigma), given(chm), tuple(given(b) for b in picture.bands),
-        given(mask), given(model.pairs), picture.seen,
+        given(dsm), given(sigma), given(terrain.dtm), given(terrain.sigma), given(terrain.chm),
+        tuple(given(b) for b in picture.bands), given(mask), given(model.pairs), picture.seen,
     )  # fmt: skip
 
 

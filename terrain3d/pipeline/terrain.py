@@ -8,6 +8,7 @@ import numpy as np
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
+from terrain3d.pipeline.canopy_ground import StoredCells, StoredHidden, under_trees
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
@@ -15,8 +16,9 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
+from terrain3d.surface.canopy_cells import canopy_cells
 from terrain3d.surface.coarse import block_means, resampled
-from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma
+from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma, with_hidden
 from terrain3d.surface.ground import (
     GROUND_MARGIN,
     Ground,
@@ -27,19 +29,20 @@ from terrain3d.surface.ground import (
     fit_plane,
 )
 from terrain3d.surface.mask import MaskCode
-from terrain3d.surface.under_canopy import (
-    CORRECTION_CELL,
-    Correction,
-    HiddenReturns,
-    apply_correction,
-    fit_correction,
-    hidden_ground,
-    hidden_returns,
-    join_hidden,
-)
 
-LAST_MARGIN = 16.0  # metres, of the share of ground and of the pits in crowns
+LAST_MARGIN = 32.0  # metres, of the share of ground, of the pits in crowns, and of coarse cells under trees
 OVERVIEW_CELLS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Terrain and its sigma, height above ground; NaN where they are not given. hidden: what was estimated under trees,
+    None if there is no ground at all."""
+
+    dtm: StoredRaster
+    sigma: StoredRaster
+    chm: StoredRaster
+    hidden: StoredHidden | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class _CoarseGround:
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
     folder: Place, workers: Workers, reporter: Reporter,
-) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
-    """Terrain, its sigma, and height above ground; NaN where they are not given.
+) -> Terrain:  # fmt: skip
+    """Terrain model of a surface model.
 
     What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
     """
@@ -73,7 +76,7 @@ def make_terrain(
     if plane is None:  # all is water
         nothing = [new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm")]
         for_blocks(lambda b: _fill_empty(b, nothing), cut(grid), workers)
-        return nothing[0], nothing[1], nothing[2]
+        return Terrain(nothing[0], nothing[1], nothing[2], None)
     coarse = _coarse_ground(dsm, mask, plane, folder, workers)
     terrain, slope, spread = (
         new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("terrain", "slope", "dtm_sigma")
@@ -90,24 +93,22 @@ def make_terrain(
     for_blocks(refine, cut(grid, grid.resolution * coarse.factor), workers)
     shares = overview(ground, step)
     far = Raster(ground_distance(shares.values > 0, shares.grid.resolution), shares.grid)
+    cells = StoredCells.create(grid, folder)
 
-    def judge(block: Block) -> HiddenReturns | None:
+    def judge(block: Block) -> None:
         z, s = (Raster(block.read(r), block.grid) for r in (dsm, sigma))
         seen, steep = block.read(ground) > 0, block.read(slope)
         total = terrain_sigma(z, s, seen, steep, extent.hull(block), resampled(far, block.grid))
         block.write(spread, total.values)
-        if returns is None:
-            return None
-        surface = Raster(block.read(terrain), block.grid)
-        return hidden_returns(surface, total, hidden_ground(seen, grid.resolution), steep, returns, block.core)
+        measured = block.read(mask) == MaskCode.MEASURED
+        cells.write(block, canopy_cells(z, s, block.read(terrain), seen, measured))
 
-    found = [f for f in for_blocks(judge, blocks, workers, reporter) if f is not None]
-    prior = overview(spread, max(round(CORRECTION_CELL / grid.resolution), 1))
-    correction = fit_correction(join_hidden(found), prior) if found else None
-    dtm, chm = _finish(dsm, terrain, ground, spread, correction, folder, workers)
-    for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept):
+    for_blocks(judge, blocks, workers, reporter)
+    hidden = under_trees(cells, returns, folder, workers)
+    dtm, chm = _finish(dsm, terrain, ground, spread, hidden, folder, workers)
+    for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
-    return dtm, spread, chm
+    return Terrain(dtm, spread, chm, hidden)
 
 
 def _evidence(dsm: StoredRaster, mask: StoredRaster, step: int) -> Raster:
@@ -147,10 +148,10 @@ def _coarse_ground(
 
 
 def _finish(
-    dsm: StoredRaster, terrain: StoredRaster, ground: StoredRaster, spread: StoredRaster,
-    correction: Correction | None, folder: Place, workers: Workers,
+    dsm: StoredRaster, terrain: StoredRaster, ground: StoredRaster, spread: StoredRaster, hidden: StoredHidden,
+    folder: Place, workers: Workers,
 ) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
-    """Terrain, corrected and nowhere above the surface, and height above it. The corrected sigma takes its place."""
+    """Terrain with the ground under trees and nowhere above the surface, and height above it. The sigma is updated."""
     grid = dsm.grid
     dtm, chm = (new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "chm"))
 
@@ -158,10 +159,8 @@ def _finish(
         z = Raster(block.read(dsm), block.grid)
         height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
         given = np.isfinite(sigma.values)
-        if correction is not None:
-            hidden = hidden_ground(block.read(ground) > 0, grid.resolution)
-            height, sigma = apply_correction(correction, height, sigma, hidden)
-            block.write(spread, sigma.values)
+        height, sigma = with_hidden(height, sigma, block.read(ground) > 0, z, hidden.read(block))
+        block.write(spread, sigma.values)
         lower = np.where(given, np.fmin(height.values, z.values), np.float32(np.nan))
         block.write(dtm, lower)
         block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)

@@ -1,25 +1,17 @@
-"""Terrain model from a surface model: ground cells, a membrane across what stands on them, and lidar under trees."""
+"""Terrain of a surface model: its sigma, and the ground under trees put into it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.points import LidarReturns
-from terrain3d.raster import Raster
-from terrain3d.surface.coarse import block_means
-from terrain3d.surface.ground import ground_cells
-from terrain3d.surface.under_canopy import (
-    CORRECTION_CELL,
-    apply_correction,
-    fit_correction,
-    hidden_ground,
-    hidden_returns,
-)
-from terrain3d.surface.voids import footprint
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.coarse import resampled
+from terrain3d.surface.ground import ground_share
+from terrain3d.surface.under_canopy import HiddenGround
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -30,46 +22,8 @@ _STEP_SIGMA = 0.12  # m per square root metre: growth of sigma away from the gro
 _STEP_SLOPE = 0.3  # the same, per unit of terrain slope
 _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurred with the crowns around it
 _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not under the gap's middle
-
-
-@dataclass(frozen=True)
-class Dtm:
-    """Terrain heights (m), their 1-sigma (m), and the cells where the surface model itself is the ground."""
-
-    height: Raster
-    sigma: Raster
-    ground: Bools
-
-
-def make_dtm(
-    dsm: Raster, sigma: Raster, measured: Bools | None = None, ground_returns: LidarReturns | None = None
-) -> Dtm:
-    """Terrain model of a whole surface model.
-
-    dsm, sigma: (h, w) float32, ellipsoidal metres, small voids filled (``voids.fill_voids``), NaN where nothing is
-    known. measured: cells that were matched and not filled; only they are evidence of ground. ground_returns:
-    trusted lidar ground returns (ellipsoidal heights, already registered to ``dsm``); where they stand in canopy or on
-    objects they pull the terrain, fading over some 50 m.
-
-    Sigma between ground cells grows as a random walk with the distance to the next ground cell, faster on slopes, and
-    is larger where ground is only seen in gaps.
-    """
-    ground = ground_cells(dsm, measured)
-    if not ground.mask.any():
-        return Dtm(replace(dsm, values=ground.surface), replace(dsm, values=ground.surface.copy()), ground.mask)
-    hull = footprint(np.isfinite(dsm.values))
-    height = Raster(ground.surface, dsm.grid)
-    far = ground_distance(ground.mask, dsm.grid.resolution)
-    spread = terrain_sigma(dsm, sigma, ground.mask, ground.slope, hull, far)
-    if ground_returns is not None and len(ground_returns):
-        hidden = hidden_ground(ground.mask, dsm.grid.resolution)
-        step = max(round(CORRECTION_CELL / dsm.grid.resolution), 1)
-        found = hidden_returns(height, spread, hidden, ground.slope, ground_returns)
-        correction = fit_correction(found, block_means(spread, step))
-        if correction is not None:
-            height, spread = apply_correction(correction, height, spread, hidden)
-    given = np.where(np.isfinite(spread.values), height.values, np.float32(np.nan))
-    return Dtm(replace(height, values=given), spread, ground.mask)
+_DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
+_DOUBT_SIGMAS, _DOUBT = 1.5, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
 
 
 def ground_distance(ground: Bools, cell: float) -> Singles:
@@ -85,7 +39,7 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
     (h, w) of the whole surface model. far: (h, w) distance to ground, metres, where it is beyond ``DTM_MARGIN``.
     """
     resolution = dsm.grid.resolution
-    hidden = hidden_ground(ground, resolution)
+    hidden = hidden_share(ground, resolution)
     s = np.where(ground, sigma.values, np.float32(np.nan))
     typical = np.float32(np.nanmedian(s)) if np.isfinite(s).any() else np.float32(0)
     at, distance = np.full(s.shape, typical), far
@@ -103,3 +57,40 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
     spread = np.sqrt(at**2 + step**2 * distance + gap**2)
     outside = ground_distance(np.isfinite(dsm.values), resolution) > _REACH
     return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
+
+
+def hidden_share(ground: Bools, resolution: float) -> Singles:
+    """0 where ground cells are dense, 1 where they are few (canopy, wide buildings), smooth in between."""
+    t = np.clip((_DENSE - ground_share(ground, resolution)) / (_DENSE - _FEW), 0, 1)
+    return ground_share(t * t * (3 - 2 * t), resolution)
+
+
+def with_hidden(
+    height: Raster, sigma: Raster, ground: Bools, dsm: Raster, hidden: HiddenGround
+) -> tuple[Raster, Raster]:
+    """Terrain and its sigma with the ground under trees in place of what was interpolated there.
+
+    height, sigma: (h, w) metres. ground: (h, w) cells that were taken for ground; those that the estimate under the
+    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays.
+    """
+    grid = height.grid
+    weight = resampled(Raster(cv2.blur(hidden.weight.values, (3, 3)), hidden.weight.grid), grid)
+    if not (weight > 0).any():
+        return height, sigma
+    under, error = _known(hidden.height, grid), _known(hidden.sigma, grid)
+    off = np.abs(dsm.values - under)
+    crowns = (weight > 0.5) & (off > np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
+    weight = np.where(np.isfinite(under), weight * hidden_share(ground & ~crowns, grid.resolution), np.float32(0))
+    under, error = (np.where(np.isfinite(a), a, b.values) for a, b in ((under, height), (error, sigma)))
+    mixed = height.values + weight * (under - height.values)
+    variance = sigma.values**2 + weight * (error**2 - sigma.values**2)
+    variance += weight * (1 - weight) * (under - height.values) ** 2
+    return replace(height, values=mixed.astype(np.float32)), replace(sigma, values=np.sqrt(variance).astype(np.float32))
+
+
+def _known(raster: Raster, grid: Grid) -> Singles:
+    """Bilinear values of the coarse cells that have some; NaN where none of the four has."""
+    known = np.isfinite(raster.values)
+    share = resampled(Raster(known.astype(np.float32), raster.grid), grid)
+    total = resampled(Raster(np.where(known, raster.values, np.float32(0)), raster.grid), grid)
+    return np.where(share > 1e-6, total / np.maximum(share, np.float32(1e-6)), np.float32(np.nan))

@@ -1,133 +1,292 @@
-"""Lidar ground returns inside the terrain model: what stereo cannot see under trees."""
+"""Ground under trees: what the surface, the gaps between crowns and lidar returns say together.
+
+Where stereo sees only crowns, the top of the canopy is the ground and the height of the trees: ``top = ground + stand
++ chance``. The height of a stand changes slowly from place to place, that of single trees is chance, and terrain is
+smooth in a known way: its second differences are alike on open ground and under trees. So ground and stand height are
+estimated together as two Gaussian fields (Rasmussen & Williams 2006, ch. 2; thin-plate prior after Wahba 1990), from
+ground that is seen, from tops, from lidar ground returns, and from ground in gaps where it agrees with the rest.
+Returns and tops that do not agree lose their weight. The stand height is learnt from the returns, from gaps and at the
+borders of the stands; without any of them the sigma says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from terrain3d.crs import from_lonlat
 from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster, bilinear
-from terrain3d.stats import nmad, tukey_weights
-from terrain3d.surface.coarse import resampled
-from terrain3d.surface.ground import ground_share
+from terrain3d.surface.canopy_cells import CanopyCells
+from terrain3d.surface.field import Solution, differences, interpolation, second_differences, selection, solve_field
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
-_SCALES = (60.0, 25.0)  # m: reach of a return's correction, coarse then fine
-CORRECTION_CELL = 5.0  # m: the correction is smooth, so this resolves it
-_NO_TERRAIN = 10.0  # m: sigma of a terrain that is not there
-_DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
-_MIN_SIGMA = 0.3  # m
+_OPEN, _OWN = 0.5, 0.3  # share of ground around a cell and in it from which the ground counts as seen
+_CLOSED, _MIXED = 0.05, 0.3  # under it a canopy is closed; over it tops are not those of a stand
+_NEAR = 5  # cells around a canopy that are solved with it
+_STAND_CELL = 40.0  # m, nodes of the stand height
+_STAND_STEP = 1.5  # m: 1-sigma of its change from node to node
+_THIN_PLATE = 1.63  # sqrt(8 / 3): a field's second difference along one axis holds 3/8 of its thin-plate variance
+_BEND = 1.0  # per cell, how far the smoothed surface's own bend lets that of the ground grow (cliffs)
+_LEAST_BEND = 0.1  # m
+_STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else is known
+_FIRST_TOP = 6.0  # m: chance of tops before it is measured
+_GROUND_ERROR, _GAP_ERROR, _RETURN_ERROR = 0.15, 1.5, 0.5  # m, of cells that stand for more than they saw
+_GAP_SIGMAS, _GAP_CHANCE = 2.0, 0.7  # ground in a gap is believed this near (sigmas and m) to the rest
+_RETURN_SIGMAS = 4.0  # a return farther off has no weight
+_LOW_ERROR = 1.5  # m: of tops that are ground or shrubs
+_SHARES = (0.6, 0.2, 0.2 / 12.0)  # prior of tops: canopy, ground, anything else (a metre)
+_ROUNDS = 5
+_CALIBRATION = 1.4  # of the sigma: terrain is rougher in places than its second differences are on the whole
+_GUESS_SIGMA = 0.6  # relative 1-sigma of a stand height that is only guessed from how far down stereo sees
 
 
 @dataclass(frozen=True)
-class HiddenReturns:
-    """Returns where the ground is hidden. x, y: place; residual: return minus terrain; error: 1-sigma of it from the
-    return; own: 1-sigma of the terrain there. All (N,) metres."""
+class GroundReturns:
+    """Lidar ground returns in a surface's plane: place x, y and height, its sigma, that of the place, and canopy height
+    over the ground (NaN where unknown); all (N,) metres."""
 
     x: Floats
     y: Floats
-    residual: Floats
-    error: Floats
-    own: Floats
+    height: Floats
+    sigma: Floats
+    place_sigma: Floats
+    canopy: Floats
+
+    def __len__(self) -> int:
+        return len(self.height)
 
 
 @dataclass(frozen=True)
-class Correction:
-    """What returns say of the terrain under trees, on cells of some metres: height to be added, and its variance."""
+class HiddenGround:
+    """Ground under trees on coarse cells: height and sigma (m, NaN away from trees), weight with which it stands for
+    the terrain (0 to 1), stand height (m) that was found with it, and gap: 1 where ground was seen."""
 
     height: Raster
-    variance: Raster
+    sigma: Raster
+    weight: Raster
+    stand: Raster
+    gap: Raster
 
 
-def hidden_returns(
-    height: Raster, sigma: Raster, hidden: Singles, slope: Singles, returns: LidarReturns,
-    core: tuple[slice, slice] = (slice(None), slice(None)),
-) -> HiddenReturns:  # fmt: skip
-    """Returns over the core of a terrain model that stand where the ground is hidden.
-
-    height, sigma: terrain and its sigma, metres. hidden: (h, w) from ``hidden_ground``. slope: (h, w) rise over run.
-    """
-    grid = height.grid
-    x, y = from_lonlat(grid.reference.horizontal, returns.lon_deg, returns.lat_deg)
-    column, row = grid.column_row(x, y)
-    (top, bottom, _), (left, right, _) = (s.indices(n) for s, n in zip(core, grid.shape, strict=True))
-    inside = (column >= left - 0.5) & (row >= top - 0.5) & (column < right - 0.5) & (row < bottom - 0.5)
-    if not inside.any():
-        return HiddenReturns(*(np.zeros(0) for _ in range(5)))
-    column, row = column[inside], row[inside]
-    steep = bilinear(slope, column, row)
-    model = bilinear(cv2.GaussianBlur(height.values, (0, 0), 4.0 / grid.resolution), column, row)
-    own = bilinear(sigma.values, column, row)
-    residual = returns.height[inside] - model
-    spread = steep * horizontal_sigma(returns)[inside]
-    error = np.sqrt(returns.sigma[inside] ** 2 + spread**2 + _MIN_SIGMA**2)
-    use = bilinear(hidden, column, row) > 0.5
-    use &= np.isfinite(residual) & np.isfinite(error) & np.isfinite(own)
-    return HiddenReturns(x[inside][use], y[inside][use], residual[use], error[use], own[use])
+def ground_returns(returns: LidarReturns, crs: str) -> GroundReturns:
+    """Returns in the plane of a surface whose CRS is ``crs``."""
+    x, y = from_lonlat(crs, returns.lon_deg, returns.lat_deg)
+    return GroundReturns(x, y, returns.height, returns.sigma, horizontal_sigma(returns), returns.canopy)
 
 
-def join_hidden(parts: Sequence[HiddenReturns]) -> HiddenReturns:
-    """Returns of several parts of a terrain model."""
-    return HiddenReturns(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(HiddenReturns)))
+@dataclass(frozen=True)
+class _Evidence:
+    """Cells of a part: seen ground, tops that may be a canopy's, those that are one to begin with, and active cells."""
+
+    open: Bools
+    tops: Bools
+    closed: Bools
+    active: Bools
 
 
-def fit_correction(found: HiddenReturns, prior: Raster) -> Correction | None:
-    """Correction of a terrain by the returns that stand where it is hidden; None without any.
-
-    prior: 1-sigma of the terrain on the cells of the correction, some 5 m wide; NaN where there is no terrain.
-
-    Each return's residual against the terrain is spread by a Gaussian of 60 m, what remains by one of 25 m; in each
-    place the returns are weighted against the terrain's own sigma, so that the correction fades away from them and
-    from places where the ground was seen. Gross errors get no weight (Tukey's biweight on the residuals).
-    """
-    if not len(found.x):
+def hidden_ground(cells: CanopyCells, returns: GroundReturns | None) -> HiddenGround | None:
+    """Ground under the trees of a scene, or of a part of it with a margin of some 250 m; None where there are none."""
+    seen = _evidence(cells)
+    if seen is None:
         return None
-    shape, cell = prior.grid.shape, prior.grid.resolution
-    column, row = (np.rint(a).astype(np.int64) for a in prior.grid.column_row(found.x, found.y))
-    cells = np.clip(row, 0, shape[0] - 1) * shape[1] + np.clip(column, 0, shape[1] - 1)
-    residual = found.residual
-    weight = tukey_weights(residual - np.median(residual), max(nmad(residual), 1.0)) / found.error**2
-    correction = np.zeros(shape)
-    information = 1.0 / np.maximum(np.nan_to_num(prior.values.astype(float), nan=_NO_TERRAIN), 0.1) ** 2
-    for scale in _SCALES:
-        left = residual - correction.ravel()[cells]
-        robust = weight * tukey_weights(left - np.median(left), max(nmad(left), 0.5))
-        sums = np.bincount(cells, robust * left, minlength=correction.size).reshape(shape)
-        total = np.bincount(cells, robust, minlength=correction.size).reshape(shape)
-        spread_w = _spread(total, scale / cell)
-        correction = correction + _spread(sums, scale / cell) / (spread_w + information)
-        if scale == _SCALES[-1]:
-            information = information + spread_w
-    # what the correction cannot follow from one return to the next stays
-    rest = nmad(residual - correction.ravel()[cells])
-    variance = 1.0 / information + max(rest, _MIN_SIGMA) ** 2
-    return Correction(*(Raster(a.astype(np.float32), prior.grid) for a in (correction, variance)))
+    estimate = _Estimate(cells, seen, returns)
+    solution = estimate.solve()
+    return estimate.result(solution)
 
 
-def apply_correction(correction: Correction, height: Raster, sigma: Raster, hidden: Singles) -> tuple[Raster, Raster]:
-    """Terrain heights and sigma after returns that stand where the ground is hidden have pulled them."""
-    grid = height.grid
-    c = resampled(correction.height, grid) * hidden
-    s = np.where(hidden > 0.5, np.minimum(sigma.values, np.sqrt(resampled(correction.variance, grid))), sigma.values)
-    return Raster((height.values + c).astype(np.float32), grid), Raster(s.astype(np.float32), grid)
+def _evidence(cells: CanopyCells) -> _Evidence | None:
+    share = _around(cells.share)
+    ground = np.isfinite(cells.ground) & (share > _OPEN) & (cells.share > _OWN)
+    tops = np.isfinite(cells.top) & ~ground & (cells.seen > _OWN) & (share < _MIXED)
+    closed = tops & (share < _CLOSED)
+    if not closed.any():
+        return None
+    near = cv2.dilate(closed.astype(np.uint8), np.ones((2 * _NEAR + 1,) * 2, np.uint8)) > 0
+    return _Evidence(ground & near, tops & near, closed, near)
 
 
-def hidden_ground(ground: Bools, resolution: float) -> Singles:
-    """0 where ground cells are dense, 1 where they are few (canopy, wide buildings), smooth in between."""
-    t = np.clip((_DENSE - ground_share(ground, resolution)) / (_DENSE - _FEW), 0, 1)
-    return ground_share(t * t * (3 - 2 * t), resolution)
+def _around(values: Singles) -> Singles:
+    return np.asarray(cv2.blur(values, (3, 3)), np.float32)
 
 
-def _spread(values: NDArray[Any], sigma: float) -> Floats:
-    """Sum of Gaussians of peak one, one at each cell times its value."""
-    out = cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray(out, float) * (2 * np.pi * sigma**2)
+class _Estimate:
+    """The two fields of one part: built once, solved in rounds while doubtful evidence is weighed."""
+
+    def __init__(self, cells: CanopyCells, seen: _Evidence, returns: GroundReturns | None) -> None:
+        self.cells, self.seen = cells, seen
+        self.base = float(np.mean(cells.trend[seen.active]))
+        shape = tuple(int(n * cells.grid.resolution / _STAND_CELL) + 2 for n in cells.grid.shape)
+        self.nodes = np.arange(int(np.prod(shape))).reshape(shape)
+        self.ground_sigma = np.hypot(np.nan_to_num(cells.ground_sigma, nan=1.0), _GROUND_ERROR)[seen.open]
+        self.number = np.full(cells.grid.shape, -1, np.int64)
+        self.number[seen.active] = np.arange(int(seen.active.sum()))
+        self.cells_n, self.nodes_n = int(seen.active.sum()), self.nodes.size
+        self.stand_of_tops = self._stand(seen.tops)
+        self.top = cells.top[seen.tops].astype(float) - self.base
+        self.returns, self.places = self._returns(returns)
+        self.prior = self._prior()
+
+    def _stand(self, where: Bools) -> sp.csr_matrix:
+        """Stand height at cells from its nodes."""
+        column, row = np.meshgrid(np.arange(where.shape[1]), np.arange(where.shape[0]))
+        ratio = self.cells.grid.resolution / _STAND_CELL
+        return interpolation((column[where] + 0.5) * ratio, (row[where] + 0.5) * ratio, self.nodes)
+
+    def _returns(self, returns: GroundReturns | None) -> tuple[GroundReturns | None, sp.csr_matrix | None]:
+        """Returns over active cells whose ground is not seen, and what they measure."""
+        if returns is None or not len(returns):
+            return None, None
+        column, row = self.cells.grid.column_row(returns.x, returns.y)
+        h, w = self.cells.grid.shape
+        inside = (column >= 0) & (row >= 0) & (column <= w - 1) & (row <= h - 1) & np.isfinite(returns.height)
+        at = np.rint(row[inside]).astype(np.int64), np.rint(column[inside]).astype(np.int64)
+        inside[inside] = (self.number[at] >= 0) & (_around(self.cells.share)[at] < _OPEN)
+        c, r = np.floor(column[inside]).astype(np.int64), np.floor(row[inside]).astype(np.int64)
+        corners = [self.number[np.minimum(r + i, h - 1), np.minimum(c + j, w - 1)] for i in (0, 1) for j in (0, 1)]
+        inside[inside] = np.min(corners, axis=0) >= 0
+        if not inside.any():
+            return None, None
+        kept = GroundReturns(*(getattr(returns, n)[inside] for n in GroundReturns.__dataclass_fields__))
+        steep = bilinear(self._slope(), column[inside], row[inside])
+        sigma = np.sqrt(kept.sigma**2 + _RETURN_ERROR**2 + (np.nan_to_num(steep) * kept.place_sigma) ** 2)
+        matrix = interpolation(column[inside], row[inside], self.number, self.cells_n)
+        return replace(kept, sigma=sigma), matrix
+
+    def _slope(self) -> Singles:
+        if min(self.cells.trend.shape) < 2:
+            return np.zeros_like(self.cells.trend)
+        return np.hypot(*np.gradient(self.cells.trend, self.cells.grid.resolution)).astype(np.float32)
+
+    def _prior(self) -> list[tuple[sp.csr_matrix, Floats]]:
+        """Rows of what is known before: smooth ground, bounded slopes, like stands nearby, a guess of their height."""
+        cells, number = self.cells, self.number
+        bend = np.abs(cv2.Laplacian(cells.trend.astype(np.float64), cv2.CV_64F, borderType=cv2.BORDER_REPLICATE))
+        bend = cv2.dilate(bend, np.ones((3, 3)))
+        typical = _THIN_PLATE * self._typical_bend()
+        second, at = second_differences(number)
+        second = sp.diags(1.0 / np.hypot(typical, _BEND * bend.ravel()[at])) @ second
+        first = differences(number) / (_STEEP * cells.grid.resolution)
+        nodes = differences(self.nodes) / _STAND_STEP
+        guess, spread = self._guess()
+        single = spread * np.sqrt(self.nodes_n)  # of all nodes together: the guess is of their mean
+        rows = [(second, None), (first, None)]
+        out = [(_wide(m, self.nodes_n), np.zeros(m.shape[0])) for m, _ in rows]
+        out.append((_wide(nodes, -self.cells_n), np.zeros(nodes.shape[0])))
+        out.append((_wide(sp.identity(self.nodes_n) / single, -self.cells_n), np.full(self.nodes_n, guess / single)))
+        return out
+
+    def _typical_bend(self) -> float:
+        """1-sigma of second differences of the seen ground, metres."""
+        z = np.where(self.seen.open, self.cells.ground, np.float32(np.nan))
+        both = [(z[:, :-2] - 2 * z[:, 1:-1] + z[:, 2:]).ravel(), (z[:-2] - 2 * z[1:-1] + z[2:]).ravel()]
+        size = np.abs(np.concatenate(both))
+        size = size[np.isfinite(size)]
+        if size.size < 20:
+            return 10 * _LEAST_BEND
+        return max(float(np.sqrt(np.mean(np.minimum(size, 5 * np.median(size)) ** 2))), _LEAST_BEND)
+
+    def _guess(self) -> tuple[float, float]:
+        """Stand height from how far down stereo sees around closed canopy, and its 1-sigma."""
+        low = cv2.erode(np.where(np.isfinite(self.cells.ground), self.cells.ground, self.cells.top), np.ones((5, 5)))
+        height = max(float(np.median((self.cells.top - low)[self.seen.closed])), 2.0)
+        return height, max(_GUESS_SIGMA * height, 4.0)
+
+    def solve(self) -> Solution:
+        """The fields, after rounds in which tops, gaps and returns are weighed against them."""
+        cells, seen = self.cells, self.seen
+        tops = selection(self.number[seen.tops], self.cells_n)
+        chance, weight_top = _FIRST_TOP, seen.closed[seen.tops].astype(float)
+        weight_open = np.ones(int(seen.open.sum()))
+        weight_return = np.ones(0 if self.returns is None else len(self.returns))
+        self.gap = np.zeros(cells.grid.shape, bool)
+        for turn in range(_ROUNDS):
+            rows = list(self.prior)
+            opened = selection(self.number[seen.open], self.cells_n)
+            rows.append(self._measured(opened, cells.ground[seen.open], self.ground_sigma / weight_open))
+            used = weight_top > 0.05
+            both = sp.hstack([tops, self.stand_of_tops]).tocsr()[used] / (chance / weight_top[used])[:, None]
+            rows.append((both.tocsr(), self.top[used] * weight_top[used] / chance))
+            if self.gap.any():
+                gaps = selection(self.number[self.gap], self.cells_n)
+                rows.append(self._measured(gaps, cells.ground[self.gap], np.full(int(self.gap.sum()), _GAP_ERROR)))
+            if self.returns is not None and self.places is not None:
+                trusted = weight_return > 0.02
+                sigma = self.returns.sigma[trusted] / weight_return[trusted]
+                rows.append(self._measured(self.places[trusted], self.returns.height[trusted], sigma))
+            last = turn == _ROUNDS - 1
+            found = solve_field(rows, self.cells_n, samples=32 if last else 8)
+            ground, stand = found.mean[: self.cells_n], found.mean[self.cells_n :]
+            error = np.abs(opened @ ground + self.base - cells.ground[seen.open]) / self.ground_sigma
+            weight_open = 1.0 / np.sqrt(np.maximum(1.0, error / 3.0))
+            if self.returns is not None and self.places is not None:
+                off = np.abs(self.places @ ground + self.base - self.returns.height) / self.returns.sigma
+                weight_return = np.maximum(1.0 - (off / _RETURN_SIGMAS) ** 2, 0.0)
+            height = self.top - tops @ ground
+            weight_top, chance = self._weigh(height, self.stand_of_tops @ stand, tops @ found.sigma, weight_top)
+            self.gap = self._gaps(ground, found.sigma)
+            self.weight_top, self.weight_return = weight_top, weight_return
+        return found
+
+    def _measured(self, matrix: sp.csr_matrix, height: NDArray[Any], sigma: Floats) -> tuple[sp.csr_matrix, Floats]:
+        return _wide(sp.diags(1.0 / sigma) @ matrix, self.nodes_n), (np.asarray(height, float) - self.base) / sigma
+
+    def _weigh(self, height: Floats, stand: Floats, sigma: Floats, weight: Floats) -> tuple[Floats, float]:
+        """Weights of the tops by what they are, from their height over the ground, and the chance of the canopy's."""
+        of_canopy = np.zeros(self.cells.grid.shape, np.float32)
+        of_canopy[self.seen.tops] = np.where(weight > 0.7, height - stand, np.nan)
+        of_canopy[~self.seen.tops] = np.nan
+        known = of_canopy[np.isfinite(of_canopy)]
+        single = float(known.std()) if known.size > 10 else _FIRST_TOP
+        pairs = (of_canopy[:, :-1] + of_canopy[:, 1:]) / 2
+        pairs = pairs[np.isfinite(pairs)]
+        # neighbours that are alike (one crown over both, one age) say less than so many single ones
+        chance = max(single, 2 * float(pairs.std()) - (np.sqrt(2) - 1) * single) if pairs.size > 10 else single
+        wide, low = np.hypot(max(single, 1.0), sigma), np.hypot(_LOW_ERROR, sigma)
+        canopy = _SHARES[0] / wide * np.exp(-0.5 * ((height - stand) / wide) ** 2)
+        ground = _SHARES[1] / low * np.exp(-0.5 * (height / low) ** 2)
+        return np.sqrt(canopy / (canopy + ground + _SHARES[2] * 2.5)), max(chance, 1.0)
+
+    def _gaps(self, ground: Floats, sigma: Floats) -> Bools:
+        """Cells with ground in gaps that agrees with the estimate."""
+        z, s = self._spread(ground) + self.base, self._spread(sigma)
+        near = np.abs(self.cells.ground - z) < _GAP_SIGMAS * np.hypot(s, _GAP_CHANCE)
+        return np.asarray(self.seen.active & ~self.seen.open & near)
+
+    def _spread(self, values: Floats) -> Floats:
+        out = np.full(self.cells.grid.shape, np.nan)
+        out[self.seen.active] = values
+        return out
+
+    def result(self, found: Solution) -> HiddenGround:
+        """Rasters of the estimate."""
+        grid, seen = self.cells.grid, self.seen
+        variance = self._spread(found.sigma**2)
+        smooth = cv2.blur(np.nan_to_num(variance), (3, 3)) / cv2.blur(seen.active.astype(float), (3, 3)).clip(1e-9)
+        canopy = np.zeros(grid.shape, np.float32)
+        canopy[seen.tops] = self.weight_top**2 > 0.3
+        canopy[self.gap & ~seen.open & (_around(self.cells.share) < _OPEN)] = 1
+        weight = cv2.morphologyEx(canopy, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+        weight[~seen.active] = 0
+        stand = self._spread(self._stand(seen.active) @ found.mean[self.cells_n :])
+        layers = (
+            self._spread(found.mean[: self.cells_n]) + self.base, _CALIBRATION * np.sqrt(np.maximum(smooth, 0)),
+            weight, stand, self.gap | seen.open,
+        )  # fmt: skip
+        values = [np.where(seen.active, a, np.nan).astype(np.float32) for a in layers]
+        values[2] = weight
+        return HiddenGround(*(Raster(v, grid) for v in values))
+
+
+def _wide(matrix: Any, columns: int) -> sp.csr_matrix:
+    """Matrix with that many empty columns after its own, or before them if negative."""
+    empty = sp.csr_matrix((matrix.shape[0], abs(columns)))
+    return sp.hstack([matrix, empty] if columns > 0 else [empty, matrix]).tocsr()

@@ -2,72 +2,50 @@ from __future__ import annotations
 
 import numpy as np
 
-from terrain3d.crs import Reference, to_lonlat
-from terrain3d.points import LidarReturns
+from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.dtm import make_dtm
+from terrain3d.surface.dtm import ground_distance, hidden_share, terrain_sigma, with_hidden
+from terrain3d.surface.under_canopy import HiddenGround
+
+GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 1.0, 160, 160)
+COARSE = Grid(GRID.reference, GRID.west, GRID.north, 8.0, 20, 20)
 
 
-def grid(n: int) -> Grid:
-    return Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, n, n)
+def on(grid: Grid, value: float) -> Raster:
+    return Raster(np.full(grid.shape, value, np.float32), grid)
 
 
-def returns_at(g: Grid, x: np.ndarray, y: np.ndarray, height: np.ndarray) -> LidarReturns:
-    lon, lat = to_lonlat(g.reference.horizontal, x, y)
-    one = np.ones(len(x))
-    return LidarReturns(
-        lon, lat, height, 0.3 * one, 20 * one, 11 * one, np.nan * one, np.arange(len(x)) * 1.0,
-        np.zeros(len(x), np.int32), ("gt1r",), ("ATL08",),
-    )  # fmt: skip
+def test_terrain_sigma__grows_away_from_the_ground() -> None:
+    ground = np.ones(GRID.shape, bool)
+    ground[50:110, 40:120] = False
+    far = ground_distance(ground, 1.0)
+    everywhere = np.ones(GRID.shape, bool)
+    sigma = terrain_sigma(on(GRID, 50), on(GRID, 0.2), ground, np.zeros(GRID.shape, np.float32), everywhere, far).values
+    assert np.allclose(sigma[:30], 0.2)
+    assert sigma[80, 80] > sigma[80, 45] > 0.4
+    np.testing.assert_allclose(sigma[80, 80] ** 2, 0.2**2 + 0.12**2 * far[80, 80] + 0.4**2, rtol=0.05)
 
 
-def closed_canopy(n: int = 500) -> tuple[Raster, Raster, np.ndarray]:
-    """Flat ground at 100 m; the middle is canopy whose gaps reach down to 103 m only."""
-    rng = np.random.default_rng(5)
-    z = 100 + rng.normal(0, 0.1, (n, n))
-    crowns = 103 + 8 * rng.random((n // 10, n // 10)).repeat(10, 0).repeat(10, 1)
-    z[100:-100, 100:-100] = crowns[100:-100, 100:-100]
-    z[100:-100:20, 100:-100] = 103.0
-    g = grid(n)
-    return Raster(z.astype(np.float32), g), Raster(np.full((n, n), 0.2, np.float32), g), np.full((n, n), 100.0)
+def test_with_hidden__only_where_ground_is_not_seen() -> None:
+    ground = np.ones(GRID.shape, bool)
+    ground[48:112, 48:112] = False
+    ground[70:74, 70:74] = True  # a crown that was taken for ground
+    dsm = on(GRID, 100.0)
+    dsm.values[48:112, 48:112] = 112.0
+    terrain, sigma = on(GRID, 104.0), on(GRID, 3.0)
+    weight = np.zeros(COARSE.shape, np.float32)
+    weight[6:14, 6:14] = 1
+    hidden = HiddenGround(on(COARSE, 100.5), on(COARSE, 0.8), Raster(weight, COARSE), on(COARSE, 12.0), on(COARSE, 0.0))
+    height, spread = with_hidden(terrain, sigma, ground, dsm, hidden)
+    assert np.allclose(height.values[64:96, 64:96], 100.5, atol=1e-3)
+    assert np.allclose(spread.values[64:96, 64:96], 0.8, atol=1e-3)
+    assert np.array_equal(height.values[:30], terrain.values[:30])
+    assert (spread.values <= 3.3).all() and (spread.values >= 0.79).all()
 
 
-def test_make_dtm__no_step_under_a_building_and_sigma_grows() -> None:
-    z = np.fromfunction(lambda i, j: 50 + 0.05 * j, (300, 300))
-    z[100:160, 100:180] += 12
-    sigma = Raster(np.full(z.shape, 0.2, np.float32), grid(300))
-    dtm = make_dtm(Raster(z.astype(np.float32), grid(300)), sigma)
-    truth = np.fromfunction(lambda i, j: 50 + 0.05 * j, (300, 300))
-    assert np.abs(dtm.height.values - truth).max() < 0.3
-    assert not dtm.ground[100:160, 100:180].any()
-    assert dtm.sigma.values[130, 140] > 2 * dtm.sigma.values[20, 20]
-    assert dtm.sigma.values[130, 140] > dtm.sigma.values[130, 105]
-
-
-def test_make_dtm__returns_pull_the_terrain_under_trees_only() -> None:
-    dsm, sigma, truth = closed_canopy()
-    x = np.full(60, 3e5 + 125.0) + np.repeat([-40.0, 0.0, 40.0], 20)
-    y = np.tile(np.linspace(4e6 - 195, 4e6 - 55, 20), 3)
-    height = 100.0 + np.random.default_rng(6).normal(0, 0.3, 60)
-    height[::10] += 25  # gross errors
-    without = make_dtm(dsm, sigma)
-    dtm = make_dtm(dsm, sigma, ground_returns=returns_at(dsm.grid, x, y, height))
-    canopy = np.s_[150:350, 150:350]
-    before, after = (np.abs(np.median((m.height.values - truth)[canopy])) for m in (without, dtm))
-    assert before > 1.5
-    assert after < 0.6
-    assert np.abs(dtm.height.values - without.height.values)[:60].max() < 0.02
-    assert np.median(dtm.sigma.values[canopy]) <= np.median(without.sigma.values[canopy])
-
-
-def test_make_dtm__returns_elsewhere_change_nothing() -> None:
-    dsm, sigma, _ = closed_canopy()
-    far = returns_at(dsm.grid, np.array([3.5e5]), np.array([4.1e6]), np.array([100.0]))
-    assert np.array_equal(make_dtm(dsm, sigma, ground_returns=far).height.values, make_dtm(dsm, sigma).height.values)
-
-
-def test_make_dtm__empty() -> None:
-    empty = Raster(np.full((30, 40), np.nan, np.float32), Grid(Reference("EPSG:32654"), 0, 0, 0.5, 30, 40))
-    dtm = make_dtm(empty, empty)
-    assert np.isnan(dtm.height.values).all()
-    assert not dtm.ground.any()
+def test_hidden_share__nothing_open_and_in_between() -> None:
+    ground = np.zeros(GRID.shape, bool)
+    ground[:, :60] = True
+    share = hidden_share(ground, 1.0)
+    assert (share[:, :40] == 0).all() and (share[:, 80:] == 1).all()
+    assert (np.diff(share[80, 30:90]) >= -1e-6).all()
