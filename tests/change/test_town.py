@@ -11,6 +11,7 @@ import pytest
 
 from terrain3d.change.epoch import Epoch
 from terrain3d.change.kinds import Kind
+from terrain3d.change.result import ChangeOptions
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.pipeline.detect import detect
 from terrain3d.raster import Raster
@@ -39,7 +40,8 @@ def as_matched(folder: Path, seed: int) -> Epoch:
 @pytest.fixture(scope="module")
 def result(shared_data):
     town = shared_data / "scenes" / "town"
-    return detect(as_matched(town / "truth1", 1), as_matched(town / "truth2", 2))
+    told = ChangeOptions(vertical_before="same", vertical_after="same")
+    return detect(as_matched(town / "truth1", 1), as_matched(town / "truth2", 2), told)
 
 
 def test_town__buildings_and_events(result, shared_data):
