@@ -26,7 +26,7 @@ HOUSE_EVERY = 120  # cells
 
 
 def surface(epoch: int, row: int, rows: int, width: int) -> np.ndarray:
-    """Heights of some rows: ground, a wood in bands, houses of which every fiftieth comes or goes, errors of matching."""
+    """Heights of some rows: ground, woods, houses of which every fiftieth comes or goes, errors of matching."""
     y, x = np.mgrid[row : row + rows, 0:width].astype(np.float32)
     z = 120 + 15 * np.sin(x / 700) * np.cos(y / 900) + 0.01 * y
     rng = np.random.default_rng((7, row))

@@ -108,7 +108,7 @@ def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
         state = result.state
     assert result is not None
     size = np.hypot(grid.width, grid.height) * grid.resolution
-    tilt, tilt_sigma = state[3:], result.tilt_sigma
+    tilt, tilt_sigma = state[3:], _tilt_sigma(result.d, result.u, result.v)
     tilted = bool(np.any(np.abs(tilt) > TILT_Z * tilt_sigma) and np.abs(tilt).max() * size > TILT_LEAST)
     if not tilted:
         free[3:] = False
@@ -127,7 +127,7 @@ def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
         tilted=tilted,
         converged=result.converged,
         n_cells=result.n_cells,
-        nmad=result.nmad,
+        nmad=nmad(result.d),
     )
 
 
@@ -206,11 +206,14 @@ def _levels(views: Sequence[View], factor: int) -> list[_Level]:
 
 @dataclass(frozen=True)
 class _Solution:
+    """State, and the residuals d of the cells that count, (u, v) from the middle of the scene."""
+
     state: Floats
-    tilt_sigma: Floats
     converged: bool
+    d: Floats
+    u: Floats
+    v: Floats
     n_cells: int
-    nmad: float
 
 
 def _solve(levels: list[_Level], state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
@@ -260,8 +263,7 @@ def _solve(levels: list[_Level], state: Floats, free: NDArray[np.bool_], x0: flo
             converged = True
             break
     strong = w > 0.25 * np.median(w[w > 0]) if np.any(w > 0) else w >= 0
-    tilt_sigma = _tilt_sigma(d[strong], u[good][strong], v[good][strong])
-    return _Solution(state, tilt_sigma, converged, used, nmad(d[strong]))
+    return _Solution(state, converged, d[strong], u[good][strong], v[good][strong], used)
 
 
 def _tilt_sigma(d: Floats, u: Floats, v: Floats) -> Floats:

@@ -22,17 +22,38 @@ def disc(radius_cells: float) -> NDArray[np.uint8]:
 
 def box_mean(values: Array, size: int, least_share: float = 0.0) -> Array:
     """Mean of the finite cells in a square of ``size`` cells; NaN where not more than ``least_share`` are finite."""
-    finite = np.isfinite(values)
-    share = cv2.boxFilter(finite.astype(np.float32), -1, (size, size), borderType=cv2.BORDER_REFLECT)
-    total = cv2.boxFilter(np.where(finite, values, np.float32(0)), -1, (size, size), borderType=cv2.BORDER_REFLECT)
-    return np.where(share > max(least_share, 1e-6), total / np.maximum(share, 1e-6), np.nan).astype(np.float32)
+    box, border = (size, size), cv2.BORDER_REFLECT
+    known, filled = _known(values)
+    if filled is values:
+        return np.asarray(cv2.boxFilter(values, -1, box, borderType=border))
+    share = cv2.boxFilter(known, -1, box, borderType=border)
+    mean = cv2.boxFilter(filled, -1, box, borderType=border)
+    few = share <= max(least_share, 1e-6)
+    share[few] = 1.0
+    cv2.divide(mean, share, mean)
+    mean[few] = np.nan
+    return np.asarray(mean)
+
+
+def _known(values: Array) -> tuple[Array, Array]:
+    """1 where a cell has a value, 0 where it is NaN; and the values with 0 for NaN, themselves where there is none."""
+    equal = cv2.compare(values, values, cv2.CMP_EQ)  # NaN is not equal to itself
+    if cv2.countNonZero(equal) == values.size:
+        return equal, values
+    filled = values.copy()
+    cv2.patchNaNs(filled, 0.0)
+    return np.multiply(equal, np.float32(1 / 255)), filled
 
 
 def median_smooth(values: Array, size: int = 5) -> Array:
     """Median of a square of 3 or 5 cells; cells without value count as their neighbourhood's mean and stay NaN."""
-    finite = np.isfinite(values)
-    filled = np.where(finite, values, np.nan_to_num(box_mean(values, size)))
-    return np.where(finite, cv2.medianBlur(filled.astype(np.float32), size), np.nan).astype(np.float32)
+    missing = np.isnan(values)
+    if not missing.any():
+        return np.asarray(cv2.medianBlur(values, size))
+    filled = np.where(missing, np.nan_to_num(box_mean(values, size)), values)
+    out = cv2.medianBlur(filled, size)
+    out[missing] = np.nan
+    return np.asarray(out)
 
 
 def roughness(heights: Array, size: int) -> Array:
@@ -42,15 +63,18 @@ def roughness(heights: Array, size: int) -> Array:
     The least of all squares of ``size`` cells that hold the cell is taken, so that a cell beside a wall gets
     the roughness of its own side (after Nagao & Matsuyama 1979). NaN where the cell has no height.
     """
-    finite = np.isfinite(heights)
-    if not finite.any():
+    missing = np.isnan(heights)
+    if missing.all():
         return np.full(heights.shape, np.nan, np.float32)
     # A centred mean of a plane is the plane itself, so the residual holds no slope.
-    residual = heights - np.float32(np.nanmedian(heights))
+    residual = heights - np.float32(np.nanmedian(heights[::8, ::8]) if not missing[::8, ::8].all() else 0.0)
     residual -= box_mean(residual, size)
     spread = box_mean(residual * residual, size)
-    least = cv2.erode(np.where(np.isfinite(spread), spread, np.float32(1e12)), np.ones((size, size), np.uint8))
-    return np.where(finite, np.sqrt(np.maximum(least, 0)), np.nan).astype(np.float32)
+    spread[np.isnan(spread)] = 1e12
+    least = cv2.erode(spread, np.ones((size, size), np.uint8))
+    out = cv2.sqrt(cv2.max(least, 0.0))
+    out[missing] = np.nan
+    return np.asarray(out)
 
 
 def gradient(heights: Array, resolution: float) -> tuple[Array, Array]:
@@ -70,12 +94,19 @@ def coarsen(values: Array, factor: int, least_share: float = 0.5) -> Array:
     if factor == 1:
         return values
     height, width = values.shape[0] // factor, values.shape[1] // factor
-    blocks = values[: height * factor, : width * factor].reshape(height, factor, width, factor)
-    finite = np.isfinite(blocks)
-    count = finite.sum(axis=(1, 3))
-    total = np.where(finite, blocks, 0).sum(axis=(1, 3), dtype=np.float64)
-    enough = count >= max(1.0, least_share * factor * factor)
-    return np.where(enough, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    if min(height, width) == 0:
+        return np.zeros((height, width), np.float32)
+    whole = np.ascontiguousarray(values[: height * factor, : width * factor], np.float32)
+    known, filled = _known(whole)
+    mean = cv2.resize(filled, (width, height), interpolation=cv2.INTER_AREA)  # means of blocks, for whole factors
+    if filled is whole:
+        return np.asarray(mean)
+    share = cv2.resize(known, (width, height), interpolation=cv2.INTER_AREA)
+    few = share < max(1 / factor**2, least_share) - 1e-4
+    share[few] = 1.0
+    cv2.divide(mean, share, mean)
+    mean[few] = np.nan
+    return np.asarray(mean)
 
 
 def coarsen_codes(codes: NDArray[Any], factor: int) -> NDArray[Any]:

@@ -72,7 +72,7 @@ def look(before: Array, after: Array, sigma: Array, resolution: float) -> Fields
     """Fields of two co-registered surfaces (metres, NaN for no value) with the nominal sigma of their difference."""
     difference = after - before
     size, wide = odd_cells(ROUGHNESS_WINDOW, resolution), odd_cells(WIDE_WINDOW, resolution)
-    rough = np.hypot(roughness(before, size), roughness(after, size))
+    rough = _together(roughness(before, size), roughness(after, size))
     smoothed = median_smooth(difference)
     return Fields(
         difference=difference,
@@ -98,16 +98,16 @@ class ErrorModel:
 
     def common(self, seen: Fields) -> Array:
         """Sigma that does not average out over neighbours, metres."""
-        return np.hypot(seen.slope_error, np.float32(self.stable.registration))
+        return _together(seen.slope_error, np.full_like(seen.slope_error, self.stable.registration))
 
     def sigma(self, seen: Fields) -> Array:
         """Calibrated sigma of cells, metres."""
         # A smooth patch amid crowns is no better known than they are.
-        return self.cells.of(np.hypot(seen.sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
+        return self.cells.of(_together(seen.sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
 
     def mean_sigma(self, seen: Fields) -> Array:
         """Calibrated sigma of means over WIDE_WINDOW, metres."""
-        return self.means.of(np.hypot(seen.mean_sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
+        return self.means.of(_together(seen.mean_sigma, self.common(seen)), np.maximum(seen.rough, seen.around))
 
 
 def error_model(parts: Sequence[Fields], resolution: float) -> ErrorModel:
@@ -130,10 +130,12 @@ def error_model(parts: Sequence[Fields], resolution: float) -> ErrorModel:
 
 @dataclass(frozen=True)
 class Tested:
-    """sigma: of the difference, calibrated, metres. extent, seed: +1 where a cell may belong to a rise, and where it
-    proves one; -1 of a fall; 0 elsewhere. Extents bridge small voids."""
+    """sigma: of the difference, calibrated, metres. detectable: the smallest change that would have been a seed, by the
+    test of cells or that of means, whichever needs less, metres. extent, seed: +1 where a cell may belong to a rise,
+    and where it proves one; -1 of a fall; 0 elsewhere. Extents bridge small voids."""
 
     sigma: Array
+    detectable: Array
     extent: NDArray[np.int8]
     seed: NDArray[np.int8]
 
@@ -170,14 +172,20 @@ def test(
         inside = _padded(cv2.MORPH_OPEN, mask, OPENING / resolution) > 0
         extents[inside] = sign
         seeds[inside] = np.where(seed[inside], sign, 0)
-    return Tested(full, extents, seeds)
+    detectable = np.maximum(options.seed_z * np.fmin(full, mean_sigma), np.float32(options.min_height))
+    return Tested(full, detectable, extents, seeds)
+
+
+def _together(first: Array, second: Array) -> Array:
+    """Root of the sum of squares."""
+    return np.asarray(cv2.magnitude(first, second))
 
 
 def _on_slopes(before: Array, after: Array, resolution: float) -> Array:
     """Height error (m) that a horizontal error of HORIZONTAL_SIGMA cells makes on a slope that both epochs have."""
     least = np.full(before.shape, np.inf, np.float32)
     for heights in (before, after):
-        least = np.minimum(least, np.hypot(*gradient(box_mean(heights, 5), resolution)))
+        least = np.minimum(least, _together(*gradient(box_mean(heights, 5), resolution)))
     return np.where(np.isfinite(least), least * np.float32(HORIZONTAL_SIGMA * resolution), np.float32(0))
 
 

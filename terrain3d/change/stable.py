@@ -19,6 +19,7 @@ CLASSES = 12  # of roughness, for calibration
 LEAST_IN_CLASS = 200
 Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this many sigma
 LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+TABLE_STEP, TABLE_STEPS = 0.005, 8000  # metres of roughness, and how many; steps of a factor
 PAIRS = 1_000_000  # of a lag, plenty
 
 
@@ -177,8 +178,10 @@ class Calibration:
         """Calibrated sigma, metres."""
         if not self.centres:
             return sigma
-        factor = np.interp(np.maximum(rough, 1e-3), self.centres, self.factors)
-        return sigma * factor.astype(np.float32)
+        steps = np.arange(TABLE_STEPS, dtype=np.float32) * np.float32(TABLE_STEP)
+        table = np.interp(steps, self.centres, self.factors).astype(np.float32)
+        index = np.nan_to_num(rough * np.float32(1 / TABLE_STEP), nan=0.0, posinf=TABLE_STEPS, copy=False)
+        return sigma * table[np.minimum(index, TABLE_STEPS - 1).astype(np.int32)]
 
 
 def calibrate(difference: Array, sigma: Array, rough: Array) -> Calibration:

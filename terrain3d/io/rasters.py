@@ -81,10 +81,12 @@ def write_strips(
     heights: bool = True,
     overviews: Overviews | None = None,
     bands: int = 1,
+    level: int | None = None,
 ) -> None:
     """Write a raster as ``write_raster`` does, from strips that are never in memory together.
 
     strips: first row, and values (height, width) or (bands, height, width) as wide as the grid, NaN for no value.
+    level: of the compression, 1 (fast) to 9; 6 by default.
     """
     path = Path(path)
     continuous = np.issubdtype(np.dtype(dtype), np.floating)
@@ -112,6 +114,7 @@ def write_strips(
                 rasterio.shutil.copy(
                     cells, part, driver="COG", blocksize=BLOCK, compress="deflate", predictor="yes",
                     bigtiff="if_safer", overview_resampling=overviews or ("average" if continuous else "nearest"),
+                    **({} if level is None else {"level": level}),
                 )  # fmt: skip
         except GDAL_ERRORS as error:
             raise output_error(path, error) from error

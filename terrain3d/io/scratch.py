@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,10 +33,10 @@ class StoredRaster:
         """Copy of a window that lies inside the grid, (height, width)."""
         self._check(row, column, height, width)
         out = np.empty((height, width), self.dtype)
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=0) as file:
             for i, cells in self._runs(out):
                 file.seek(self._offset(row + i, column))
-                file.readinto(cells.data)
+                _fill(file, cells.data)
         return out
 
     def write(self, row: int, column: int, values: NDArray[Any]) -> None:
@@ -43,10 +44,10 @@ class StoredRaster:
         self._check(row, column, *values.shape)
         rows = np.ascontiguousarray(values, self.dtype)
         try:
-            with self.path.open("r+b") as file:
+            with self.path.open("r+b", buffering=0) as file:
                 for i, cells in self._runs(rows):
                     file.seek(self._offset(row + i, column))
-                    file.write(cells.data)
+                    _put(file, cells.data)
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -106,6 +107,21 @@ def padded(raster: StoredRaster, grid: Grid) -> StoredRaster:
     own = raster.grid
     row, column = round((own.north - grid.north) / own.resolution), round((grid.west - own.west) / own.resolution)
     return PaddedRaster(raster.path, grid, raster.dtype, grid.width, row, column, raster)
+
+
+def _fill(file: FileIO, data: memoryview) -> None:
+    """Read until ``data`` is full or the file ends; one call reads 2 GiB at most."""
+    while len(data):
+        n = file.readinto(data)
+        if not n:
+            return
+        data = data[n:]
+
+
+def _put(file: FileIO, data: memoryview) -> None:
+    """Write all of ``data``; one call writes 2 GiB at most."""
+    while len(data):
+        data = data[file.write(data) :]
 
 
 class Shelf(Protocol):

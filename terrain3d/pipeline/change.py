@@ -57,12 +57,12 @@ def run_change(
         reporter.stage("writing", 6)
         grid = result.difference.grid
         write_strips(
-            out / "change.tif", grid, _bands(result), np.float32, nodata=HEIGHT_NODATA, bands=3, heights=False,
+            out / "change.tif", grid, _bands(result), np.float32, nodata=HEIGHT_NODATA, bands=3, heights=False, level=1,
             band_names=("height difference after - before, m", "1-sigma, m", "significant"),
         )  # fmt: skip
         reporter.step()
         write_strips(
-            out / "detectable.tif", grid, result.detectable.strips(STRIP_ROWS), np.float32, nodata=HEIGHT_NODATA,
+            out / "detectable.tif", grid, _rounded(result.detectable), np.float32, level=1, nodata=HEIGHT_NODATA,
             band_names=("smallest height change that would have been seen, m",), heights=False,
         )  # fmt: skip
         reporter.step()
@@ -82,9 +82,15 @@ def run_change(
     return result
 
 
+def _rounded(raster: StoredRaster) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Strips to about a millimetre: binary digits far below any sigma take most of the time of compression."""
+    for row, values in raster.strips(STRIP_ROWS):
+        yield row, (np.round(values * np.float32(1024)) / np.float32(1024) if values.dtype.kind == "f" else values)
+
+
 def _bands(result: ChangeResult[StoredRaster]) -> Iterator[tuple[int, NDArray[Any]]]:
     rasters = (result.difference, result.sigma, result.significant)
-    for parts in zip(*(r.strips(STRIP_ROWS) for r in rasters), strict=True):
+    for parts in zip(*(_rounded(r) for r in rasters), strict=True):
         yield parts[0][0], np.stack([values.astype(np.float32) for _, values in parts])
 
 

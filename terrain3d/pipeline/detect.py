@@ -131,12 +131,10 @@ def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rast
     seen = look(first, second, pair.sigma(block.grid), r)
     tested = test(first, second, seen, model, r, options.test)
     known = np.isfinite(seen.difference)
-    sigma = np.where(known, tested.sigma, np.float32(np.nan))
-    # What the test of cells or that of means would have needed, whichever is less.
-    level = np.fmin(sigma, np.where(known, model.mean_sigma(seen), np.float32(np.nan)))
-    detectable = np.maximum(options.test.seed_z * level, np.float32(options.test.min_height))
+    nothing = np.float32(np.nan)
     for raster, values in (
-        (rasters.difference, seen.difference), (rasters.sigma, sigma), (rasters.detectable, detectable),
+        (rasters.difference, seen.difference), (rasters.sigma, np.where(known, tested.sigma, nothing)),
+        (rasters.detectable, np.where(known, tested.detectable, nothing)),
         (rasters.extent, tested.extent), (rasters.seed, tested.seed),
     ):  # fmt: skip
         block.write(raster, values)

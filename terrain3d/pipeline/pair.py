@@ -22,7 +22,7 @@ COARSE_CELLS = 2_000_000
 SAMPLES = 16  # windows of a larger scene
 SAMPLE_CELLS = 512  # a side
 LEAST_COMMON = 0.3  # of a window
-STRIP_ROWS = 64
+STRIP_ROWS = 2048  # of the full resolution
 
 
 UNMOVED = Alignment(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, False, False, 0, 0.0)
@@ -139,8 +139,9 @@ def _coarse(pair: EpochPair, factor: int) -> View:
     g = pair.grid
     coarse = replace(g, resolution=g.resolution * factor, height=-(-g.height // factor), width=-(-g.width // factor))
     parts = []
-    for row in range(0, coarse.height, STRIP_ROWS):
-        parts.append(pair.heights(coarse.window(row, 0, min(STRIP_ROWS, coarse.height - row), coarse.width)))
+    rows = max(STRIP_ROWS // factor, 1)
+    for row in range(0, coarse.height, rows):
+        parts.append(pair.heights(coarse.window(row, 0, min(rows, coarse.height - row), coarse.width)))
     first, second = (np.concatenate([p[k] for p in parts]) for k in (0, 1))
     return View(Raster(first, coarse), Raster(second, coarse), ASSUMED_SIGMA)
 
