@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
-MIN_GAIN = (0.0, 0.01, 0.04)  # of the held-out loss, for each to be preferred to less
+MIN_GAIN = (0.0, 0.0, 0.04)  # of the held-out loss, for each to be preferred to less
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
 MIN_ROWS = 20  # for more than a constant

@@ -10,7 +10,7 @@ from terrain3d.register.scene import Scene
 from terrain3d.register.shift import Fit, Linearization
 from terrain3d.stats import NMAD_FACTOR
 
-OWN_SHARE = 0.5  # of the expected variance that must be the product's own for a residual to tell of it
+OWN_SHARE = 0.25  # of the expected variance that must be the product's own for a residual to tell of it
 MIN_RETURNS = 5
 PRIOR_RETURNS = 10  # that the product's own statement counts as much as
 LIMITS = (0.25, 4.0)
@@ -30,6 +30,8 @@ def weighed_by_product(scene: Scene, fit: Fit, problem: Linearization) -> Scene:
         n = int(rows.sum())
         if n >= MIN_RETURNS:
             size = problem.residuals(fit.parameters)[rows] / (fit.scale * problem.sigma[rows])
-            ratio = float(np.clip(NMAD_FACTOR * np.median(np.abs(size)), *LIMITS))
+            share = float(np.median(returns.sigma[rows] ** 2 / problem.sigma[rows] ** 2))
+            own = ((NMAD_FACTOR * np.median(np.abs(size))) ** 2 - (1 - share)) / share  # of the variance stated
+            ratio = np.clip(np.sqrt(max(own, 0.0)), *LIMITS)
             factor[product == name] = ratio ** (n / (n + PRIOR_RETURNS))
     return replace(scene, returns=replace(returns, sigma=returns.sigma * factor))

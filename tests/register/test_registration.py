@@ -160,7 +160,7 @@ def test_register__tilt_is_taken_off_only_where_it_is() -> None:
     assert result.vertical_at(np.array([WEST]), np.array([NORTH - SIZE / 2]))[0] == pytest.approx(0.6, abs=0.1)
     assert any("tilt" in n for n in result.notes)
     level = register_dsm(surface(hills), lidar(hills))
-    assert (level.tilt_e, level.tilt_n) == (0.0, 0.0)
+    assert np.hypot(level.tilt_e, level.tilt_n) < 1e-4
 
 
 def test_sigma_at__grows_away_from_the_middle_with_a_tilt() -> None:
@@ -521,7 +521,7 @@ def test_weighed_by_product__one_that_states_too_little_counts_less() -> None:
     returns = replace(truth, height=truth.height + noise, sigma=np.full(len(truth), 0.2), product=product)
     scene = prepare(surface(hills), returns, None)
     weighed = weighed_by_product(scene, *scene.fit(SHIFT, (0.0, 0.0))).returns
-    assert 3.0 < np.median(weighed.sigma[loud]) / np.median(weighed.sigma[~loud]) < 7.0
+    assert 4.0 < np.median(weighed.sigma[loud]) / np.median(weighed.sigma[~loud]) < 9.0
     alone = replace(returns, product=("ATL08",) * len(product))
     scene = prepare(surface(hills), alone, None)
     assert np.array_equal(weighed_by_product(scene, *scene.fit(SHIFT, (0.0, 0.0))).returns.sigma, returns.sigma)
