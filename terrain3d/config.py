@@ -89,6 +89,14 @@ class OutputConfig(_Strict):
     plate: str | None = None
 
 
+class WaterConfig(_Strict):
+    """polygons: vector file of waters, joined with what the images show; a column 'kind' may say lake, river, sea, or
+    land where there is none. flatten: waters get their level in dsm.tif and dtm.tif."""
+
+    polygons: str | None = None
+    flatten: bool = True
+
+
 class SceneConfig(_Strict):
     """Content of scene.yaml. Paths are relative to the file, globs allowed. lidar_rules: a rule set by name, or the
     limits in which it differs from its ``base``; the rules themselves know which there are."""
@@ -97,6 +105,7 @@ class SceneConfig(_Strict):
     images: Annotated[list[str | ImageEntry], Field(min_length=1)]
     lidar: list[str | LidarEntry] = []
     lidar_rules: Literal["strict", "standard", "all"] | dict[str, Any] = "standard"
+    water: WaterConfig = WaterConfig()
     output: OutputConfig = OutputConfig()
 
     @field_validator("images", "lidar", mode="before")
@@ -116,12 +125,15 @@ class Scene(_Strict):
     images: tuple[ImageEntry, ...]
     lidar: tuple[Path, ...]
     lidar_formats: dict[Path, LidarFormat] = {}
+    water_polygons: Path | None = None
 
     def completed(self) -> dict[str, Any]:
         """The configuration as it was used: every key, every file; itself a valid scene file."""
         out = self.config.model_dump(mode="json")
         out["images"] = [e.model_dump(exclude_none=True) if e.rpc or e.mask else e.path for e in self.images]
         out["lidar"] = [self._lidar_entry(p) for p in self.lidar]
+        if self.water_polygons is not None:
+            out["water"]["polygons"] = str(self.water_polygons)
         grid = self.folder / self.config.output.vertical
         if grid.is_file():
             out["output"]["vertical"] = str(grid)
@@ -159,7 +171,11 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
     if len(images) < 2:
         raise ConfigError(f"stereo needs at least two images, the scene has {len(images)}", where=path)
     formats = {p: form for p, form in lidar.items() if form is not None}
-    return Scene(config=config, folder=folder, images=tuple(images), lidar=tuple(lidar), lidar_formats=formats)
+    polygons = None if config.water.polygons is None else _one(config.water.polygons, folder, path)
+    return Scene(
+        config=config, folder=folder, images=tuple(images), lidar=tuple(lidar), lidar_formats=formats,
+        water_polygons=polygons,
+    )  # fmt: skip
 
 
 def _lidar_files(entries: list[str | LidarEntry], folder: Path, source: Path) -> dict[Path, LidarFormat | None]:
@@ -223,7 +239,9 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
 
 
 def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry}
+    models: dict[str, type[BaseModel]] = {
+        "output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry, "water": WaterConfig
+    }  # fmt: skip
     model = whole if len(location) == 1 else models.get(str(location[0]), whole)
     model = TableColumns if "columns" in location[:-1] else model
     return list(model.model_fields)

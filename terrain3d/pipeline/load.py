@@ -11,7 +11,7 @@ from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.config import OutputConfig, Scene
 from terrain3d.crs import Reference, parse_crs, utm_crs, vertical_from_name
-from terrain3d.errors import FrameError, ImageError, OverlapError
+from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
@@ -19,6 +19,8 @@ from terrain3d.io.images import has_data, open_image
 from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
+from terrain3d.pipeline.polygons import read_polygons
+from terrain3d.pipeline.water_bodies import CODES, GivenWater
 
 AUTO = "auto"
 LONLAT = "EPSG:4326"
@@ -120,6 +122,21 @@ def load_lidar(scene: Scene, views: list[View], height: float) -> LidarSet | Non
     west, south = bounds[:, :2].min(axis=0) - SEARCH_MARGIN_DEG
     east, north = bounds[:, 2:].max(axis=0) + SEARCH_MARGIN_DEG
     return read_lidar(scene.lidar, (west, south, east, north), rules, scene.lidar_formats, target)
+
+
+def load_water(scene: Scene, crs: str) -> GivenWater:
+    """Waters of the configuration in the CRS of the run. Raises InputFileError, FrameError, ConfigError."""
+    flatten = scene.config.water.flatten
+    if scene.water_polygons is None:
+        return GivenWater(flatten=flatten)
+    found = read_polygons(scene.water_polygons, crs)
+    column = found.columns.get("kind", np.full(len(found.shapes), ""))
+    kinds = tuple("" if k is None or k != k else str(k).strip().lower() for k in column)
+    unknown = sorted(set(kinds) - set(CODES))
+    if unknown:
+        known = ", ".join(k for k in CODES if k)
+        raise ConfigError(f"water of kind '{unknown[0]}'", where=scene.water_polygons, fix=f"one of: {known}; or none")
+    return GivenWater(tuple(found.shapes), kinds, flatten)
 
 
 def target_frame(output: OutputConfig) -> TargetFrame | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 import yaml
+from shapely.geometry.base import BaseGeometry
 
 from terrain3d import __version__
-from terrain3d.crs import Reference, to_lonlat
+from terrain3d.crs import ELLIPSOID, Reference, to_lonlat
 from terrain3d.export.report import write_report
 from terrain3d.export.stac import Asset, stac_item
 from terrain3d.io.atomic import write_json, write_text
@@ -19,14 +21,16 @@ from terrain3d.io.clouds import write_cloud
 from terrain3d.io.geoid import convert_heights, to_vertical
 from terrain3d.io.rasters import HEIGHT_NODATA, write_strips
 from terrain3d.io.scratch import StoredRaster
+from terrain3d.io.vectors import NamedLayer, write_layers
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.pipeline.waters import WaterBody, shorelines
 from terrain3d.points import PointCloud
-from terrain3d.raster import Raster
+from terrain3d.raster import Floats, Raster
 from terrain3d.surface.mask import MaskCode
 
 STRIP_ROWS = 512
@@ -35,6 +39,8 @@ STRIP_ROWS = 512
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
     write_rasters(result.surfaces, result.reference, out, reporter)
+    write_waters(out / "water.gpkg", result.surfaces.waters, result.reference)
+    reporter.step()
     clouds = (to_output(c, result.reference) for c in spool.clouds(result.registration))
     write_cloud(out / "cloud.laz", clouds)
     reporter.step()
@@ -90,6 +96,46 @@ def _write_ortho(path: Path, bands: tuple[StoredRaster, ...]) -> None:
                  overviews="average", bands=len(bands), band_names=names)  # fmt: skip
 
 
+def write_waters(path: Path, bodies: Sequence[WaterBody], reference: Reference) -> None:
+    """GeoPackage of bodies with their levels, and of shorelines with the level at each vertex, over the vertical
+    reference. Raises OutputError."""
+
+    def over(shape: BaseGeometry, height: Floats) -> Floats:
+        """Heights at the vertices of a shape."""
+        lon, lat = to_lonlat(reference.horizontal, *shapely.get_coordinates(shape).T)
+        return convert_heights(lon, lat, height, ELLIPSOID, reference.vertical)
+
+    ends = np.array(
+        [
+            [over(b.outline.representative_point(), np.array([h]))[0] for h in (b.level.low, b.level.high)]
+            for b in bodies
+        ],
+        float,
+    ).reshape(-1, 2)
+    columns = {
+        "id": np.arange(1, len(bodies) + 1),
+        "kind": np.array([str(b.level.kind) for b in bodies], str),
+        "level_m": ends.mean(axis=1),
+        "sigma_m": np.array([b.sigma for b in bodies], float),
+        "lowest_m": ends[:, 0],
+        "highest_m": ends[:, 1],
+        "area_m2": np.array([b.outline.area for b in bodies], float),
+        "source": np.array(["polygons" if b.given else "images" for b in bodies], str),
+    }
+    shores, lines = shorelines(bodies), []
+    for _, line in shores:
+        xyz = shapely.get_coordinates(line, include_z=True)
+        lines.append(shapely.LineString(np.column_stack([xyz[:, :2], over(line, xyz[:, 2])])))
+    write_layers(
+        path,
+        [
+            NamedLayer("water", [b.outline for b in bodies], columns),
+            NamedLayer("shorelines", lines, {"water_id": np.array([n for n, _ in shores], int)}, "LineString"),
+        ],
+        reference.horizontal,
+    )
+
+
 def to_output(cloud: PointCloud, reference: Reference) -> PointCloud:
     """Cloud over the vertical reference of the output."""
     if reference.vertical.is_ellipsoid:
@@ -109,6 +155,7 @@ def _item(result: RunResult, out: Path) -> dict[str, object]:
         Asset("chm", out / "chm.tif", "Height above ground", unit="m"),
         Asset("ortho", out / "ortho.tif", "True orthophoto"),
         Asset("mask", out / "mask.tif", "Why a cell is what it is", roles=("metadata",)),
+        Asset("water", out / "water.gpkg", "Bodies of water and shorelines"),
         Asset("cloud", out / "cloud.laz", "Point cloud"),
         Asset("quality", out / "quality.json", "Accuracy figures", roles=("metadata",)),
         Asset("report", out / "report.html", "Report", roles=("overview",)),

@@ -23,7 +23,15 @@ from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
 from terrain3d.pipeline.filling import Frame
-from terrain3d.pipeline.load import check_overlap, height_limits, load_lidar, load_views, mean_height, output_reference
+from terrain3d.pipeline.load import (
+    check_overlap,
+    height_limits,
+    load_lidar,
+    load_views,
+    load_water,
+    mean_height,
+    output_reference,
+)
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.model import Bounds, register
 from terrain3d.pipeline.products import write_products
@@ -54,7 +62,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     check_overlap(views, limits)
     with _work_folder(out) as folder, bounded_cache():
         result, spool = compute(scene, views, limits, lidar, reference, folder, workers, recorder)
-        recorder.stage("writing", 11)
+        recorder.stage("writing", 12)
         result = replace(result, seconds=dict(recorder.seconds))
         write_products(result, spool, out, recorder)
         recorder.close()
@@ -76,6 +84,7 @@ def compute(
     """All of a scene but its files: what was found, and the points. lost: parts of the surface to be left empty."""
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
+    water = load_water(scene, crs)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)
     for note in network.warnings:
@@ -98,7 +107,7 @@ def compute(
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
     frame = Frame(registration, orientation)
-    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost)
+    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, water)
     return RunResult(
         scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
         tuple(recorder.warnings),

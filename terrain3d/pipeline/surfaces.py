@@ -19,7 +19,8 @@ from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.pipeline.threads import Workers
-from terrain3d.pipeline.waters import level_water
+from terrain3d.pipeline.water_bodies import GivenWater
+from terrain3d.pipeline.waters import WaterBody, level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
 from terrain3d.surface.ortho import OrthoView
@@ -28,7 +29,8 @@ from terrain3d.surface.ortho import OrthoView
 @dataclass(frozen=True)
 class Surfaces:
     """Rasters of a run on one grid, heights ellipsoidal. ``pairs``: number of stereo pairs that saw a cell, where it
-    was measured. ortho: its bands. seen: as ``Picture.seen``. Their files live as long as the run does."""
+    was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. The files
+    live as long as the run does."""
 
     dsm: StoredRaster
     dsm_sigma: StoredRaster
@@ -39,23 +41,24 @@ class Surfaces:
     mask: StoredRaster
     pairs: StoredRaster
     seen: tuple[int, ...]
+    waters: tuple[WaterBody, ...]
 
 
 def make_surfaces(
     spool: Spool, grid: Grid, views: list[View], frame: Frame, returns: LidarReturns | None, folder: Place,
-    workers: Workers, reporter: Reporter, lost: Sequence[Bounds] = (),
+    workers: Workers, reporter: Reporter, lost: Sequence[Bounds] = (), given: GivenWater | None = None,
 ) -> Surfaces:  # fmt: skip
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
-    ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty. Raises
-    OverlapError if nothing is left of the points."""
+    ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty.
+    given: what a user says of the water. Raises OverlapError if nothing is left of the points."""
     model = surface_model(spool, grid, frame.registration, folder, workers, reporter)
     leave_empty(model, lost)
-    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter)
+    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, given)
 
 
 def derive(
     model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Place,
-    workers: Workers, reporter: Reporter,
+    workers: Workers, reporter: Reporter, given: GivenWater | None = None,
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
     reporter.stage("voids", 3 * len(cut(model.grid)))
@@ -66,17 +69,18 @@ def derive(
     model.sigma.remove()
     picture = draw(dsm, extent, views, folder, workers, reporter)
     reporter.stage("water", 2 * len(cut(model.grid)))
-    level_water(clean, dsm, sigma, mask, picture, folder, workers, reporter)
+    given = given or GivenWater()
+    waters = level_water(clean, dsm, sigma, mask, picture, given, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
     terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
 
-    def given(raster: StoredRaster) -> StoredRaster:
+    def window(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())
 
     return Surfaces(
-        given(dsm), given(sigma), given(terrain.dtm), given(terrain.sigma), given(terrain.chm),
-        tuple(given(b) for b in picture.bands), given(mask), given(model.pairs), picture.seen,
+        window(dsm), window(sigma), window(terrain.dtm), window(terrain.sigma), window(terrain.chm),
+        tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen, tuple(waters),
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def make_terrain(
 
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
-    dtm, chm = _finish(dsm, terrain, ground, spread, hidden, folder, workers)
+    dtm, chm = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return Terrain(dtm, spread, chm, hidden)
@@ -148,8 +148,8 @@ def _coarse_ground(
 
 
 def _finish(
-    dsm: StoredRaster, terrain: StoredRaster, ground: StoredRaster, spread: StoredRaster, hidden: StoredHidden,
-    folder: Place, workers: Workers,
+    dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
+    spread: StoredRaster, hidden: StoredHidden, folder: Place, workers: Workers,
 ) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
     """Terrain with the ground under trees and nowhere above the surface, and height above it. The sigma is updated."""
     grid = dsm.grid
@@ -160,8 +160,10 @@ def _finish(
         height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
         given = np.isfinite(sigma.values)
         height, sigma = with_hidden(height, sigma, block.read(ground) > 0, z, hidden.read(block))
-        block.write(spread, sigma.values)
+        water = block.read(mask) == MaskCode.WATER  # its level is the terrain's
+        block.write(spread, np.where(water, block.read(dsm_sigma), sigma.values))
         lower = np.where(given, np.fmin(height.values, z.values), np.float32(np.nan))
+        lower[water] = z.values[water]
         block.write(dtm, lower)
         block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)
 

@@ -7,17 +7,14 @@ from math import ceil
 from pathlib import Path
 
 import numpy as np
-import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
-from terrain3d.crs import transform_xy
-from terrain3d.errors import ConfigError, InputFileError, OverlapError
-from terrain3d.io.vectors import read_layer, write_layer
+from terrain3d.errors import ConfigError, OverlapError
+from terrain3d.io.vectors import write_layer
 from terrain3d.landform.volumes import ErrorModel, PartialVolume, Volume, partial_volume, volume
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
+from terrain3d.pipeline.polygons import Polygons, burned, read_polygons
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.raster import Grid
 
@@ -58,7 +55,8 @@ def run_volume(
         raise ConfigError(f"'{out.name}' is not a GeoPackage", where="--out", fix="name a file such as volumes.gpkg")
     old = open_heights(first)
     new, note = (None, None) if second is None else over(open_heights(second), old.vertical)
-    shapes, names = _polygons(polygons, old.grid.reference.horizontal)
+    given = read_polygons(polygons, old.grid.reference.horizontal)
+    shapes, names = given.shapes, _names(given)
     reporter.stage("volumes", len(shapes))
     found = []
     for i, shape in enumerate(shapes):
@@ -78,22 +76,10 @@ def _column(name: str) -> str:
     return {"area": "area_m2", "without": "no_data_m2"}.get(name, f"{name}_m3")
 
 
-def _polygons(path: Path, crs: str) -> tuple[NDArray[np.object_], list[str]]:
-    """Polygons of a file in a CRS, and their names: of a column ``name`` or ``id``, else their numbers."""
-    layer = read_layer(path)
-    kinds = {g.geom_type for g in layer.geometries if g is not None}
-    if not kinds or not kinds <= {"Polygon", "MultiPolygon"}:
-        raise InputFileError(f"holds {', '.join(sorted(kinds)) or 'nothing'}, not polygons", where=path)
-    shapes = np.array([_in_crs(shapely.make_valid(g), layer.crs, crs) for g in layer.geometries], dtype=object)
-    column = next((v for k, v in layer.columns.items() if k.lower() in ("name", "id")), None)
-    return shapes, [str(i + 1 if column is None else column[i]) for i in range(len(shapes))]
-
-
-def _in_crs(shape: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(transform_xy(source, target, points[:, 0], points[:, 1]))
-
-    return shapely.transform(shapely.force_2d(shape), moved)
+def _names(polygons: Polygons) -> list[str]:
+    """Of a column ``name`` or ``id``, else numbers from 1."""
+    column = next((polygons.columns[k] for k in ("name", "id") if k in polygons.columns), None)
+    return [str(i + 1 if column is None else column[i]) for i in range(len(polygons.shapes))]
 
 
 def _of_polygon(shape: BaseGeometry, old: HeightFile, new: HeightFile | None, options: VolumeOptions) -> PartialVolume:
@@ -136,8 +122,5 @@ def _difference(
 
 def coverage(shape: BaseGeometry, grid: Grid) -> NDArray[np.float32]:
     """Share of each cell inside a polygon, to a sixteenth."""
-    fine = rasterize(
-        [(shape, 1)], out_shape=(grid.height * SUB, grid.width * SUB), dtype=np.uint8,
-        transform=Affine(grid.resolution / SUB, 0, grid.west, 0, -grid.resolution / SUB, grid.north),
-    )  # fmt: skip
+    fine = burned(np.array([shape], dtype=object), np.ones(1, np.uint8), grid, SUB)
     return fine.reshape(grid.height, SUB, grid.width, SUB).mean(axis=(1, 3), dtype=np.float32)

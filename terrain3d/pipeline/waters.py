@@ -1,212 +1,139 @@
-"""Bodies of water of a stored scene: found over all blocks, each made level as a whole."""
+"""Water of a stored scene made level, and its outlines."""
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
+from terrain3d.change.regions import Patch, outline
+from terrain3d.crs import to_lonlat, vertical_from_name
+from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
-from terrain3d.pipeline.components import Components, label
 from terrain3d.pipeline.picture import Picture
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import Counts, Tally, tally
 from terrain3d.pipeline.threads import Workers
-from terrain3d.raster import Raster
-from terrain3d.stats import NMAD_FACTOR
+from terrain3d.pipeline.water_bodies import GivenWater, Waters, body_shape, find_waters
+from terrain3d.raster import Grid
 from terrain3d.surface.mask import MaskCode
-from terrain3d.surface.water import (
-    BANK_MARGIN,
-    MIN_AREA,
-    SMOOTH_RANK,
-    WATER_MARGIN,
-    Shores,
-    WaterLevel,
-    WaterLimits,
-    is_pit,
-    is_water,
-    picture_texture,
-    shores,
-    to_the_bank,
-    water_candidates,
-    water_level,
-    water_limits,
-)
+from terrain3d.surface.water import SHORE
+from terrain3d.surface.water_level import WaterKind, WaterLevel
 
-WATER_SIGMA = 1.0  # metres, of a level that rests on its shores alone
-TEXTURE_MARGIN = 8.0  # metres
-TEXTURE_BINS, SIGMA_BINS = (1.0, 100_000), (100.0, 1_000_000)
-Values = tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int64]]
+BANK_MARGIN = 4.0  # metres
+OUTLINE_CELLS = 25_000_000  # of one body, at most
+SEA_AREA, SEA_HEIGHT = 200_000.0, 1.0  # m2, and metres from the geoid at most
+
+
+@dataclass(frozen=True)
+class WaterBody:
+    """outline: in the CRS of the run. level: ellipsoidal, in the whole grid ``grid``. sigma: of it, metres, that of the
+    model's frame included. given: a polygon of the user says so."""
+
+    outline: BaseGeometry
+    level: WaterLevel
+    grid: Grid
+    sigma: float
+    given: bool
+
+    def heights(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Level at places in the CRS of the run."""
+        column, row = self.grid.column_row(x, y)
+        return self.level.at(row, column).astype(float)
 
 
 def level_water(
-    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture, folder: Place,
-    workers: Workers, reporter: Reporter,
-) -> None:  # fmt: skip
-    """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it.
+    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture,
+    given: GivenWater, folder: Place, workers: Workers, reporter: Reporter,
+) -> list[WaterBody]:  # fmt: skip
+    """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it; banks that lie
+    under it are raised to it.
 
-    clean: surface before voids were filled.
+    clean: surface before voids were filled. Nothing is changed where the user wants no flattening.
     """
-    wet = _find(clean, picture, folder, workers, reporter)
-    levels: dict[int, WaterLevel] = {}
-    spread = None
-    flooded = np.ones(1 if wet is None else len(wet) + 1, bool)
-    if wet is not None:
-        levels, _ = _levels(wet, np.arange(len(wet) + 1) > 0, dsm, workers)
-        flooded[[0, *(k for k, level in levels.items() if is_pit(level))]] = False
-        spread = _median_sigma(wet, flooded, sigma, workers)
+    waters = find_waters(clean, sigma, picture, given, folder, workers, reporter)
+    if waters is None:
+        return []
+    levels = _seas_joined(waters, dsm.grid)
+    spread = {k: float(np.hypot(levels[k].sigma, waters.frame[k])) for k in levels}
+    if given.flatten and levels:
+        _flatten(waters, levels, spread, dsm, sigma, mask, workers, reporter)
+    found = [
+        WaterBody(_outline(waters, k, dsm.grid), level, dsm.grid, spread[k], k in waters.given)
+        for k, level in levels.items()
+    ]
+    waters.bodies.labels.remove()
+    return found
 
-    if wet is None:
-        return
+
+def _flatten(
+    waters: Waters, levels: dict[int, WaterLevel], spread: dict[int, float], dsm: StoredRaster, sigma: StoredRaster,
+    mask: StoredRaster, workers: Workers, reporter: Reporter,
+) -> None:  # fmt: skip
+    bodies, reach = waters.bodies, max(round(SHORE / dsm.grid.resolution), 1)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
 
     def work(block: Block) -> None:
-        z = block.read(dsm)
-        numbers = _only(wet.read(block), flooded)
-        if numbers.any():
-            for k in (int(k) for k in np.unique(numbers) if int(k) in levels):
-                row, column = np.nonzero(numbers == k)
-                z[row, column] = levels[k].at(row + block.row, column + block.column)
-            s, codes = block.read(sigma), block.read(mask)
-            water = (numbers > 0) & np.isfinite(z)
-            s[water & ~np.isfinite(s)] = WATER_SIGMA if spread is None else spread
-            codes[water] = MaskCode.WATER
-            block.write(dsm, z)
-            block.write(sigma, s)
-            block.write(mask, codes)
-
-    for_blocks(work, cut(dsm.grid), workers, reporter)
-    wet.labels.remove()
-
-
-def _find(
-    clean: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
-) -> Components | None:
-    """Bodies of water grown to their banks; None if there are none."""
-    limits = _limits(picture, workers, reporter)
-    if limits is None:
-        return None
-    grid, cell, image = clean.grid, clean.grid.resolution**2, picture.values
-    patches = label(
-        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(image), b.grid), limits),
-        grid, folder / "patches.raw", workers, WATER_MARGIN,
-    )  # fmt: skip
-    large = patches.area * cell >= MIN_AREA
-    large[0] = False
-    levels, found = _levels(patches, large, clean, workers, image)
-    length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
-    looks = {
-        k: _centre_and_spread(found, k)
-        for k, level in levels.items()
-        if is_water(level, float(patches.area[k]) * cell, float(length[k]))
-    }
-    grown = None
-    if looks:
-        grown = label(
-            lambda b: _grown(b, patches, b.read(image), looks),
-            grid,
-            folder / "water.raw",
-            workers,
-            BANK_MARGIN,
-        )
-    patches.labels.remove()
-    return grown
-
-
-def _limits(picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
-    """What the whole picture says of water; None if it is empty."""
-    values, texture = picture.values, Counts(*TEXTURE_BINS)
-
-    def measure(block: Block) -> Tally:
-        image = block.read(values)
-        return tally(picture_texture(image)[block.core][image[block.core] > 0], *TEXTURE_BINS)
-
-    for found in for_blocks(measure, cut(values.grid, TEXTURE_MARGIN), workers, reporter):
-        texture.put(found)
-    median, smooth = picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
-    return None if median is None or smooth is None else water_limits(median, smooth)
-
-
-def _grown(
-    block: Block, patches: Components, image: NDArray[np.uint16], looks: dict[int, tuple[float, float]]
-) -> NDArray[np.bool_]:
-    """Water of a block: the patches that ``looks`` names, with median and spread of their values, up to their banks."""
-    numbers = patches.read(block)
-    out = np.zeros(numbers.shape, bool)
-    margin = ceil(BANK_MARGIN / block.grid.resolution)
-    for k in (int(k) for k in np.unique(numbers) if int(k) in looks):
-        top, left, bottom, right = (int(v) for v in patches.bounds[k])
-        rows = slice(max(top - margin - block.row, 0), bottom + margin - block.row)
-        columns = slice(max(left - margin - block.column, 0), right + margin - block.column)
-        body = numbers[rows, columns] == k
-        part = Raster(image[rows, columns], block.grid.window(rows.start, columns.start, *body.shape))
-        out[rows, columns] |= to_the_bank(body, part, *looks[k])
-    return out
-
-
-def _levels(
-    bodies: Components, which: NDArray[np.bool_], dsm: StoredRaster, workers: Workers, image: StoredRaster | None = None
-) -> tuple[dict[int, WaterLevel], list[Values]]:
-    """Levels of bodies from their shores; and, by block, the values of the image in them: body, value, how often."""
-    if not which.any():
-        return {}, []
-
-    def work(block: Block) -> tuple[Shores, Values | None] | None:
         numbers = bodies.read(block)
-        numbers[~which[numbers]] = 0
-        if not numbers.any():
-            return None
-        beside = shores(Raster(block.read(dsm), block.grid), numbers, block.row, block.column, block.core)
-        if image is None:
-            return beside, None
-        inside = numbers[block.core] > 0
-        body, value = numbers[block.core][inside], block.read(image)[block.core][inside]
-        both, n = np.unique(body.astype(np.int64) << 16 | value, return_counts=True)
-        return beside, ((both >> 16).astype(np.int32), (both & 0xFFFF).astype(np.uint16), n)
+        numbers = np.where(np.isin(numbers, list(levels)), numbers, 0).astype(np.float32)
+        near = cv2.dilate(numbers, kernel)[block.core].astype(np.int32)
+        if not near.any():
+            return
+        part = block.part(*block.core)
+        wet = numbers[block.core] > 0
+        z, s, codes = part.read(dsm), part.read(sigma), part.read(mask)
+        for k in (int(k) for k in np.unique(near) if k):
+            row, column = np.nonzero(near == k)
+            height = levels[k].at(row + part.row, column + part.column)
+            inside = wet[row, column]
+            own = z[row, column]
+            z[row, column] = np.where(inside, height, np.where(own < height, height, own))
+            s[row[inside], column[inside]] = spread[k]
+        codes[wet] = MaskCode.WATER
+        for raster, values in ((dsm, z), (sigma, s), (mask, codes)):
+            part.write(raster, values)
 
-    found = [f for f in for_blocks(work, cut(dsm.grid, BANK_MARGIN), workers) if f is not None]
-    if not found:
-        return {}, []
-    parts = [f[0] for f in found]
-    body, row, column, height = (
-        np.concatenate([getattr(p, n) for p in parts]) for n in ("body", "row", "column", "height")
-    )
-    order = np.argsort(body, kind="stable")
-    names, start = np.unique(body[order], return_index=True)
-    levels = {}
-    for k, at in zip(names, np.split(order, start)[1:], strict=True):
-        level = water_level(row[at], column[at], height[at], dsm.grid.resolution)
-        if level is not None:
-            levels[int(k)] = level
-    return levels, [f[1] for f in found if f[1] is not None]
+    for_blocks(work, cut(dsm.grid, BANK_MARGIN), workers, reporter)
 
 
-def _centre_and_spread(found: list[Values], body: int) -> tuple[float, float]:
-    """Median and NMAD of the values of a body."""
-    value, n = (np.concatenate([f[i][f[0] == body] for f in found]) for i in (1, 2))
-    centre = _weighted_median(value.astype(float), n)
-    return centre, NMAD_FACTOR * _weighted_median(np.abs(value - centre), n)
+def _seas_joined(waters: Waters, grid: Grid) -> dict[int, WaterLevel]:
+    """Levels, all of the sea at one. Large level water at the height of the geoid is sea if nobody says what it is."""
+    levels = dict(waters.levels)
+    cell = grid.resolution**2
+    for k, level in levels.items():
+        if level.kind is WaterKind.LAKE and k not in waters.given and waters.bodies.area[k] * cell >= SEA_AREA:
+            top, left, bottom, right = waters.bodies.bounds[k]
+            x = grid.west + (left + right) / 2 * grid.resolution
+            y = grid.north - (top + bottom) / 2 * grid.resolution
+            lon, lat = to_lonlat(grid.reference.horizontal, np.array([x]), np.array([y]))
+            if abs(level.low - float(undulation(vertical_from_name("egm96"), lon, lat)[0])) < SEA_HEIGHT:
+                levels[k] = level.made_level(level.low, WaterKind.SEA)
+    seas = [k for k, level in levels.items() if level.kind is WaterKind.SEA]
+    if seas:
+        weights = [levels[k].stretches for k in seas]
+        height = float(np.average([levels[k].low for k in seas], weights=weights))
+        levels |= {k: levels[k].made_level(height, WaterKind.SEA) for k in seas}
+    return levels
 
 
-def _weighted_median(values: NDArray[np.float64], n: NDArray[np.int64]) -> float:
-    order = np.argsort(values)
-    return float(values[order][np.searchsorted(np.cumsum(n[order]), n.sum() / 2)])
+def _outline(waters: Waters, number: int, grid: Grid) -> BaseGeometry:
+    shape = body_shape(waters.bodies, number, grid.resolution, OUTLINE_CELLS)
+    cell = grid.resolution * shape.step
+    west, north = grid.west + shape.first[1] * cell, grid.north - shape.first[0] * cell
+    coarse = Grid(grid.reference, west, north, cell, *shape.mask.shape)
+    return outline(Patch(1, 0, 0, shape.mask), coarse)
 
 
-def _only(numbers: NDArray[np.int32], which: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Numbers of bodies, 0 for those that are not among ``which``."""
-    return np.where(which[numbers], numbers, 0).astype(np.int32)
-
-
-def _median_sigma(wet: Components, flooded: NDArray[np.bool_], sigma: StoredRaster, workers: Workers) -> float | None:
-    """Median sigma of the cells of water that have one."""
-    counts = Counts(*SIGMA_BINS)
-
-    def measure(block: Block) -> Tally:
-        s = block.read(sigma)[flooded[wet.read(block)]]
-        return tally(s[np.isfinite(s)], *SIGMA_BINS)
-
-    for found in for_blocks(measure, cut(sigma.grid), workers):
-        counts.put(found)
-    return counts.quantile(0.5)
+def shorelines(bodies: Sequence[WaterBody]) -> list[tuple[int, BaseGeometry]]:
+    """Shores of the bodies as lines with the level of the water at each vertex: number of the body from 1, and line."""
+    found = []
+    for number, body in enumerate(bodies, 1):
+        for ring in shapely.get_rings(body.outline):
+            x, y = shapely.get_coordinates(ring).T
+            found.append((number, shapely.LineString(np.column_stack([x, y, body.heights(x, y)]))))
+    return found

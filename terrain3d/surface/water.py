@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.raster import Raster, bilinear
+from terrain3d.raster import Raster
+from terrain3d.surface.water_level import WaterLevel
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -31,10 +32,8 @@ MIN_AREA = 1500.0  # m2
 _MIN_WIDTH = 6.0  # m
 _RIM = 2.0  # m
 _MAX_FALL = 0.05  # m/m along the shore: steeper is a shadow on a slope
-_REACH = 60.0  # m along the shore over which a level is averaged
-_SHORE = 2.0  # m
-_REACHED, _MIN_AGREEMENT, _FEW_STRETCHES = 1.0, 0.55, 4  # m, share, number: a pit in shadow has walls around
-_LOW = 0.1  # quantile of the heights of a stretch of shore that is its water level
+SHORE = 2.0  # m
+_MIN_AGREEMENT, _MAX_UNDER = 0.55, 0.2  # a pit in shadow has walls around
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,14 @@ class WaterLimits:
 
 @dataclass(frozen=True)
 class Shores:
-    """Cells around bodies of water: the body's number, row and column in the whole grid, height (m). All (N,)."""
+    """Cells around bodies of water: the body's number, row and column in the whole grid, height and its sigma (m). All
+    (N,)."""
 
     body: NDArray[np.int32]
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     height: Singles
-
-
-@dataclass(frozen=True)
-class WaterLevel:
-    """Level of a body of water: ``values`` (m) over ``base`` at the centres of cells ``step`` cells wide, from a row
-    and column of them on. ``fall``: its range, metres. ``agreement``: share of the stretches of shore that reach
-    down to it; 1 with too few to tell."""
-
-    values: Singles
-    base: float
-    step: int
-    first: tuple[int, int]
-    fall: float
-    agreement: float
-
-    def at(self, row: NDArray[Any], column: NDArray[Any]) -> Singles:
-        """Level at cells of the whole grid."""
-        r, c = ((a + 0.5) / self.step - 0.5 - f for a, f in zip((row, column), self.first, strict=True))
-        inside = np.clip(c, 0, self.values.shape[1] - 1), np.clip(r, 0, self.values.shape[0] - 1)
-        return (bilinear(self.values, *inside) + self.base).astype(np.float32)
+    sigma: Singles
 
 
 def water_limits(median: float, texture: float) -> WaterLimits:
@@ -108,26 +89,31 @@ def water_candidates(dsm: Raster, ortho: Raster, limits: WaterLimits) -> Bools:
     return cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel) > 0
 
 
-def shores(dsm: Raster, bodies: NDArray[np.int32], row: int, column: int, core: tuple[slice, slice]) -> Shores:
-    """Matched cells of the core beside bodies of water.
+def shores(
+    dsm: Raster, sigma: Singles, bodies: NDArray[np.int32], place: tuple[int, int], core: tuple[slice, slice],
+    reach: float = SHORE,
+) -> Shores:  # fmt: skip
+    """Matched cells of the core beside bodies of water, as far as ``reach`` metres.
 
-    bodies: (h, w) number of the body of each cell, 0 for none. row, column: of the first cell in the whole grid. A cell
-    beside two bodies counts for the one of larger number.
+    bodies: (h, w) number of the body of each cell, 0 for none. place: row and column of the first cell in the whole
+    grid. A cell beside two bodies counts for the one of larger number.
     """
-    near = cv2.dilate(bodies.astype(np.float32), _disk(_SHORE / dsm.grid.resolution))[core].astype(np.int32)
+    near = cv2.dilate(bodies.astype(np.float32), _disk(reach / dsm.grid.resolution))[core].astype(np.int32)
     z = np.asarray(dsm.values[core], np.float32)
     at = np.nonzero((near > 0) & (bodies[core] == 0) & _agreeing(dsm.values)[core])
-    return Shores(near[at], at[0] + (row + core[0].start), at[1] + (column + core[1].start), z[at])
+    row, column = at[0] + (place[0] + core[0].start), at[1] + (place[1] + core[1].start)
+    return Shores(near[at], row, column, z[at], np.asarray(sigma[core][at], np.float32))
 
 
 def is_water(level: WaterLevel | None, area: float, length: float) -> bool:
     """Whether a body of that area (m2) and length (m) is large, and its shores agree on a level."""
-    return area >= MIN_AREA and level is not None and level.fall <= _MAX_FALL * length
+    return area >= MIN_AREA and level is not None and level.high - level.low <= _MAX_FALL * length
 
 
 def is_pit(level: WaterLevel) -> bool:
-    """Whether most of the shores of a body, grown to its banks, stand above its level: a pit in shadow, not water."""
-    return level.agreement < _MIN_AGREEMENT
+    """Whether most of the shores of a body, grown to its banks, stand above its level, or it would run out over some of
+    them: a pit in shadow, not water."""
+    return level.agreement < _MIN_AGREEMENT or level.under > _MAX_UNDER
 
 
 def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Bools:
@@ -168,46 +154,6 @@ def _statistics(image: Singles, lit: Bools) -> tuple[Singles, Singles]:
     square = cv2.blur(image * image, (9, 9)) / n
     texture = np.sqrt(np.maximum(square - mean * mean, 0)) / np.maximum(mean, 1e-3)
     return mean.astype(np.float32), texture.astype(np.float32)
-
-
-def water_level(
-    row: NDArray[np.int64], column: NDArray[np.int64], height: Singles, resolution: float
-) -> WaterLevel | None:
-    """Water level of one body from the low part of its shores, (N,) each; None with less than ten cells of shore."""
-    if row.size < 10:
-        return None
-    step = max(round(_REACH / 3 / resolution), 1)
-    first = int(row.min()) // step - 1, int(column.min()) // step - 1
-    shape = int(row.max()) // step - first[0] + 2, int(column.max()) // step - first[1] + 2
-    cell = (row // step - first[0]) * shape[1] + column // step - first[1]
-    order = np.lexsort((height, cell))
-    start = np.flatnonzero(np.diff(cell[order], prepend=-1))
-    count = np.diff(np.append(start, cell.size))
-    low = height[order][start + (count * _LOW).astype(np.int64)]
-    base = np.float64(np.median(low))
-    weight = np.zeros(shape)
-    total = np.zeros(shape)
-    # a stretch above its neighbours is a cliff, a wall or trees on the bank
-    weight.ravel()[cell[order][start]] = count
-    total.ravel()[cell[order][start]] = low - base
-    level, known = _smooth(total * weight, weight, _REACH / (step * resolution)), weight > 0
-    for _ in range(3):
-        above = np.maximum(total - level, 0)
-        robust = np.where(known, weight / (1 + (above / 0.5) ** 2), 0)
-        level = _smooth(total * robust, robust, _REACH / (step * resolution))
-    fall = float(np.ptp(level[known]))
-    agreement = float((np.abs(total - level)[known] < _REACHED).mean()) if known.sum() >= _FEW_STRETCHES else 1.0
-    if fall < 0.5:
-        level, fall = np.full(shape, np.average(level[known], weights=robust[known])), 0.0
-    return WaterLevel(level.astype(np.float32), float(base), step, first, fall, agreement)
-
-
-def _smooth(sums: NDArray[np.float64], weight: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Normalized convolution; a wide second kernel carries the level to places far from any shore."""
-    near, far = (
-        (cv2.GaussianBlur(sums, (0, 0), s), cv2.GaussianBlur(weight, (0, 0), s) + 1e-9) for s in (sigma, 4 * sigma)
-    )
-    return np.asarray((near[0] + 1e-3 * far[0] / 16) / (near[1] + 1e-3 * far[1] / 16))
 
 
 def _disk(radius: float) -> NDArray[np.uint8]:

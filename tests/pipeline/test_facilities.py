@@ -108,7 +108,7 @@ def test_bad_input__is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]
         (("volume", old, "--polygons", pad, "--out", folder / "v.gpkg"), "--plane is needed"),
         (
             ("volume", old, "--plane", "9", "--polygons", folder / "line.gpkg", "--out", folder / "v.gpkg"),
-            "not polygons",
+            "not only polygons",
         ),
         (("volume", old, "--plane", "9", "--polygons", pad, "--out", folder / "v.csv"), "not a GeoPackage"),
     ):

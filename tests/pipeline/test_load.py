@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
+import yaml
 
-from terrain3d.config import OutputConfig, load_scene
-from terrain3d.crs import parse_crs
-from terrain3d.errors import ConfigError, FrameError
+from terrain3d.config import OutputConfig, Scene, load_scene
+from terrain3d.crs import parse_crs, transform_xy
+from terrain3d.errors import ConfigError, FrameError, InputFileError
+from terrain3d.io.vectors import write_layer
 from terrain3d.lidar.frames import TargetFrame, zone_crs
-from terrain3d.pipeline.load import check_frame, load_lidar, target_frame
+from terrain3d.pipeline.load import check_frame, load_lidar, load_water, target_frame
+from terrain3d.simulate.scene import SceneFiles
 
 
 def test_target_frame__from_the_configuration() -> None:
@@ -49,3 +54,29 @@ def test_load_lidar__rules_and_frame_are_checked_before_files_are_read(tmp_path:
     scene.write_text("name: x\nimages: [a.tif, b.tif]\noutput: {frame: ETRS89}\n")
     with pytest.raises(FrameError, match="output frame ETRS89 needs lidar"):
         load_lidar(load_scene(scene), [], 0.0)
+
+
+def test_load_water__polygons_in_the_crs_of_the_run(hamlet: SceneFiles, tmp_path: Path) -> None:
+    square = shapely.box(680_000, 5_230_000, 680_050, 5_230_030)
+    corners = shapely.get_coordinates(square)
+    lonlat = shapely.Polygon(np.column_stack(transform_xy("EPSG:32632", "EPSG:4326", *corners.T)))
+    for name, kind in (("good", "River"), ("bad", "swamp")):
+        write_layer(tmp_path / f"{name}.gpkg", "w", [lonlat], {"Kind": [kind]}, "EPSG:4326")
+    content = yaml.safe_load(hamlet.config.read_text()) | {"lidar": []}
+
+    def load(water: dict[str, object]) -> Scene:
+        path = hamlet.folder / "water.yaml"
+        path.write_text(yaml.safe_dump({**content, "water": water}))
+        return load_scene(path)
+
+    scene = load({"polygons": str(tmp_path / "good.gpkg"), "flatten": False})
+    assert scene.completed()["water"] == {"polygons": str(tmp_path / "good.gpkg"), "flatten": False}
+    given = load_water(scene, "EPSG:32632")
+    assert given.kinds == ("river",) and not given.flatten
+    assert given.shapes[0].symmetric_difference(square).area < 0.1
+    with pytest.raises(ConfigError, match="water of kind 'swamp'"):
+        load_water(load({"polygons": str(tmp_path / "bad.gpkg")}), "EPSG:32632")
+    with pytest.raises(InputFileError, match="no such file"):
+        load({"polygons": "none.gpkg"})
+    with pytest.raises(ConfigError, match="known keys here: polygons, flatten"):
+        load({"polygon": "good.gpkg"})

@@ -27,6 +27,7 @@ from terrain3d.pipeline.batch.plan import Plan, TilePlan, make_plan
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
 from terrain3d.pipeline.batch.worker import Products
 from terrain3d.pipeline.model import Bounds
+from terrain3d.pipeline.products import write_waters
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run import compute
@@ -145,6 +146,7 @@ def _settle(
         worked += engine.done
     worked += engine.done
     manifest.set_tiles(tiles)
+    write_waters(out / "water.gpkg", result.surfaces.waters, inputs.reference)
     recorder.stage("catalog")
     write_catalog(out, inputs.scene.config.name, inputs, tiles, manifest)
     _tidy(out, desk, engine, manifest, options)

@@ -59,7 +59,11 @@ def tile_grid(sheet: Sheet, like: Grid) -> Grid:
 
 def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[TileItem], Products]:
     """Work that writes the files of a tile under the folder of the batch."""
-    surfaces, reference, registration = replace(result.surfaces, seen=()), result.reference, result.registration
+    surfaces, reference, registration = (
+        replace(result.surfaces, seen=(), waters=()),
+        result.reference,
+        result.registration,
+    )
 
     def work(item: TileItem) -> Products:
         out = shelf.desk.out / TILES / item.code

@@ -1,0 +1,250 @@
+"""Bodies of water of a stored scene: found over all blocks, joined with a user's polygons, each with its level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from terrain3d.io.scratch import Place, StoredRaster
+from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.components import Components, label
+from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.polygons import burned
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.running import Counts, Tally, tally
+from terrain3d.pipeline.threads import Workers
+from terrain3d.raster import Grid, Raster
+from terrain3d.stats import NMAD_FACTOR
+from terrain3d.surface.water import (
+    BANK_MARGIN,
+    MIN_AREA,
+    SHORE,
+    SMOOTH_RANK,
+    WATER_MARGIN,
+    Shores,
+    WaterLimits,
+    is_pit,
+    is_water,
+    picture_texture,
+    shores,
+    to_the_bank,
+    water_candidates,
+    water_limits,
+)
+from terrain3d.surface.water_level import BodyShape, WaterKind, WaterLevel, water_level
+
+TEXTURE_MARGIN = 8.0  # metres
+TEXTURE_BINS = (1.0, 100_000)
+SHAPE_CELL, SHAPE_CELLS = 2.0, 4_000_000  # metres, and cells at most, of the shape along which levels are found
+WIDE_SHORE = 14.0  # metres around a user's polygon, where its own shore shows nothing
+FRAGMENT = 100.0  # m2: what growing to the banks leaves beside a body is none
+LAND = "land"
+CODES = {"": 1, WaterKind.LAKE: 2, WaterKind.RIVER: 3, WaterKind.SEA: 4, LAND: 255}
+Values = tuple[NDArray[np.int32], NDArray[np.uint16], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class GivenWater:
+    """What a user says of the water: polygons in the CRS of the run, and of each 'lake', 'river', 'sea', 'land' (no
+    water, whatever the images show) or ''. flatten: heights of water become its level."""
+
+    shapes: tuple[BaseGeometry, ...] = ()
+    kinds: tuple[str, ...] = ()
+    flatten: bool = True
+
+    def codes(self, grid: Grid) -> NDArray[np.uint8]:
+        """``CODES`` of the polygons on the cells of a grid, 0 where there is none."""
+        return burned(np.array(self.shapes, dtype=object), np.array([CODES[k] for k in self.kinds], np.uint8), grid)
+
+
+@dataclass(frozen=True)
+class Waters:
+    """Bodies with a level, by number; frame: sigma (m) of the surface along their shores at its best; given: numbers of
+    those that polygons say to be water."""
+
+    bodies: Components
+    levels: dict[int, WaterLevel]
+    frame: dict[int, float]
+    given: frozenset[int]
+
+
+def find_waters(
+    clean: StoredRaster, sigma: StoredRaster, picture: Picture, given: GivenWater, folder: Place, workers: Workers,
+    reporter: Reporter,
+) -> Waters | None:  # fmt: skip
+    """Water of a scene from its picture and the surface before voids were filled; None if there is none."""
+    looks, patches = _seen(clean, sigma, picture, folder, workers, reporter)
+    if not looks and not given.shapes:
+        if patches is not None:
+            patches.labels.remove()
+        return None
+    grid, image = clean.grid, picture.values
+
+    def wet(block: Block) -> NDArray[np.bool_]:
+        seen = _grown(block, patches, block.read(image), looks) if looks and patches is not None else None
+        codes = given.codes(block.grid)
+        said = (codes > 0) & (codes < CODES[LAND])
+        return said if seen is None else said | (seen & (codes != CODES[LAND]))
+
+    bodies = label(wet, grid, folder / "water.raw", workers, BANK_MARGIN)
+    if patches is not None:
+        patches.labels.remove()
+    kinds = _claimed(bodies, given, workers)
+    every = np.arange(len(bodies) + 1) > 0
+    levels, found, _ = _levels(bodies, every, clean, sigma, workers, kinds=kinds)
+    missing = np.isin(np.arange(len(bodies) + 1), [k for k in kinds if k not in levels])
+    if missing.any():
+        wider, more, _ = _levels(bodies, missing, clean, sigma, workers, kinds=kinds, reach=WIDE_SHORE)
+        levels, found = levels | wider, found | more
+    large = bodies.area * grid.resolution**2 >= FRAGMENT
+    levels = {k: level for k, level in levels.items() if k in kinds or (large[k] and not is_pit(level))}
+    return Waters(bodies, levels, found, frozenset(kinds))
+
+
+def body_shape(bodies: Components, number: int, cell: float, most: int) -> BodyShape:
+    """Shape of a body on cells of about that many metres, coarser if they were too many."""
+    grid = bodies.labels.grid
+    top, left, bottom, right = (int(v) for v in bodies.bounds[number])
+    step = max(round(cell / grid.resolution), 1, ceil(sqrt((bottom - top) * (right - left) / most)))
+    first = top // step - 1, left // step - 1
+    mask = np.zeros((-(-bottom // step) - first[0] + 1, -(-right // step) - first[1] + 1), bool)
+    rows = max(1024 // step, 1)
+    column, width = left // step * step, min(-(-right // step) * step, grid.width) - left // step * step
+    for a in range(top // step, -(-bottom // step), rows):
+        row = a * step
+        height = min(min(a + rows, -(-bottom // step)) * step, grid.height) - row
+        here = bodies.numbers.window(row, column, height, width) == number
+        padded = np.pad(here, ((0, -height % step), (0, -width % step)))
+        pooled = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).any(axis=(1, 3))
+        mask[a - first[0] : a - first[0] + pooled.shape[0], 1 : 1 + pooled.shape[1]] = pooled
+    return BodyShape(mask, step, first, grid.resolution)
+
+
+def _seen(
+    clean: StoredRaster, sigma: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
+) -> tuple[dict[int, tuple[float, float]], Components | None]:
+    """Patches that the images show to be water: median and spread of their values, by number."""
+    limits = _limits(picture, workers, reporter)
+    if limits is None:
+        return {}, None
+    grid, cell, image = clean.grid, clean.grid.resolution**2, picture.values
+    patches = label(
+        lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(image), b.grid), limits),
+        grid, folder / "patches.raw", workers, WATER_MARGIN,
+    )  # fmt: skip
+    large = patches.area * cell >= MIN_AREA
+    large[0] = False
+    levels, _, values = _levels(patches, large, clean, sigma, workers, image=image)
+    length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
+    return {
+        k: _centre_and_spread(values, k)
+        for k, level in levels.items()
+        if is_water(level, float(patches.area[k]) * cell, float(length[k]))
+    }, patches
+
+
+def _limits(picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
+    """What the whole picture says of water; None if it is empty."""
+    values, texture = picture.values, Counts(*TEXTURE_BINS)
+
+    def measure(block: Block) -> Tally:
+        image = block.read(values)
+        return tally(picture_texture(image)[block.core][image[block.core] > 0], *TEXTURE_BINS)
+
+    for found in for_blocks(measure, cut(values.grid, TEXTURE_MARGIN), workers, reporter):
+        texture.put(found)
+    median, smooth = picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
+    return None if median is None or smooth is None else water_limits(median, smooth)
+
+
+def _grown(
+    block: Block, patches: Components, image: NDArray[np.uint16], looks: dict[int, tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """Water of a block: the patches that ``looks`` names, with median and spread of their values, up to their banks."""
+    numbers = patches.read(block)
+    out = np.zeros(numbers.shape, bool)
+    margin = ceil(BANK_MARGIN / block.grid.resolution)
+    for k in (int(k) for k in np.unique(numbers) if int(k) in looks):
+        top, left, bottom, right = (int(v) for v in patches.bounds[k])
+        rows = slice(max(top - margin - block.row, 0), bottom + margin - block.row)
+        columns = slice(max(left - margin - block.column, 0), right + margin - block.column)
+        body = numbers[rows, columns] == k
+        part = Raster(image[rows, columns], block.grid.window(rows.start, columns.start, *body.shape))
+        out[rows, columns] |= to_the_bank(body, part, *looks[k])
+    return out
+
+
+def _claimed(bodies: Components, given: GivenWater, workers: Workers) -> dict[int, WaterKind | None]:
+    """Bodies that polygons say to be water, and the kind that most of their cells are said to have, if any."""
+    if not given.shapes:
+        return {}
+
+    def work(block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        block = block.part(*block.core)
+        codes = given.codes(block.grid)
+        said = (codes > 0) & (codes < CODES[LAND])
+        return np.unique(bodies.read(block)[said].astype(np.int64) << 8 | codes[said], return_counts=True)
+
+    votes: dict[int, dict[int, int]] = {}
+    for keys, numbers in for_blocks(work, cut(bodies.labels.grid), workers):
+        for key, n in zip(keys.tolist(), numbers.tolist(), strict=True):
+            of_body = votes.setdefault(key >> 8, {})
+            of_body[key & 255] = of_body.get(key & 255, 0) + n
+    names = {code: kind for kind, code in CODES.items() if isinstance(kind, WaterKind)}
+    return {k: names.get(max(v, key=lambda code: v[code])) for k, v in votes.items() if k > 0}
+
+
+def _levels(
+    bodies: Components, which: NDArray[np.bool_], dsm: StoredRaster, sigma: StoredRaster, workers: Workers, *,
+    image: StoredRaster | None = None, kinds: dict[int, WaterKind | None] | None = None, reach: float = SHORE,
+) -> tuple[dict[int, WaterLevel], dict[int, float], list[Values]]:  # fmt: skip
+    """Levels of bodies from their shores; the sigma there at its best; and, by block, the values of the image in them:
+    body, value, how often."""
+    if not which.any():
+        return {}, {}, []
+
+    def work(block: Block) -> tuple[Shores, Values | None] | None:
+        numbers = bodies.read(block)
+        numbers[~which[numbers]] = 0
+        if not numbers.any():
+            return None
+        z = Raster(block.read(dsm), block.grid)
+        beside = shores(z, block.read(sigma), numbers, (block.row, block.column), block.core, reach)
+        if image is None:
+            return beside, None
+        inside = numbers[block.core] > 0
+        body, value = numbers[block.core][inside], block.read(image)[block.core][inside]
+        both, n = np.unique(body.astype(np.int64) << 16 | value, return_counts=True)
+        return beside, ((both >> 16).astype(np.int32), (both & 0xFFFF).astype(np.uint16), n)
+
+    found = [f for f in for_blocks(work, cut(dsm.grid, BANK_MARGIN), workers) if f is not None]
+    if not found:
+        return {}, {}, []
+    body, row, column, height, spread = (
+        np.concatenate([getattr(f[0], n) for f in found]) for n in ("body", "row", "column", "height", "sigma")
+    )
+    order = np.argsort(body, kind="stable")
+    names, start = np.unique(body[order], return_index=True)
+    levels, best = {}, {}
+    for k, at in zip(names.tolist(), np.split(order, start)[1:], strict=True):
+        shape = body_shape(bodies, k, SHAPE_CELL, SHAPE_CELLS)
+        level = water_level(shape, row[at], column[at], height[at], (kinds or {}).get(k))
+        if level is not None:
+            levels[k], best[k] = level, float(np.nanquantile(spread[at], 0.1))
+    return levels, best, [f[1] for f in found if f[1] is not None]
+
+
+def _centre_and_spread(found: list[Values], body: int) -> tuple[float, float]:
+    """Median and NMAD of the values of a body."""
+    value, n = (np.concatenate([f[i][f[0] == body] for f in found]) for i in (1, 2))
+    centre = _weighted_median(value.astype(float), n)
+    return centre, NMAD_FACTOR * _weighted_median(np.abs(value - centre), n)
+
+
+def _weighted_median(values: NDArray[np.float64], n: NDArray[np.int64]) -> float:
+    order = np.argsort(values)
+    return float(values[order][np.searchsorted(np.cumsum(n[order]), n.sum() / 2)])
