@@ -11,7 +11,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from terrain3d.change.regions import Patch, outline
+from terrain3d.change.outline import outline
+from terrain3d.change.regions import Patch
 from terrain3d.crs import to_lonlat, vertical_from_name
 from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
