@@ -117,6 +117,24 @@ def change(
 
 
 @app.command()
+def update(
+    old: Annotated[Path, typer.Argument(help="Folder of a run, or a DSM GeoTIFF: the model to bring up to date.")],
+    new: Annotated[Path, typer.Argument(help="The later model, likewise.")],
+    change: Annotated[Path, typer.Argument(help="Folder of the change from the old to the new one.")],
+    out: Out,
+    feather: Annotated[float, typer.Option(min=0.0, help="Width of the seam around each change, m.")] = 3.0,
+    least_confidence: Annotated[
+        float, typer.Option("--min-confidence", min=0.0, max=1.0, help="Take over changes of at least this.")
+    ] = 0.0,
+    quiet: Quiet = False,
+) -> None:
+    """The new DSM and DTM where they changed, the old ones elsewhere, and which cell comes from which."""
+    from terrain3d.commands.update import update_command
+
+    update_command(old, new, change, out, feather=feather, least_confidence=least_confidence, quiet=quiet)
+
+
+@app.command()
 def m3c2(
     before: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or the folder of a run: the earlier epoch.")],
     after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],

@@ -74,7 +74,8 @@ def run_change(
         write_json(out / "change.geojson", _geojson(polygons, columns, grid.reference.horizontal))
         reporter.step()
         figures = {"dates": [first.date, second.date], "tiles": _tile_figures(ranked)}
-        named = {"before": str(before), "after": str(after)}
+        told = [options.vertical_before, options.vertical_after]
+        named = {"before": str(before), "after": str(after), "vertical_told": told}
         write_json(out / "quality.json", {**named, **result.quality(), **figures})
         reporter.step()
         write_report(out / "report.html", change_report(result, first, second, ranked))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from terrain3d.change.align import Alignment
 from terrain3d.change.m3c2 import M3C2Distances, M3C2Options, core_points, default_options, m3c2
 from terrain3d.crs import transform_xy
-from terrain3d.errors import ConfigError, FrameError, InputFileError, OverlapError
+from terrain3d.errors import ConfigError, FrameError, OverlapError
 from terrain3d.io.atomic import write_text
 from terrain3d.io.positions import Positions, read_cloud_positions, read_positions
 from terrain3d.io.vectors import write_layer
+from terrain3d.pipeline.change_folder import read_change_folder
 from terrain3d.pipeline.progress import Reporter
 
 Floats = NDArray[np.float64]
@@ -61,8 +62,10 @@ def run_m3c2(request: M3C2Request, reporter: Reporter) -> M3C2Outcome:
     scale = np.ones(3) if request.file_units else np.array([first.units[0], first.units[0], first.units[1]])
     before = first.xyz * scale
     after = _in_frame(second, first, request.after) * scale
-    shift = _Shift.read(request.change)
-    after = shift.undone(after)
+    registration = 0.0
+    if request.change is not None:
+        folder = read_change_folder(request.change)
+        after, registration = _moved_back(after, folder.alignment), folder.registration
     reporter.stage("m3c2")
     options = default_options(before, float(np.nan_to_num(first.sigma)) * scale[2])
     options = replace(
@@ -70,7 +73,7 @@ def run_m3c2(request: M3C2Request, reporter: Reporter) -> M3C2Outcome:
         normal_radius=request.normal_radius or options.normal_radius,
         cylinder_radius=request.cylinder_radius or options.cylinder_radius,
         half_length=request.half_length or options.half_length,
-        registration=shift.sigma if request.registration is None else request.registration,
+        registration=registration if request.registration is None else request.registration,
     )
     if request.core is None:
         core = core_points(before, options.cylinder_radius)
@@ -108,32 +111,11 @@ def _in_frame(points: Positions, frame: Positions, path: Path) -> Floats:
     return np.column_stack([x, y, points.xyz[:, 2] * points.units[1] / frame.units[1]])
 
 
-@dataclass(frozen=True)
-class _Shift:
-    """How the second cloud lies from the first: the alignment of a change folder, all zero without one."""
-
-    alignment: dict[str, Any]
-    sigma: float
-
-    @classmethod
-    def read(cls, folder: Path | None) -> _Shift:
-        if folder is None:
-            return cls({}, 0.0)
-        path = folder / "quality.json"
-        try:
-            quality = json.loads(path.read_text(encoding="utf-8"))
-            return cls({k: float(v) for k, v in quality["alignment"].items()}, float(quality["stable"]["registration"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputFileError("is no quality.json of a change folder", where=path) from error
-
-    def undone(self, xyz: Floats) -> Floats:
-        """Second cloud moved onto the first."""
-        if not self.alignment:
-            return xyz
-        a = self.alignment
-        moved = xyz - [a["east"], a["north"], a["up"]]
-        moved[:, 2] -= a["tilt_east"] * (moved[:, 0] - a["x0"]) + a["tilt_north"] * (moved[:, 1] - a["y0"])
-        return np.asarray(moved)
+def _moved_back(xyz: Floats, a: Alignment) -> Floats:
+    """Points of the later cloud moved onto the earlier one."""
+    moved = xyz - [a.east, a.north, 0.0]
+    moved[:, 2] -= a.height_at(moved[:, 0], moved[:, 1])
+    return np.asarray(moved)
 
 
 def columns_of(outcome: M3C2Outcome) -> dict[str, NDArray[Any]]:

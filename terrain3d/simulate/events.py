@@ -21,7 +21,7 @@ Polygon = tuple[tuple[float, float], ...]
 class Event:
     """What changed at one place.
 
-    kind: new_building, demolished_building, landslide_source, landslide_deposit or felled.
+    kind: new_building, demolished_building, landslide_source, landslide_deposit, felled; and those of ``further``.
     outline: polygons (x, y) in the world's CRS that hold the change; wings of a building overlap.
     area_m2: cells whose surface or class changed. mean_dz, volume_m3: of the surface (DSM) over that area, after minus
     before. ground_volume_m3: the same of the bare earth (DTM).
@@ -51,9 +51,10 @@ def evolve(world: World, seed: int) -> tuple[World, list[Event]]:
     return world_of(layers, tuple(buildings)), events
 
 
-def _event(
+def event_of(
     kind: str, outline: tuple[Polygon, ...], layers: Layers, world: World, window: Window, mask: NDArray[np.bool_]
 ) -> Event:
+    """The event of a kind from ``world`` to what the layers hold, over the cells of ``mask`` in a window."""
     dz = (layers.surface[window] - world.surface[window])[mask].astype(np.float64)
     ground = (layers.ground[window] - world.ground[window])[mask].astype(np.float64)
     cell = world.grid.resolution**2
@@ -68,7 +69,7 @@ def _grow_fields(layers: Layers, rng: np.random.Generator) -> None:
     layers.albedo *= np.clip(1.0 + season, 0.6, 1.5).astype(np.float32)
 
 
-def _bare(layers: Layers, window: Window, mask: NDArray[np.bool_], tone: float, rng: np.random.Generator) -> None:
+def bare(layers: Layers, window: Window, mask: NDArray[np.bool_], tone: float, rng: np.random.Generator) -> None:
     """Open soil where something was removed."""
     shape = mask.shape
     grain = 0.14 * fractal(rng, shape, layers.grid.resolution, 6.0, 0.3, 1.8) + 0.05 * rng.standard_normal(shape)
@@ -88,8 +89,8 @@ def _demolish(
         mask = layers.building[window] == int(index) + 1
         layers.surface[window][mask] = layers.ground[window][mask]
         layers.building[window][mask] = 0
-        _bare(layers, window, mask, 0.2, rng)
-        events.append(_event("demolished_building", house.outline(), layers, world, window, mask))
+        bare(layers, window, mask, 0.2, rng)
+        events.append(event_of("demolished_building", house.outline(), layers, world, window, mask))
 
 
 def _build(
@@ -120,12 +121,13 @@ def _build(
         raise_building(layers, placed, len(buildings), rng)
         mask = layers.building[window] == len(buildings)
         around = (np.abs(layers.ground[window] - world.ground[window]) > 0.02) & ~mask
-        _bare(layers, window, around & (layers.classes[window] == GROUND), 0.24, rng)
-        events.append(_event("new_building", placed.outline(), layers, world, window, mask))
+        bare(layers, window, around & (layers.classes[window] == GROUND), 0.24, rng)
+        events.append(event_of("new_building", placed.outline(), layers, world, window, mask))
         built += 1
 
 
-def _ellipse(x: float, y: float, angle: float, long: float, short: float) -> Polygon:
+def ellipse(x: float, y: float, angle: float, long: float, short: float) -> Polygon:
+    """Ellipse about (x, y), its long half axis turned by ``angle`` from east."""
     t = np.linspace(0, 2 * pi, 48, endpoint=False)
     px = x + long * np.cos(t) * cos(angle) - short * np.sin(t) * sin(angle)
     py = y + long * np.cos(t) * sin(angle) + short * np.sin(t) * cos(angle)
@@ -168,16 +170,16 @@ def _slide(layers: Layers, world: World, rng: np.random.Generator, events: list[
         b = (-(px - cx) * sin(down) + (py - cy) * cos(down)) / (short * length)
         body = np.clip(1.0 - a * a - b * b, 0.0, None).astype(np.float32) ** 0.7 * (1.0 + 0.10 * rough)
         body *= peak
-        bodies.append((kind, body, _ellipse(cx, cy, down, long * length, short * length)))
+        bodies.append((kind, body, ellipse(cx, cy, down, long * length, short * length)))
     balance = -float(bodies[0][1].sum()) / float(bodies[1][1].sum())
     for kind, body, _ in bodies:
         change += body * (balance if kind == "landslide_deposit" else 1.0)
     moved = np.abs(change) > 0.05
     layers.ground[window][moved] += change[moved]
     layers.surface[window][moved] = layers.ground[window][moved]
-    _bare(layers, window, moved, 0.27, rng)
+    bare(layers, window, moved, 0.27, rng)
     for kind, body, outline in bodies:
-        events.append(_event(kind, (outline,), layers, world, window, moved & (np.abs(body) > 0)))
+        events.append(event_of(kind, (outline,), layers, world, window, moved & (np.abs(body) > 0)))
 
 
 def _fell(layers: Layers, world: World, rng: np.random.Generator, events: list[Event]) -> None:
@@ -206,5 +208,5 @@ def _fell(layers: Layers, world: World, rng: np.random.Generator, events: list[E
     mask = (a * a + b * b < 1.0) & (layers.classes[window] == TREE)
     brush = smoothstep(fractal(rng, mask.shape, cell, 4.0, 0.5, 2.2), 0.5, 2.0) * np.float32(0.6)
     layers.surface[window][mask] = (layers.ground[window] + brush)[mask]
-    _bare(layers, window, mask, 0.16, rng)
-    events.append(_event("felled", (_ellipse(x, y, angle, long, short),), layers, world, window, mask))
+    bare(layers, window, mask, 0.16, rng)
+    events.append(event_of("felled", (ellipse(x, y, angle, long, short),), layers, world, window, mask))

@@ -13,6 +13,7 @@ from terrain3d.errors import ConfigError
 from terrain3d.simulate import world as worlds
 from terrain3d.simulate.events import Event, evolve
 from terrain3d.simulate.files import write_image, write_truth
+from terrain3d.simulate.further import evolve_further
 from terrain3d.simulate.granules import write_atl08, write_gedi_l2a
 from terrain3d.simulate.render import render
 from terrain3d.simulate.sensor import Sensor, View, make_sensor
@@ -20,6 +21,7 @@ from terrain3d.simulate.shade import Sun, illuminate
 from terrain3d.simulate.world import World
 
 KINDS = {"town": worlds.town, "mountain": worlds.mountain}
+CHANGES = ("usual", "every", "none")
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,14 @@ def write_scene(
     gsd: float = 0.5,
     epochs: int = 1,
     resolution: float = 0.5,
+    changes: str = "usual",
 ) -> SceneFiles:
     """Simulate a scene into ``folder`` (made if need be); the same arguments give the same files.
 
     kind: 'town' or 'mountain'. size_m: side of the square world. views: images an epoch, at least 2, from forward to
     backward. gsd: pixel size (m). epochs: 1 or 2. resolution: of the truth, a multiple of 0.25 m.
+    changes: from the first epoch to the second: 'usual' (``events.evolve``), 'every' (those of ``further`` as well) or
+    'none' (other images of the same place).
     Lidar is flown over the first epoch. The second epoch's configuration is ``scene2.yaml``.
     """
     if kind not in KINDS:
@@ -75,7 +80,14 @@ def write_scene(
     events: list[Event] = []
     events_file = None
     if epochs == 2:
-        world, events = evolve(world, seed)
+        if changes not in CHANGES:
+            raise ConfigError(f"no changes '{changes}'", fix=f"use one of: {', '.join(CHANGES)}")
+        first = world
+        if changes != "none":
+            world, events = evolve(first, seed)
+        if changes == "every":
+            world, more = evolve_further(world, first, events, seed)
+            events = [*events, *more]
         written.append(_write_epoch(folder, kind, world, 2, seed, views, gsd, resolution, lidar))
         events_file = folder / "events.json"
         events_file.write_text(json.dumps([asdict(e) for e in events], indent=1) + "\n", encoding="utf-8")

@@ -33,11 +33,11 @@ def plant(layers: Layers, plan: Plan, rng: np.random.Generator) -> None:
     phase = rng.uniform(0, 2 * np.pi, row.size)
     trees = np.stack([row, column, radius, np.clip(height, 3.0, 34.0), tone, phase], 1)[keep]
     ragged = fractal(rng, grid.shape, grid.resolution, 2.5, 0.3, 1.8)
-    _grow(trees, ragged, layers.surface, layers.ground, layers.classes, layers.albedo, layers.road, grid.resolution)
+    grow(trees, ragged, layers.surface, layers.ground, layers.classes, layers.albedo, layers.road, grid.resolution)
 
 
 @njit(cache=True, nogil=True)
-def _grow(
+def grow(
     trees: Floats,
     ragged: NDArray[np.float32],
     surface: NDArray[np.float32],

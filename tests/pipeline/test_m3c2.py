@@ -29,7 +29,8 @@ def cloud(path, seed, shift=(0.0, 0.0, 0.0), vertical: Vertical = ELLIPSOID):  #
 
 def test_run__layer_of_distances_with_the_shift_of_a_change_taken_out(tmp_path):
     before, after = cloud(tmp_path / "a.laz", 1), cloud(tmp_path / "b.laz", 2, shift=(2.0, 1.0, 0.7))
-    alignment = {"east": 2.0, "north": 1.0, "up": 0.5, "tilt_east": 0.0, "tilt_north": 0.0, "x0": 0.0, "y0": 0.0}
+    alignment = {"east": 2.0, "north": 1.0, "up": 0.5, "tilt_east": 0.0, "tilt_north": 0.0, "x0": 0.0, "y0": 0.0,
+                 "tilted": False, "converged": True, "n_cells": 9, "nmad": 0.1}  # fmt: skip
     write_json(tmp_path / "change" / "quality.json", {"alignment": alignment, "stable": {"registration": 0.01}})
     run_m3c2(M3C2Request(before, after, tmp_path / "d.gpkg", change=tmp_path / "change"), Silent())
     layer = read_layer(tmp_path / "d.gpkg")

@@ -8,6 +8,7 @@ from shapely import contains_xy, unary_union
 from shapely.geometry import Polygon
 
 from terrain3d.simulate.events import evolve
+from terrain3d.simulate.further import evolve_further
 from terrain3d.simulate.noise import fractal
 from terrain3d.simulate.world import World, mountain, town
 
@@ -113,3 +114,15 @@ def test_evolve__what_was_demolished_is_bare(small_town: World) -> None:
     assert lost.sum() / 16 == pytest.approx(sum(e.area_m2 for e in gone), rel=1e-6)
     assert np.array_equal(after.surface[lost], after.ground[lost]) and (after.classes[lost] == 2).all()
     assert (small_town.classes[lost] == 6).all()
+
+
+@pytest.mark.slow
+def test_evolve_further__changes_what_it_says(small_town: World) -> None:
+    changed, usual = evolve(small_town, 5)
+    after, events = evolve_further(changed, small_town, usual, 5)
+    kinds = {e.kind for e in events}
+    assert "raised_building" in kinds and len(kinds) >= 3
+    for e in events:
+        rise = e.kind in ("raised_building", "vegetation_growth", "fill", "accretion")
+        assert (e.area_m2 > 10 and (e.mean_dz > 0) == rise) or e.kind == "construction_site"
+    assert (after.surface >= after.ground - 0.01).all()
