@@ -20,6 +20,8 @@ from terrain3d.raster import Grid, Raster
 from terrain3d.register.registration import Registration, register_dsm
 from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
 from terrain3d.surface.dsm import LOOKS, rasterize
+from terrain3d.surface.rims import MARGIN as OVERHANG_MARGIN
+from terrain3d.surface.rims import overhangs
 from terrain3d.surface.voids import (
     CLEAN_MARGIN,
     ISLAND_AREA,
@@ -165,18 +167,22 @@ def clean_heights(
     return clean, Extent(first, last, *hull_spans(first, last))
 
 
-def agreed_heights(
+def settled_heights(
     model: StoredModel, clean: StoredRaster, folder: Place, workers: Workers, reporter: Reporter
 ) -> StoredRaster:
-    """The clean heights, whose files are used up with the looks of the model, without what the looks do not agree
-    upon."""
-    agreed = new_raster(folder / "agreed.raw", model.grid, np.float32)
+    """The clean heights without what the looks do not agree upon and without overhangs. The files of ``clean`` and of
+    the looks are used up."""
+    settled = new_raster(folder / "settled.raw", model.grid, np.float32)
 
     def work(block: Block) -> None:
+        sigma = block.read(model.sigma)
         looks = [block.read(look).astype(np.float32) for look in model.looks]
-        block.write(agreed, without_noise(block.read(clean), block.read(model.sigma), looks))
+        even = Raster(without_noise(block.read(clean), sigma, looks), block.grid)
+        over = overhangs(even, sigma, block.read(model.pairs))
+        block.write(settled, np.where(over, np.float32(np.nan), even.values))
 
-    for_blocks(work, cut(model.grid, MARGIN_CELLS * model.grid.resolution), workers, reporter)
+    margin = max(MARGIN_CELLS * model.grid.resolution, OVERHANG_MARGIN)
+    for_blocks(work, cut(model.grid, margin), workers, reporter)
     for used in (clean, *model.looks):
         used.remove()
-    return agreed
+    return settled

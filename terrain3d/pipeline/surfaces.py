@@ -13,7 +13,7 @@ from terrain3d.io.images import read_bands
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import cut
 from terrain3d.pipeline.filling import Frame, fill_model
-from terrain3d.pipeline.model import Bounds, StoredModel, agreed_heights, clean_heights, leave_empty, surface_model
+from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, leave_empty, settled_heights, surface_model
 from terrain3d.pipeline.picture import draw, forget_voids
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
@@ -64,7 +64,7 @@ def derive(
     reporter.stage("voids", 3 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    clean = agreed_heights(model, clean, folder, workers, reporter)
+    clean = settled_heights(model, clean, folder, workers, reporter)
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
     model.sigma.remove()
     picture = draw(dsm, extent, views, folder, workers, reporter)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
+from terrain3d.surface.trend import smooth_trend
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 MAX_VOID_AREA = 2000.0  # m2
-_WALL_SLOPE = 1.2  # a boundary that rises faster than this across a void is a wall: views are 40 deg off nadir at most
+_WALL_SLOPE = 0.3  # a boundary that rises faster than this over the trend across a void is a wall
 _WALL_STEP = 1.0  # m
 ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
@@ -132,14 +133,15 @@ def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] 
     """
     if not fill.any():
         return dsm, sigma
-    z = np.asarray(dsm.values, np.float32)
+    trend = smooth_trend(dsm)
+    z = np.asarray(dsm.values, np.float32) - trend
     ring = cv2.dilate(fill.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & np.isfinite(z)
     low = np.where(ring, z, np.float32(np.inf))
     _cones(low, (ring | fill).astype(np.uint8), _WALL_SLOPE * dsm.grid.resolution)
     floor = ring & (z <= low + _WALL_STEP)
     state = np.where(fill, membrane.UNKNOWN, np.where(floor, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
     filled = membrane.solve(np.where(floor, z, np.float32(0)), state, origin)
-    out = np.where(fill, filled, z).astype(np.float32)
+    out = np.where(fill, filled + trend, dsm.values).astype(np.float32)
     s = _filled_sigma(np.asarray(sigma.values, np.float32), out, fill, ring, dsm.grid.resolution)
     return replace(dsm, values=out), replace(sigma, values=s)
 
