@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -135,7 +136,7 @@ class Scene(_Strict):
         if self.water_polygons is not None:
             out["water"]["polygons"] = str(self.water_polygons)
         grid = self.folder / self.config.output.vertical
-        if grid.is_file():
+        if is_file(grid):
             out["output"]["vertical"] = str(grid)
         return out
 
@@ -185,7 +186,7 @@ def _lidar_files(entries: list[str | LidarEntry], folder: Path, source: Path) ->
         form = None
         if isinstance(entry, LidarEntry):
             grid = folder / (entry.vertical or "")
-            vertical = str(grid.resolve()) if entry.vertical and grid.is_file() else entry.vertical
+            vertical = str(grid.resolve()) if entry.vertical and is_file(grid) else entry.vertical
             stated = {k: getattr(entry, k) for k in LidarFormat.model_fields}
             form = LidarFormat(**{**stated, "vertical": vertical})
         for p in _expand(entry if isinstance(entry, str) else entry.path, folder, source, "lidar file"):
@@ -212,7 +213,7 @@ def _check_lidar_type(path: Path, form: LidarFormat | None) -> None:
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
+    if not is_file(path):
         raise InputFileError("scene file not found", where=path, fix="give the path of a scene.yaml")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError("too large for a scene file", where=path)
@@ -249,16 +250,31 @@ def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:
 
 def _one(name: str, folder: Path, source: Path) -> Path:
     found = (folder / name).resolve()
-    if not found.is_file():
+    if not is_file(found):
         raise InputFileError("no such file", where=found, fix=f"check the path in {source}")
     return found
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a file; False also for what can be no path."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _matches(pattern: str) -> list[str]:
+    try:
+        return glob(pattern, recursive=True)
+    except (OSError, ValueError, re.error):
+        return []
+
+
 def _expand(pattern: str, folder: Path, source: Path, what: str) -> list[Path]:
     direct = folder / pattern
-    if direct.is_file():
+    if is_file(direct):
         return [direct.resolve()]
-    found = sorted(Path(p).resolve() for p in glob(str(direct), recursive=True) if Path(p).is_file())
+    found = sorted(Path(p).resolve() for p in _matches(str(direct)) if is_file(Path(p)))
     if not found:
         raise InputFileError(f"no {what} found", where=direct, fix=f"check the path in {source}")
     return found

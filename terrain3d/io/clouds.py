@@ -17,6 +17,7 @@ from pyproj.exceptions import CRSError
 from terrain3d.crs import Reference
 from terrain3d.errors import FrameError, InputFileError
 from terrain3d.io.atomic import atomic_path, output_error
+from terrain3d.io.las_check import check_las
 from terrain3d.io.rasters import ellipsoid_compound, reference_from_crs
 from terrain3d.points import PointCloud
 
@@ -151,6 +152,7 @@ def open_cloud(path: str | Path) -> laspy.LasReader:
     path = Path(path)
     if not path.is_file():
         raise InputFileError("no such file", where=path)
+    check_las(path)
     try:
         file = laspy.open(path)
     except (*LAS_ERRORS, ValueError, EOFError, OSError) as error:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from terrain3d.config import Scene, SceneConfig, load_config, scene_of
+from terrain3d.config import Scene, SceneConfig, is_file, load_config, scene_of
 from terrain3d.errors import InputFileError
 
 
@@ -53,6 +53,6 @@ def load_area(path: Path) -> Area:
     sheets = None
     if config.tiles.sheets is not None:
         sheets = (path.resolve().parent / config.tiles.sheets).resolve()
-        if not sheets.is_file():
+        if not is_file(sheets):
             raise InputFileError("no such index of sheets", where=sheets, fix=f"check the path in {path}")
     return Area(scene=scene_of(config, path), tiles=config.tiles, sheets=sheets)

@@ -67,6 +67,7 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
 
     def work(item: TileItem) -> Products:
         out = shelf.desk.out / TILES / item.code
+        _clear(out)
         own = Surfaces(*(_on(getattr(surfaces, f.name), item.grid) for f in fields(Surfaces)))
         cells = count_cells(own)
         if cells["nodata_share"] == 1.0:
@@ -101,6 +102,13 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
         return Products(tuple((f"{TILES}/{item.code}/{p.name}", str(sha256_of(p))) for p in files), cells)
 
     return work
+
+
+def _clear(folder: Path) -> None:
+    """Delete what is in the folder of a tile: older products, and what a worker that was killed left behind."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            path.unlink()
 
 
 def _on(value: Any, grid: Grid) -> Any:
