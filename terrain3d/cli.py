@@ -182,6 +182,56 @@ def info(
 
 
 @app.command()
+def ground(
+    cloud: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or a text table of x, y, z.")],
+    out: Annotated[Path, typer.Option("--out", help="Cloud to write: .laz or .las; .txt for a table.")],
+    crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Classify the points of a cloud: 2 ground, 1 other; all else stays as it is."""
+    from terrain3d.commands.clouds import ground_command
+
+    ground_command(cloud, out, crs=crs, workers=workers, quiet=quiet)
+
+
+@app.command()
+def dsm(
+    cloud: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or a text table of x, y, z.")],
+    out: Out,
+    resolution: Annotated[float | None, typer.Option(help="Cell size, metres; 0.5.")] = None,
+    crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
+    vertical: Annotated[str | None, typer.Option(help="Of such a cloud's heights: ellipsoid, egm96, a grid.")] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Surface model of a point cloud, with sigma and mask."""
+    from terrain3d.commands.clouds import dsm_command
+
+    dsm_command(cloud, out, resolution=resolution, crs=crs, vertical=vertical, workers=workers, quiet=quiet)
+
+
+@app.command()
+def dtm(
+    source: Annotated[Path, typer.Argument(help="Cloud as for ground, a DSM GeoTIFF, or the folder of a run.")],
+    out: Out,
+    resolution: Annotated[float | None, typer.Option(help="Cell size for a cloud, metres; 0.5.")] = None,
+    crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
+    vertical: Annotated[str | None, typer.Option(help="Of such a cloud's heights: ellipsoid, egm96, a grid.")] = None,
+    classified: Annotated[bool, typer.Option("--classified", help="Take the cloud's class 2, filter nothing.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Terrain model of a cloud or of a surface model, with sigma, and the height above ground."""
+    from terrain3d.commands.clouds import dtm_command
+
+    dtm_command(
+        source, out, resolution=resolution, crs=crs, vertical=vertical, classified=classified, workers=workers,
+        quiet=quiet,
+    )  # fmt: skip
+
+
+@app.command()
 def profile(
     rasters: Annotated[list[Path], typer.Argument(help="Height rasters, or folders of runs.")],
     line: Annotated[str, typer.Option(help="Vector file with one line, or 'x,y x,y ...' in the first raster's CRS.")],

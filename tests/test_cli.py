@@ -13,7 +13,22 @@ from terrain3d.console import ConsoleReporter, say_table
 from terrain3d.errors import InputFileError
 from terrain3d.pipeline.progress import Recorder
 
-COMMANDS = ("run", "batch", "change", "update", "m3c2", "assess", "info", "profile", "volume", "derive", "demo")
+COMMANDS = (
+    "run",
+    "batch",
+    "change",
+    "update",
+    "m3c2",
+    "assess",
+    "info",
+    "profile",
+    "volume",
+    "derive",
+    "demo",
+    "ground",
+    "dsm",
+    "dtm",
+)
 
 
 def call(*arguments: str) -> int | str | None:

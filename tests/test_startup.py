@@ -23,7 +23,7 @@ try:
 except SystemExit as end:
     assert end.code == 0
 """
-COMMANDS = ("run", "batch", "change", "assess", "info", "profile", "volume", "derive", "demo")
+COMMANDS = ("run", "batch", "change", "assess", "info", "ground", "dsm", "dtm", "profile", "volume", "derive", "demo")
 
 
 def probe(code: str) -> tuple[str, float, list[str]]:

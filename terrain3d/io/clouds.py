@@ -123,7 +123,7 @@ def read_cloud_parts(path: str | Path, size: int = CHUNK) -> Iterator[PointCloud
                 some = True
                 yield _cloud(points, reference)
         except (*LAS_ERRORS, ValueError, EOFError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         if not some:
             yield _cloud(laspy.ScaleAwarePointRecord.zeros(0, header=file.header), reference)
 
@@ -142,7 +142,7 @@ def cloud_positions(path: Path) -> tuple[NDArray[np.float64], float]:
                 if stated:
                     sigma.append(np.asarray(points["sigma"], float))
         except (*LAS_ERRORS, ValueError, EOFError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
     every = np.concatenate(sigma)
     return np.concatenate(xyz), float(np.median(every)) if every.size else float("nan")
 
@@ -156,10 +156,10 @@ def open_cloud(path: str | Path) -> laspy.LasReader:
     try:
         file = laspy.open(path)
     except (*LAS_ERRORS, ValueError, EOFError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise damaged(path, error) from error
     if path.stat().st_size < file.header.offset_to_point_data:  # laspy takes half a variable-length record for a whole
         file.close()
-        raise _damaged(path, EOFError("the file ends within its header"))
+        raise damaged(path, EOFError("the file ends within its header"))
     return file
 
 
@@ -176,7 +176,7 @@ def cloud_reference(header: laspy.LasHeader, path: Path) -> Reference:
     return reference_from_crs(crs)
 
 
-def _damaged(path: Path, error: Exception) -> InputFileError:
+def damaged(path: Path, error: Exception) -> InputFileError:
     detail = (str(error) or type(error).__name__).splitlines()[0][:120]
     return InputFileError(f"is truncated, damaged or not LAS/LAZ ({detail})", where=path, fix="copy the file again")
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from terrain3d.adjust.sigma import relative_sigma
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
-from terrain3d.io.atomic import output_error, write_text
+from terrain3d.io.atomic import write_text
 from terrain3d.io.rasters import bounded_cache
 from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
@@ -38,6 +35,7 @@ from terrain3d.pipeline.products import write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.result import RunResult
+from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.pipeline.threads import Workers, once
@@ -60,7 +58,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     height = mean_height(views, lidar)
     reference = output_reference(scene.config.output, views, height, scene.folder)
     check_overlap(views, limits)
-    with _work_folder(out) as folder, bounded_cache():
+    with scratch_folder(out) as folder, bounded_cache():
         result, spool = compute(scene, views, limits, lidar, reference, folder, workers, recorder)
         recorder.stage("writing", 12)
         result = replace(result, seconds=dict(recorder.seconds))
@@ -121,20 +119,3 @@ def resolution_of(scene: Scene, views: list[View], crs: str, height: float) -> f
         return float(wanted)
     finest = min(ground_sample_distance(v, crs, height) for v in views)
     return next((r for r in RESOLUTIONS if r >= 0.95 * finest), RESOLUTIONS[-1])
-
-
-@contextmanager
-def _work_folder(out: Path) -> Iterator[Path]:
-    """Folder for intermediate files inside ``out``; gone afterwards, and ``out`` with it if nothing was written."""
-    existed = out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".work-", dir=out))
-    except OSError as error:
-        raise output_error(out, error) from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not existed and not any(out.iterdir()):
-            out.rmdir()

@@ -68,8 +68,11 @@ class CloudGround:
     tolerance: Singles
 
 
-def cloud_ground(points: LowestPoints, origin: tuple[int, int] = (0, 0)) -> CloudGround:
-    """Ground under the points of a cloud, all NaN without any.
+def cloud_ground(
+    points: LowestPoints, origin: tuple[int, int] = (0, 0), *, filtered: bool = True, through: bool = True
+) -> CloudGround:
+    """Ground under the points of a cloud, all NaN without any. filtered: False where all points are of the ground.
+    through: whether the cloud may look through a canopy; one without second returns does not.
 
     origin: row and column of the first cell, multiples of 8, see ``membrane.solve``. Cells farther than
     ``ground.GROUND_MARGIN`` from the border do not depend on what lies beyond it.
@@ -78,8 +81,10 @@ def cloud_ground(points: LowestPoints, origin: tuple[int, int] = (0, 0)) -> Clou
     if not known.any():
         nothing = np.full(points.z.shape, np.nan, np.float32)
         return CloudGround(nothing, nothing.copy(), known, nothing.copy())
+    if not filtered:
+        return _all_ground(points, known, origin)
     surface, kept = _open_ground(points, known, origin)
-    forest = _forest(points)
+    forest = _forest(points) & through
     if forest.any():
         hidden, of_forest = _forest_ground(points, known, origin)
         surface, kept = np.where(forest, hidden, surface), np.where(forest, of_forest, kept)
@@ -93,19 +98,38 @@ def on_ground(height: Floats, surface: Floats, slope: Floats, tolerance: Floats)
     return np.asarray(np.abs(height - surface) <= _TOLERANCE + tolerance * slope)
 
 
-def lowest_points(xyz: Floats, cell: float, west: float, north: float, shape: tuple[int, int]) -> LowestPoints:
-    """Thin points (N, 3) to the cells of a grid; points outside are left out. North is up, rows run south."""
+@dataclass(frozen=True)
+class Extremes:
+    """Cells (flat index) with points, and in each: height of the lowest, its place off the centre (cells), height of
+    the highest; all (M,)."""
+
+    cell: NDArray[np.int64]
+    low: Singles
+    right: Singles
+    down: Singles
+    high: Singles
+
+
+def extremes(xyz: Floats, cell: float, west: float, north: float, shape: tuple[int, int]) -> Extremes:
+    """Lowest and highest of points (N, 3) in the cells of a grid; points outside are left out."""
     column, row = (xyz[:, 0] - west) / cell, (north - xyz[:, 1]) / cell
     inside = (column >= 0) & (row >= 0) & (column < shape[1]) & (row < shape[0])
     column, row, z = column[inside], row[inside], xyz[inside, 2]
     index = row.astype(np.int64) * shape[1] + column.astype(np.int64)
     order = np.lexsort((z, index))
     first = np.flatnonzero(np.diff(index[order], prepend=-1))
-    low, at = order[first], index[order[first]]
-    last = order[np.append(first[1:], len(order)) - 1] if len(order) else low
+    low, high = order[first], order[np.append(first[1:], len(order)) - 1] if len(order) else order
+    layers = (z[low], column[low] % 1 - 0.5, row[low] % 1 - 0.5, z[high])
+    z_low, right, down, z_high = (a.astype(np.float32) for a in layers)
+    return Extremes(index[low], z_low, right, down, z_high)
+
+
+def lowest_points(xyz: Floats, cell: float, west: float, north: float, shape: tuple[int, int]) -> LowestPoints:
+    """Thin points (N, 3) to the cells of a grid; points outside are left out."""
+    found = extremes(xyz, cell, west, north, shape)
     layers = [np.full(shape, np.nan, np.float32) for _ in range(4)]
-    for layer, values in zip(layers, (z[low], column[low] % 1 - 0.5, row[low] % 1 - 0.5, z[last]), strict=True):
-        layer.ravel()[at] = values
+    for layer, values in zip(layers, (found.low, found.right, found.down, found.high), strict=True):
+        layer.ravel()[found.cell] = values
     return LowestPoints(layers[0], layers[1], layers[2], layers[3], cell)
 
 
@@ -134,10 +158,21 @@ def _open_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) ->
     kept = known & ~cut
     if min(z.shape) < 2 or not kept.any():
         return surface, kept
-    # from where each lowest point lies to the centre of its cell, along the slope
+    return _centred(points, z, surface, kept, origin), kept
+
+
+def _all_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) -> CloudGround:
+    """Surface through all lowest points."""
+    z = membrane(points.z, known, origin=origin)
+    surface = _centred(points, z, z, known, origin) if min(z.shape) > 1 else z
+    return CloudGround(surface, _slope(surface, points.cell), known, np.full_like(surface, _SLOPE_TOLERANCE))
+
+
+def _centred(points: LowestPoints, z: Singles, surface: Singles, kept: Bools, origin: tuple[int, int]) -> Singles:
+    """Surface through the kept cells, each height brought from its point to the cell's centre along the slope."""
     down, right = np.gradient(blur(surface, 1.0))
     centred = z - right * np.nan_to_num(points.right) - down * np.nan_to_num(points.down)
-    return membrane(centred.astype(np.float32), kept, origin=origin), kept
+    return membrane(centred.astype(np.float32), kept, origin=origin)
 
 
 def _standing(z: Singles, cell: float) -> Bools:

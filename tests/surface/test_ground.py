@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.ground import ground_cells, ground_points
+from terrain3d.surface.ground import ground_cells
 
 
 def raster(values: np.ndarray, resolution: float) -> Raster:
@@ -67,36 +65,3 @@ def test_ground_cells__height_of_the_frame_does_not_matter() -> None:
     z = (hills((150, 150), 1.0) + np.random.default_rng(0).normal(0, 0.1, (150, 150))).astype(np.float32)
     z[40:60, 40:60] += 8
     assert np.mean(ground_cells(raster(z, 1.0)).mask == ground_cells(raster(z + 2000, 1.0)).mask) > 0.999
-
-
-def test_ground_points__low_outliers_and_boxes() -> None:
-    rng = np.random.default_rng(4)
-    xy = rng.uniform(0, 150, (20000, 2))
-    z = 100 + 0.2 * xy[:, 0] + rng.normal(0, 0.03, len(xy))
-    box = (np.abs(xy[:, 0] - 75) < 12) & (np.abs(xy[:, 1] - 75) < 9)
-    z[box] += 7
-    low = rng.choice(np.flatnonzero(~box), 20, replace=False)
-    z[low] -= 30
-    ground = ground_points(np.column_stack([xy, z]))
-    assert not ground[box].any()
-    assert not ground[low].any()
-    ordinary = ~box
-    ordinary[low] = False
-    assert ground[ordinary].mean() > 0.98
-    assert ground_points(np.zeros((0, 3))).shape == (0,)
-
-
-def test_ground_points__isprs_samples_with_one_parameter_set(shared_data: Path) -> None:
-    files = sorted((shared_data / "real" / "isprs").glob("samp*.txt"))
-    if not files:
-        pytest.skip("no ISPRS samples")
-    errors, kappas = [], []
-    for file in files:
-        points = np.loadtxt(file)
-        truth, got = points[:, 3] == 0, ground_points(points[:, :3])
-        agree = float(np.mean(truth == got))
-        chance = truth.mean() * got.mean() + (1 - truth.mean()) * (1 - got.mean())
-        errors.append(100 * (1 - agree))
-        kappas.append(100 * (agree - chance) / (1 - chance))
-    assert np.mean(errors) < 4.6
-    assert np.mean(kappas) > 82.5
