@@ -87,8 +87,11 @@ def batch(
 @app.command()
 def change(
     before: Annotated[Path, typer.Argument(help="Folder of a run, or a DSM GeoTIFF: the earlier epoch.")],
-    after: Annotated[Path, typer.Argument(help="The later epoch, likewise.")],
+    after: Annotated[Path, typer.Argument(help="The later epoch, likewise; with --quick a scene file.")],
     out: Out,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Rapid: AFTER is a scene file, its best pair is run at half the resolution.")
+    ] = False,
     min_area: Annotated[float, typer.Option(min=1.0, help="Smallest change to report, m2.")] = 25.0,
     min_height: Annotated[float, typer.Option(min=0.1, help="Least height change to report, m.")] = 1.5,
     level: Annotated[
@@ -113,7 +116,31 @@ def change(
         min_area=min_area, level=level, test=SignificanceOptions(min_height=min_height),
         vertical_before=vertical_before, vertical_after=vertical_after,
     )  # fmt: skip
-    change_command(before, after, out, options, TileScheme(tiles, sheet_column), workers=workers, quiet=quiet)
+    scheme = TileScheme(tiles, sheet_column)
+    change_command(before, after, out, options, scheme, quick=quick, workers=workers, quiet=quiet)
+
+
+@app.command()
+def series(
+    epochs: Annotated[list[Path], typer.Argument(help="Folders of runs or DSM GeoTIFFs, at least three, in order.")],
+    out: Out,
+    dates: Annotated[list[str] | None, typer.Option("--date", help="Date of an epoch, once for each.")] = None,
+    min_area: Annotated[float, typer.Option(min=1.0, help="Smallest change to report, m2.")] = 25.0,
+    min_height: Annotated[float, typer.Option(min=0.1, help="Least height change to report, m.")] = 1.5,
+    vertical: Annotated[str | None, typer.Option(help=f"Heights of all epochs: {VERTICALS}.")] = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """History of more than two epochs: changes of each step, first and last change and rate of every cell."""
+    from terrain3d.change.result import ChangeOptions
+    from terrain3d.change.significance import SignificanceOptions
+    from terrain3d.commands.series import series_command
+
+    options = ChangeOptions(
+        min_area=min_area, test=SignificanceOptions(min_height=min_height), vertical_before=vertical,
+        vertical_after=vertical,
+    )  # fmt: skip
+    series_command(epochs, out, options, dates or [], workers=workers, quiet=quiet)
 
 
 @app.command()

@@ -17,6 +17,7 @@ COMMANDS = (
     "run",
     "batch",
     "change",
+    "series",
     "update",
     "m3c2",
     "assess",

@@ -17,6 +17,7 @@ from terrain3d.stats import NMAD_FACTOR
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
 STEP = 1.5  # metres
 STEP_REACH = 2.5  # metres outside the rim
+STEP_CELLS = 4.0  # and cells: a wall is smeared over some
 SURROUNDINGS = (2.0, 8.0)  # metres from the rim
 BANK = 4.0  # metres from the rim within which water is looked for
 TEXTURE_WINDOW = 2.5  # metres
@@ -168,7 +169,7 @@ def _range(values: Array) -> float:
 
 def _step_share(cells: NDArray[np.bool_], heights: Array, resolution: float) -> float:
     """Share of the surroundings' cells that lie at least STEP below the nearest cells of the patch."""
-    outside = ring(cells, 1.0 / resolution, max(2.0, STEP_REACH / resolution)) & np.isfinite(heights)
+    outside = ring(cells, 1.0 / resolution, max(STEP_CELLS, STEP_REACH / resolution)) & np.isfinite(heights)
     inside = inner_part(cells, 0.5 / resolution) & np.isfinite(heights)
     if not outside.any() or not inside.any():
         return 0.0

@@ -20,6 +20,7 @@ LEAST_IN_CLASS = 200
 Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this many sigma
 LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 TABLE_STEP, TABLE_STEPS = 0.005, 8000  # metres of roughness, and how many; steps of a factor
+LONG_RANGE = 25.0  # metres; wider than the windows of matching and what stands on the ground
 PAIRS = 1_000_000  # of a lag, plenty
 
 
@@ -43,7 +44,8 @@ class StableStatistics:
 
     nmad: of single cells, metres. registration: NMAD of the medians of 50 m blocks, metres: the part of the error
     that does not average out over an object. calibration: factor on the nominal sigma on smooth ground, at least 1.
-    lags, variogram: empirical variogram (m, m2), Dowd's robust estimator. structures: what was fitted to it.
+    lags, variogram: empirical variogram (m, m2), Dowd's robust estimator. structures: what was fitted to it, and sill:
+    their variance together (m2).
     n_cells, n_blocks: that stood behind these.
     """
 
@@ -53,6 +55,7 @@ class StableStatistics:
     lags: tuple[float, ...]
     variogram: tuple[float, ...]
     structures: tuple[Structure, ...]
+    sill: float
     n_cells: int
     n_blocks: int
 
@@ -60,11 +63,15 @@ class StableStatistics:
         """1-sigma (m) of the mean over an area (m2) of cells with that mean variance (m2), correlation counted.
 
         Each structure averages out over the areas that it correlates (Rolstad et al. 2009, J. Glaciol. 55, 666-680);
-        the registration not at all.
+        the registration not at all. Where cells are less certain than on stable ground, it is the errors of matching,
+        of short range, that are larger; long waves of a surface are as large everywhere.
         """
         random = max(variance - self.registration**2, 0.0)
-        left = sum(s.share * min(1.0, s.area / max(area, 1e-9)) for s in self.structures)
-        return float(np.sqrt(self.registration**2 + random * left))
+        short = [s for s in self.structures if s.range < LONG_RANGE]
+        total = sum(s.share for s in short)
+        matching = sum(s.share / total * min(1.0, s.area / max(area, 1e-9)) for s in short)
+        waves = sum(s.share * min(1.0, s.area / max(area, 1e-9)) for s in self.structures if s.range >= LONG_RANGE)
+        return float(np.sqrt(self.registration**2 + random * (matching if short else 1.0) + self.sill * waves))
 
 
 def smooth_limit(rough: Array) -> float:
@@ -102,7 +109,7 @@ def stable_statistics(stable: Sequence[Array], sigma: Sequence[Array], resolutio
     s = np.concatenate([v[c] for v, c in zip(sigma, cells, strict=True)] or [np.zeros(0, np.float32)])
     alone = (Structure(1.0, 0.0),)
     if d.size < 50:
-        return StableStatistics(float("nan"), 0.0, 1.0, (), (), alone, int(d.size), 0)
+        return StableStatistics(float("nan"), 0.0, 1.0, (), (), alone, 0.0, int(d.size), 0)
     size = max(2, round(BLOCK / resolution))
     medians = np.concatenate([block_medians(v, c, size) for v, c in zip(stable, cells, strict=True)])
     registration = nmad(medians) if medians.size >= 4 else float(np.abs(np.median(d)))
@@ -114,6 +121,7 @@ def stable_statistics(stable: Sequence[Array], sigma: Sequence[Array], resolutio
         lags=lags,
         variogram=gamma,
         structures=structures(lags, gamma, resolution) or alone,
+        sill=max(gamma, default=0.0),
         n_cells=int(d.size),
         n_blocks=int(medians.size),
     )

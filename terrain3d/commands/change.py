@@ -7,18 +7,32 @@ from pathlib import Path
 
 from terrain3d.change.result import ChangeOptions, ChangeResult, R
 from terrain3d.console import ConsoleReporter, say, say_table
-from terrain3d.pipeline.change import run_change
+from terrain3d.pipeline.change import run_change, run_quick_change
 from terrain3d.pipeline.change_tiles import TileScheme
 
 
 def change_command(
-    before: Path, after: Path, out: Path, options: ChangeOptions, tiles: TileScheme, *, workers: int | None, quiet: bool
+    before: Path,
+    after: Path,
+    out: Path,
+    options: ChangeOptions,
+    tiles: TileScheme,
+    *,
+    quick: bool,
+    workers: int | None,
+    quiet: bool,
 ) -> None:
     """``terrain3d change``."""
+    workers = workers or os.cpu_count() or 1
     with ConsoleReporter(quiet=quiet) as reporter:
-        result = run_change(before, after, out, options, reporter, tiles=tiles, workers=workers or os.cpu_count() or 1)
+        if quick:
+            result = run_quick_change(before, after, out, options, reporter, tiles=tiles, workers=workers)
+        else:
+            result = run_change(before, after, out, options, reporter, tiles=tiles, workers=workers)
     if not quiet:
         say_changes(result)
+        for note in result.notes if quick else ():
+            say(note)
         say(f"results: {out} (open report.html)")
 
 

@@ -30,13 +30,14 @@ class RasterFile:
     stated: Vertical
     codes: bool = False
     unit: float = 1.0
+    band: int = 1
 
     def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
         """Values of a window inside the grid, (height, width). Raises InputFileError."""
         window = row, column, height, width
         if self.codes:
-            return read_classes(self.path, window=window).values
-        values = read_raster(self.path, window=window).values
+            return read_classes(self.path, self.band, window=window).values
+        values = read_raster(self.path, self.band, window=window).values
         if self.unit != 1.0:
             values = values * np.float32(self.unit)
         if self.stated.name == self.grid.reference.vertical.name:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from terrain3d.change.epoch import load_epoch
 from terrain3d.change.result import ChangeOptions, ChangeResult, Region
+from terrain3d.config import load_scene
 from terrain3d.export.report import write_report
 from terrain3d.io.atomic import write_json
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
@@ -22,6 +24,7 @@ from terrain3d.pipeline.change_report import change_report
 from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, rank_tiles, tile_layer
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.quick import quick_model
 from terrain3d.stats import nmad
 from terrain3d.tiles import reproject
 
@@ -41,6 +44,7 @@ def run_change(
     *,
     tiles: TileScheme | None = None,
     workers: int = 1,
+    notes: Sequence[str] = (),
 ) -> ChangeResult[StoredRaster]:
     """Detect change between two run folders or DSMs and write all products to ``out``. Raises Terrain3dError.
 
@@ -51,6 +55,7 @@ def run_change(
     out.mkdir(parents=True, exist_ok=True)
     with bounded_cache(), TemporaryDirectory(prefix=".change-", dir=out) as folder:
         result = detect_stored(first, second, options, Path(folder), workers, reporter)
+        result = replace(result, notes=(*notes, *result.notes))
         for note in result.notes:
             reporter.note(note)
         ranked = rank_tiles(result, tiles or TileScheme())
@@ -81,6 +86,24 @@ def run_change(
         write_report(out / "report.html", change_report(result, first, second, ranked))
         reporter.step()
     return result
+
+
+def run_quick_change(
+    before: Path,
+    scene: Path,
+    out: Path,
+    options: ChangeOptions,
+    reporter: Reporter,
+    *,
+    tiles: TileScheme | None = None,
+    workers: int = 1,
+) -> ChangeResult[StoredRaster]:
+    """Change from the last model to a coarse one of a scene's best pair, which stays in ``out/rapid``.
+
+    What was given up for the time is in the notes of the result. Raises Terrain3dError.
+    """
+    model = quick_model(load_scene(scene), out / "rapid", reporter, workers)
+    return run_change(before, model.folder, out, options, reporter, tiles=tiles, workers=workers, notes=model.given_up)
 
 
 def _rounded(raster: StoredRaster) -> Iterator[tuple[int, NDArray[Any]]]:

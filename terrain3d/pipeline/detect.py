@@ -169,8 +169,10 @@ def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int)
     """Cells of each component that prove it."""
 
     def count(block: Block) -> NDArray[np.int64]:
-        numbers = parts.numbers.read(block)[block.read(seeds) == sign]
-        return np.bincount(numbers, minlength=len(parts.area))
+        proof = block.read(seeds) == sign
+        if not proof.any():
+            return np.zeros(len(parts.area), np.int64)
+        return np.bincount(parts.numbers.read(block)[proof], minlength=len(parts.area))
 
     total = np.zeros(len(parts.area), np.int64)
     for part in for_blocks(count, cut(seeds.grid), workers):
@@ -182,6 +184,8 @@ def _mark(parts: Components, proven: NDArray[np.bool_], rasters: _Rasters, worke
     """Set the significant cells, and count them."""
 
     def work(block: Block) -> int:
+        if not block.read(rasters.extent).any():
+            return 0
         new = proven[parts.numbers.read(block)] & np.isfinite(block.read(rasters.difference))
         block.write(rasters.significant, np.where(new, np.uint8(1), block.read(rasters.significant)))
         return int(np.count_nonzero(new))

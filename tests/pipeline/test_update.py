@@ -8,32 +8,16 @@ from terrain3d.change.blend import Provenance, blended, provenance, weights
 from terrain3d.change.result import ChangeOptions
 from terrain3d.crs import ELLIPSOID, Reference
 from terrain3d.errors import InputFileError
-from terrain3d.io.rasters import read_classes, read_raster, write_raster
+from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.pipeline.change import run_change
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.update import run_update
-from terrain3d.raster import Grid, Raster
+from terrain3d.raster import Grid
 
 GRID = Grid(Reference("EPSG:32654", ELLIPSOID), 500_000.0, 3_900_000.0, 0.5, 240, 240)
 
 
-def model(folder, seed, house=0.0, shift=(0.0, 0.0, 0.0)):  # type: ignore[no-untyped-def]
-    """Rolling ground with a house (or none) in the middle, displaced."""
-    x, y = GRID.centres()
-    x, y = np.meshgrid(x - 500_000 - shift[0], y - 3_899_880 - shift[1])
-    z = 50 + 3 * np.sin(x / 9) * np.cos(y / 11) + 0.05 * np.random.default_rng(seed).standard_normal(GRID.shape)
-    z = z + shift[2]
-    roof = z + house * ((np.abs(x - 60) < 10) & (np.abs(y - 60) < 8))
-    folder.mkdir()
-    write_raster(folder / "dsm.tif", Raster(roof.astype(np.float32), GRID), nodata=-9999)
-    write_raster(folder / "dtm.tif", Raster(z.astype(np.float32), GRID), nodata=-9999)
-    write_raster(
-        folder / "dsm_sigma.tif", Raster(np.full(GRID.shape, 0.1, np.float32), GRID), nodata=-9999, heights=False
-    )
-    return folder
-
-
-def test_update__house_is_taken_over_and_the_rest_stays(tmp_path):
+def test_update__house_is_taken_over_and_the_rest_stays(tmp_path, model):
     old, new = model(tmp_path / "old", 1), model(tmp_path / "new", 2, house=6.0, shift=(1.0, -0.5, 2.0))
     result = run_change(old, new, tmp_path / "change", ChangeOptions(), Silent())
     assert [str(r.kind) for r in result.regions] == ["new_building"]
@@ -52,7 +36,7 @@ def test_update__house_is_taken_over_and_the_rest_stays(tmp_path):
     assert not (tmp_path / "out" / "dtm_sigma.tif").exists()
 
 
-def test_update__least_confidence_leaves_changes_out(tmp_path):
+def test_update__least_confidence_leaves_changes_out(tmp_path, model):
     old, new = model(tmp_path / "old", 1), model(tmp_path / "new", 2, house=6.0)
     run_change(old, new, tmp_path / "change", ChangeOptions(), Silent())
     done = run_update(old, new, tmp_path / "change", tmp_path / "out", Silent(), least_confidence=1.01)
