@@ -15,7 +15,16 @@ from terrain3d.errors import ConfigError, InputFileError
 PRODUCT_SUFFIXES = (".h5", ".hdf5", ".he5", ".parquet", ".geoparquet")  # say themselves what they hold
 TABLE_SUFFIXES = (".csv", ".txt", ".parquet", ".geoparquet", ".gpkg", ".geojson", ".fgb", ".shp", ".las", ".laz")
 # names of the alternatives of a value, which pydantic puts between its keys
-NOT_KEYS = ("str", "ImageEntry", "LidarEntry", "float", "int", "dict[str,any]", "literal['strict','standard','all']")
+NOT_KEYS = (
+    "str",
+    "ImageEntry",
+    "ReferenceDem",
+    "LidarEntry",
+    "float",
+    "int",
+    "dict[str,any]",
+    "literal['strict','standard','all']",
+)
 MAX_CONFIG_BYTES = 5_000_000
 
 
@@ -80,7 +89,8 @@ class LidarEntry(LidarFormat):
 class OutputConfig(_Strict):
     """resolution: metres, or auto for the ground sample distance. crs: auto for the UTM zone, or a projected CRS in
     metres. vertical: ellipsoid, egm96, or the path of a geoid grid. frame: terrestrial frame that the lidar is brought
-    to, auto for its own; epoch, a decimal year, and plate: for a realization of the ITRF, the motion to apply."""
+    to, auto for its own; epoch, a decimal year, and plate: for a realization of the ITRF, the motion to apply.
+    super_resolution: an ortho of half the cell size besides."""
 
     resolution: Annotated[float, Field(gt=0.01, le=100)] | Literal["auto"] = "auto"
     crs: str = "auto"
@@ -88,6 +98,7 @@ class OutputConfig(_Strict):
     frame: str = "auto"
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
     plate: str | None = None
+    super_resolution: bool = False
 
 
 class WaterConfig(_Strict):
@@ -96,6 +107,13 @@ class WaterConfig(_Strict):
 
     polygons: str | None = None
     flatten: bool = True
+
+
+class ReferenceDem(_Strict):
+    """DEM that fills large voids. vertical: ellipsoid, egm96 or the path of a geoid grid, if the file declares none."""
+
+    path: str
+    vertical: str | None = None
 
 
 class SceneConfig(_Strict):
@@ -107,6 +125,7 @@ class SceneConfig(_Strict):
     lidar: list[str | LidarEntry] = []
     lidar_rules: Literal["strict", "standard", "all"] | dict[str, Any] = "standard"
     water: WaterConfig = WaterConfig()
+    reference_dem: str | ReferenceDem | None = None
     output: OutputConfig = OutputConfig()
 
     @field_validator("images", "lidar", mode="before")
@@ -127,6 +146,7 @@ class Scene(_Strict):
     lidar: tuple[Path, ...]
     lidar_formats: dict[Path, LidarFormat] = {}
     water_polygons: Path | None = None
+    reference_dem: ReferenceDem | None = None
 
     def completed(self) -> dict[str, Any]:
         """The configuration as it was used: every key, every file; itself a valid scene file."""
@@ -135,6 +155,8 @@ class Scene(_Strict):
         out["lidar"] = [self._lidar_entry(p) for p in self.lidar]
         if self.water_polygons is not None:
             out["water"]["polygons"] = str(self.water_polygons)
+        if self.reference_dem is not None:
+            out["reference_dem"] = self.reference_dem.model_dump(exclude_none=True)
         grid = self.folder / self.config.output.vertical
         if is_file(grid):
             out["output"]["vertical"] = str(grid)
@@ -175,8 +197,17 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
     polygons = None if config.water.polygons is None else _one(config.water.polygons, folder, path)
     return Scene(
         config=config, folder=folder, images=tuple(images), lidar=tuple(lidar), lidar_formats=formats,
-        water_polygons=polygons,
+        water_polygons=polygons, reference_dem=_reference(config.reference_dem, folder, path),
     )  # fmt: skip
+
+
+def _reference(given: str | ReferenceDem | None, folder: Path, source: Path) -> ReferenceDem | None:
+    if given is None:
+        return None
+    entry = ReferenceDem(path=given) if isinstance(given, str) else given
+    grid = folder / (entry.vertical or "")
+    vertical = str(grid.resolve()) if entry.vertical and is_file(grid) else entry.vertical
+    return ReferenceDem(path=str(_one(entry.path, folder, source)), vertical=vertical)
 
 
 def _lidar_files(entries: list[str | LidarEntry], folder: Path, source: Path) -> dict[Path, LidarFormat | None]:
@@ -241,7 +272,8 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
 
 def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
-        "output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry, "water": WaterConfig
+        "output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry, "water": WaterConfig,
+        "reference_dem": ReferenceDem,
     }  # fmt: skip
     model = whole if len(location) == 1 else models.get(str(location[0]), whole)
     model = TableColumns if "columns" in location[:-1] else model

@@ -92,7 +92,10 @@ def test_completed__is_a_scene_of_its_own(folder: Path, tmp_path_factory: pytest
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"imges": 1}, r"unknown key 'imges'; known keys here: name, images, lidar, lidar_rules, water, output"),
+        (
+            {"imges": 1},
+            r"unknown key 'imges'; known keys here: name, images, lidar, lidar_rules, water, reference_dem, output",
+        ),
         ({"output": {"res": 1}}, r"unknown key 'output\.res'; known keys here: resolution, crs, vertical, frame"),
         ({"images": ["a_1.tif", {"path": "b.tif", "rpcs": "x"}]}, r"unknown key 'images\.1\.rpcs'; .*path, rpc, mask"),
         ({"images": ["a_1.tif", {"rpc": "b.RPB"}]}, r"images\.1\.path: Field required"),

@@ -32,6 +32,11 @@ class HeightFile:
     grid: Grid
     vertical: Vertical
 
+    def over_stated(self, vertical: Vertical) -> HeightFile:
+        """The file with a stated reference instead of the one that it declares."""
+        grid = replace(self.grid, reference=Reference(self.grid.reference.horizontal, vertical))
+        return replace(self, grid=grid, vertical=vertical)
+
     def read(self, row: int, column: int, height: int, width: int) -> Raster:
         """Heights of a window inside the grid, NaN for no value."""
         return self._converted(read_raster(self.path, window=(row, column, height, width)))
@@ -70,9 +75,9 @@ class HeightFile:
         return resample(self._converted(found) if convert else found, grid)
 
     def _converted(self, raster: Raster) -> Raster:
-        if raster.grid.reference.vertical.name == self.vertical.name:
-            return raster
-        return to_vertical(raster, self.vertical)
+        own = self.grid.reference
+        raster = Raster(raster.values, replace(raster.grid, reference=own))
+        return raster if own.vertical.name == self.vertical.name else to_vertical(raster, self.vertical)
 
 
 def open_heights(path: Path, *, layer: str = "dsm") -> HeightFile:

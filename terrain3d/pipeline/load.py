@@ -10,7 +10,7 @@ from pyproj import CRS
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.config import OutputConfig, Scene
-from terrain3d.crs import Reference, parse_crs, utm_crs, vertical_from_name
+from terrain3d.crs import ELLIPSOID, Reference, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
@@ -19,7 +19,9 @@ from terrain3d.io.images import has_data, open_image
 from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
+from terrain3d.pipeline.height_files import HeightFile, open_heights, over
 from terrain3d.pipeline.polygons import read_polygons
+from terrain3d.pipeline.surfaces import SurfaceOptions
 from terrain3d.pipeline.water_bodies import CODES, GivenWater
 
 AUTO = "auto"
@@ -137,6 +139,32 @@ def load_water(scene: Scene, crs: str) -> GivenWater:
         known = ", ".join(k for k in CODES if k)
         raise ConfigError(f"water of kind '{unknown[0]}'", where=scene.water_polygons, fix=f"one of: {known}; or none")
     return GivenWater(tuple(found.shapes), kinds, flatten)
+
+
+def load_reference(scene: Scene) -> HeightFile | None:
+    """Reference DEM of the configuration, its heights read over the ellipsoid.
+
+    Raises InputFileError, and FrameError where its vertical reference is not known, or is not what the file declares.
+    """
+    given = scene.reference_dem
+    if given is None:
+        return None
+    file = open_heights(Path(given.path))
+    if given.vertical is not None:
+        stated = vertical_from_name(given.vertical, scene.folder)
+        if file.vertical.is_declared and file.vertical.name != stated.name:
+            raise FrameError(f"declares heights over {file.vertical.name}, reference_dem.vertical is {stated.name}",
+                             where=file.path, fix="leave reference_dem.vertical out or correct it")  # fmt: skip
+        file = file.over_stated(stated)
+    if not file.vertical.is_declared:
+        raise FrameError("declares no vertical reference", where=file.path,
+                         fix="state it: reference_dem: {path:, vertical: egm96}")  # fmt: skip
+    return over(file, ELLIPSOID)[0]
+
+
+def load_options(scene: Scene, crs: str) -> SurfaceOptions:
+    """What the configuration says of the surfaces. Raises as ``load_water`` and ``load_reference`` do."""
+    return SurfaceOptions(load_water(scene, crs), load_reference(scene), scene.config.output.super_resolution)
 
 
 def target_frame(output: OutputConfig) -> TargetFrame | None:

@@ -71,8 +71,8 @@ def draw(
         inner = block.part(*block.around_core(cells))
         drawn = ortho(closed, ranked, block.around_core(cells))
         for raster, values in zip(bands, drawn.values, strict=True):
-            inner.write(raster, _as_type(values, kind))
-        shades = _as_type(drawn.values.mean(axis=0) * np.float32(scale), np.dtype(np.uint16))
+            inner.write(raster, as_type(values, kind))
+        shades = as_type(drawn.values.mean(axis=0) * np.float32(scale), np.dtype(np.uint16))
         if not plain:
             inner.write(grey, shades)
         known = np.isfinite(closed.values[block.core])
@@ -104,7 +104,7 @@ def forget_voids(picture: Picture, dsm: StoredRaster, workers: Workers) -> None:
     for_blocks(work, cut(dsm.grid), workers)
 
 
-def _as_type(values: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
+def as_type(values: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
     """Values of an ortho in its type: 0 for none, and nothing else 0; real numbers as they are."""
     if kind.kind == "f":
         return values

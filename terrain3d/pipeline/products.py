@@ -72,6 +72,8 @@ def write_rasters(s: Surfaces, reference: Reference, out: Path, reporter: Report
         _write(out / f"{prefix}{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
         reporter.step()
     _write_ortho(out / f"{prefix}ortho.tif", s.ortho)
+    if s.finer:
+        _write_ortho(out / f"{prefix}ortho_super.tif", s.finer)
     reporter.step()
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
     _write(out / f"{prefix}mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
@@ -161,6 +163,8 @@ def _item(result: RunResult, out: Path) -> dict[str, object]:
         Asset("report", out / "report.html", "Report", roles=("overview",)),
         Asset("config", out / "config.yaml", "Configuration as used", roles=("metadata",)),
     ]
+    if result.surfaces.finer:
+        assets.append(Asset("ortho_super", out / "ortho_super.tif", "True orthophoto, super-resolved"))
     times = sorted(v.acquired for v in result.views if v.acquired is not None)
     grid = replace(result.surfaces.dsm.grid, reference=result.reference)
     lineage = f"terrain3d {__version__}: stereo of {len(result.views)} images, {len(result.pairs)} pairs considered"

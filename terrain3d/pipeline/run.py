@@ -24,8 +24,8 @@ from terrain3d.pipeline.load import (
     check_overlap,
     height_limits,
     load_lidar,
+    load_options,
     load_views,
-    load_water,
     mean_height,
     output_reference,
 )
@@ -82,7 +82,7 @@ def compute(
     """All of a scene but its files: what was found, and the points. lost: parts of the surface to be left empty."""
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
-    water = load_water(scene, crs)
+    options = load_options(scene, crs)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)
     for note in network.warnings:
@@ -105,7 +105,7 @@ def compute(
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
     frame = Frame(registration, orientation)
-    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, water)
+    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
     return RunResult(
         scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
         tuple(recorder.warnings),

@@ -21,6 +21,7 @@ MASK_COLOURS = {
     MaskCode.MEASURED: (120, 170, 110),
     MaskCode.FILLED: (232, 178, 80),
     MaskCode.WATER: (80, 140, 200),
+    MaskCode.REFERENCE: (170, 130, 180),
 }
 
 

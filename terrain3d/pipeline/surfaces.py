@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,12 @@ from terrain3d.io.images import read_bands
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import cut
 from terrain3d.pipeline.filling import Frame, fill_model
+from terrain3d.pipeline.fine_picture import draw_fine
+from terrain3d.pipeline.height_files import HeightFile
 from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, leave_empty, settled_heights, surface_model
 from terrain3d.pipeline.picture import draw, forget_voids
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.reference import fill_from_reference
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.pipeline.threads import Workers
@@ -24,13 +27,23 @@ from terrain3d.pipeline.waters import WaterBody, level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
 from terrain3d.surface.ortho import OrthoView
+from terrain3d.surface.super_resolution import FACTOR
+
+
+@dataclass(frozen=True)
+class SurfaceOptions:
+    """water: what a user says of it. reference: DEM for large voids. super_resolution: an ortho of half the cells."""
+
+    water: GivenWater = field(default_factory=GivenWater)
+    reference: HeightFile | None = None
+    super_resolution: bool = False
 
 
 @dataclass(frozen=True)
 class Surfaces:
     """Rasters of a run on one grid, heights ellipsoidal. ``pairs``: number of stereo pairs that saw a cell, where it
-    was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. The files
-    live as long as the run does."""
+    was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. finer: bands
+    of the super-resolved ortho, if it was wanted. The files live as long as the run does."""
 
     dsm: StoredRaster
     dsm_sigma: StoredRaster
@@ -42,38 +55,45 @@ class Surfaces:
     pairs: StoredRaster
     seen: tuple[int, ...]
     waters: tuple[WaterBody, ...]
+    finer: tuple[StoredRaster, ...] = ()
 
 
 def make_surfaces(
     spool: Spool, grid: Grid, views: list[View], frame: Frame, returns: LidarReturns | None, folder: Place,
-    workers: Workers, reporter: Reporter, lost: Sequence[Bounds] = (), given: GivenWater | None = None,
+    workers: Workers, reporter: Reporter, lost: Sequence[Bounds] = (), options: SurfaceOptions | None = None,
 ) -> Surfaces:  # fmt: skip
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
     ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty.
-    given: what a user says of the water. Raises OverlapError if nothing is left of the points."""
+    Raises OverlapError if nothing is left of the points."""
     model = surface_model(spool, grid, frame.registration, folder, workers, reporter)
     leave_empty(model, lost)
-    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, given)
+    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, options)
 
 
 def derive(
     model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Place,
-    workers: Workers, reporter: Reporter, given: GivenWater | None = None,
+    workers: Workers, reporter: Reporter, options: SurfaceOptions | None = None,
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
+    options = options or SurfaceOptions()
     reporter.stage("voids", 3 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
     clean = settled_heights(model, clean, folder, workers, reporter)
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
     model.sigma.remove()
+    if options.reference is not None:
+        fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
     picture = draw(dsm, extent, views, folder, workers, reporter)
     reporter.stage("water", 2 * len(cut(model.grid)))
-    given = given or GivenWater()
-    waters = level_water(clean, dsm, sigma, mask, picture, given, folder, workers, reporter)
+    waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
     terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
+
+    finer: tuple[StoredRaster, ...] = ()
+    if options.super_resolution:
+        finer = draw_fine(dsm, views, folder, workers, reporter)
 
     def window(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())
@@ -81,6 +101,7 @@ def derive(
     return Surfaces(
         window(dsm), window(sigma), window(terrain.dtm), window(terrain.sigma), window(terrain.chm),
         tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen, tuple(waters),
+        tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer),
     )  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def _finish(
         height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
         given = np.isfinite(sigma.values)
         height, sigma = with_hidden(height, sigma, block.read(ground) > 0, z, hidden.read(block))
-        water = block.read(mask) == MaskCode.WATER  # its level is the terrain's
+        water = np.isin(block.read(mask), (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
         block.write(spread, np.where(water, block.read(dsm_sigma), sigma.values))
         lower = np.where(given, np.fmin(height.values, z.values), np.float32(np.nan))
         lower[water] = z.values[water]

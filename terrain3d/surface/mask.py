@@ -10,10 +10,11 @@ class MaskCode(IntEnum):
 
     MEASURED: matched in at least one stereo pair. FILLED: interpolated from its surroundings (``voids``) where nothing
     was matched, or where what was hangs over the ground beside it (``rims``).
-    WATER: levelled as water (``water``), whatever was matched there.
+    WATER: levelled as water (``water``), whatever was matched there. REFERENCE: a large void, from the given DEM.
     """
 
     NODATA = 0
     MEASURED = 1
     FILLED = 2
     WATER = 3
+    REFERENCE = 4

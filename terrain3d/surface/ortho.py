@@ -170,7 +170,7 @@ def _drawn(view: RankedView, z: Singles, grid: Grid, wanted: Bools) -> Singles:
             need = wanted[here]
             if not need.any():
                 continue
-            lon, lat = _lonlat(grid.window(row, column, *need.shape))
+            lon, lat = lonlat(grid.window(row, column, *need.shape))
             line, sample = view.view.camera.project(lon[need], lat[need], z[here][need])
             values = _resample(view.view, line, sample, grid.resolution / view.pixel)
             out[:, here[0], here[1]][:, need] = view.gain[:, None] * values + view.offset[:, None]
@@ -188,7 +188,7 @@ def _lean(camera: Camera, grid: Grid, height: float) -> tuple[float, float]:
     return lean if np.isfinite(lean).all() else (0.0, 0.0)
 
 
-def _lonlat(grid: Grid) -> tuple[Floats, Floats]:
+def lonlat(grid: Grid) -> tuple[Floats, Floats]:
     """Longitude and latitude of all cell centres, (h, w), interpolated between nodes."""
     x, y = grid.centres()
     rows, columns = _nodes(grid.height), _nodes(grid.width)

@@ -247,7 +247,10 @@ def test_lidar__of_an_unknown_type(content: Content, tmp_path: Path, refused: Re
 
 def test_key__unknown(content: Content, refused: Refused) -> None:
     line = refused({**content, "imagse": []})
-    assert "unknown key 'imagse'" in line and "known keys here: name, images, lidar, lidar_rules, water, output" in line
+    assert (
+        "unknown key 'imagse'" in line
+        and "here: name, images, lidar, lidar_rules, water, reference_dem, output" in line
+    )
 
 
 def test_key__unknown_in_output(content: Content, refused: Refused) -> None:

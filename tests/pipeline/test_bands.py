@@ -39,6 +39,7 @@ def test_run__four_bands(hamlet: SceneFiles, tmp_path: Path) -> None:
     results = {}
     for name, scene in (("one", hamlet.config), ("four", config)):
         content = yaml.safe_load(scene.read_text())
+        content["output"]["super_resolution"] = name == "four"
         scene.with_name("short.yaml").write_text(yaml.safe_dump({**content, "lidar": []}))
         run_command(scene.with_name("short.yaml"), tmp_path / name, workers=2, quiet=True)
         with rasterio.open(tmp_path / name / "dsm.tif") as file, rasterio.open(tmp_path / name / "ortho.tif") as ortho:
@@ -52,6 +53,13 @@ def test_run__four_bands(hamlet: SceneFiles, tmp_path: Path) -> None:
         assert np.median(band[known] / bands[0][known]) == pytest.approx(gain / GAINS[0], rel=0.02)
     assert abs(dsm.std() - same.std()) < 0.2
     assert abs(np.ma.median(dsm) - np.ma.median(same)) < 1.0  # without lidar the height is as free as the pointing
+    assert not (tmp_path / "one" / "ortho_super.tif").exists()
+    with rasterio.open(tmp_path / "four" / "ortho_super.tif") as file:
+        fine = file.read()
+        assert file.res == (0.25, 0.25) and fine.shape == (4, bands.shape[1] * 2, bands.shape[2] * 2)
+    means = fine.reshape(4, bands.shape[1], 2, bands.shape[2], 2).mean(axis=(2, 4))
+    both = (fine > 0).reshape(4, bands.shape[1], 2, bands.shape[2], 2).all(axis=(0, 2, 4)) & known
+    assert both.mean() > 0.65 and np.abs((means - bands)[:, both].mean()) < 3
     figures = json.loads((tmp_path / "four" / "quality.json").read_text())["ortho"]
     assert figures["bands"] == 4 and sum(figures["share_from_image"].values()) + figures[
         "hidden_share"

@@ -210,7 +210,7 @@ def test_log__tells_the_stages_with_times(before: Path) -> None:
 
 def test_config__runs_again_to_the_same_bits_with_other_workers(before: Path, tmp_path: Path) -> None:
     completed = yaml.safe_load((before / "config.yaml").read_text(encoding="utf-8"))
-    assert set(completed) == {"name", "images", "lidar", "lidar_rules", "output"}
+    assert set(completed) == {"name", "images", "lidar", "lidar_rules", "output", "water", "reference_dem"}
     moved = shutil.copy(before / "config.yaml", tmp_path / "again.yaml")
     again = run(Path(moved), tmp_path / "again", workers=1)
     for name in RASTERS:

@@ -75,4 +75,5 @@ def test_remove_spikes__flying_patches_go_and_houses_stay() -> None:
 
 
 def test_mask_codes__documented() -> None:
-    assert [(c.name, int(c)) for c in MaskCode] == [("NODATA", 0), ("MEASURED", 1), ("FILLED", 2), ("WATER", 3)]
+    names = ("NODATA", "MEASURED", "FILLED", "WATER", "REFERENCE")
+    assert [(c.name, int(c)) for c in MaskCode] == [(n, i) for i, n in enumerate(names)]
