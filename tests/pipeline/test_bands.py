@@ -59,7 +59,7 @@ def test_run__four_bands(hamlet: SceneFiles, tmp_path: Path) -> None:
         assert file.res == (0.25, 0.25) and fine.shape == (4, bands.shape[1] * 2, bands.shape[2] * 2)
     means = fine.reshape(4, bands.shape[1], 2, bands.shape[2], 2).mean(axis=(2, 4))
     both = (fine > 0).reshape(4, bands.shape[1], 2, bands.shape[2], 2).all(axis=(0, 2, 4)) & known
-    assert both.mean() > 0.65 and np.abs((means - bands)[:, both].mean()) < 3
+    assert both.mean() > 0.65 and abs((means - bands)[:, both].mean()) < 0.015 * bands[:, both].mean()
     figures = json.loads((tmp_path / "four" / "quality.json").read_text())["ortho"]
     assert figures["bands"] == 4 and sum(figures["share_from_image"].values()) + figures[
         "hidden_share"
