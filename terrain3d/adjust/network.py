@@ -37,7 +37,7 @@ class Network:
     """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust).
 
     reach: one a view, how far its key points lie from its ties, in units of the ties' spread. warnings: what a user
-    should know of the ties. height_ties: what lidar said, None without any.
+    should know of the ties. height_ties: what lidar says of the network, None if it was not asked.
     """
 
     views: list[View]
@@ -62,11 +62,8 @@ class Network:
         return len(lon), grid_share(*from_lonlat(crs, lon, lat), area)
 
 
-def build_network(
-    views: list[View], crs: str, limits: tuple[float, float], returns: LidarReturns | None = None
-) -> Network:
-    """Tie and adjust the views. ``limits``: heights that the scene can have at most. ``returns``: lidar ground returns,
-    whose heights then set the height of the network, and its tilt and drifts where they prove them.
+def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> Network:
+    """Tie and adjust the views. ``limits``: heights that the scene can have at most.
 
     The first pass knows neither heights nor pointing; the second searches with both nearly known, which finds more
     ties and fewer wrong ones; patch matching then makes them precise. Raises AdjustmentError, naming the view, where
@@ -81,10 +78,13 @@ def build_network(
     network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)
     followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
-    network = replace(_with(network, followed), warnings=warnings)
-    if returns is None or not len(returns):
-        return network
-    levelled, found = level(followed, network.views, network.ties, returns, crs)
+    return replace(_with(network, followed), warnings=warnings)
+
+
+def with_lidar(network: Network, returns: LidarReturns, crs: str) -> Network:
+    """The network with heights of lidar ground returns as observations: they set its height, and its tilt and drifts
+    where they prove them."""
+    levelled, found = level(network.adjustment, network.views, network.ties, returns, crs)
     return replace(_with(network, levelled), height_ties=found)
 
 

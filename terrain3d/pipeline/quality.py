@@ -127,6 +127,7 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
         else dict(zip(("68", "90", "95"), r.report.coverage, strict=True)),
         "residual_scale": None if np.isnan(r.report.scale) else r.report.scale,
         "held_out_gross": r.report.n_gross,
+        "in_adjustment_instead": None if result.network.height_ties is None else asdict(result.network.height_ties),
         "folds": len(r.report.folds),
         "note": r.report.note,
         "notes": list(r.notes),

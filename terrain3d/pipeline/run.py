@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from terrain3d.adjust.network import build_network
+from terrain3d.adjust.network import build_network, with_lidar
 from terrain3d.adjust.sigma import relative_sigma
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
@@ -97,6 +97,8 @@ def compute(
     if lidar is not None:
         along = line_direction(network.views, crs, middle)
         registration = register(spool, grid, lidar.returns, along, folder, workers, recorder)
+        # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
+        network = replace(network, height_ties=with_lidar(network, lidar.returns, crs).height_ties)
     for note in () if registration is None else registration.notes:
         recorder.warn(note)
     final = network.views

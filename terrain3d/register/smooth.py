@@ -30,6 +30,7 @@ CONSTANT_SIGMA = 100.0  # metres
 TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 OWN_SIGMA = 0.1  # metres, of a return at least
+STATED_COUNTS = 8  # returns that the stated sigma counts as much as, against the size of the residuals
 TRACK_SIGMA = 0.03  # metres, common to the returns of a track
 # 1-sigma of the rest in metres, and its chance
 SIZES = ((0.02, 0.15), (0.05, 0.3), (0.1, 0.3), (0.2, 0.15), (0.4, 0.07), (0.8, 0.03))
@@ -70,9 +71,11 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
     shared, moved = places.shared[rows, None], places.moved[rows]
     placed = np.where(moved.any(axis=1), places.place_sigma[rows], shared[:, 0])  # of the sigma, what is in the slopes
     own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - placed**2 * (slope**2).sum(axis=1), OWN_SIGMA**2))
+    few = STATED_COUNTS / (STATED_COUNTS + len(rows))  # of the returns that say how large residuals are
+    scale = np.sqrt((1 - few) * fit.scale**2 + few)
     return Observations(
         problem.east[rows], problem.north[rows], problem.difference[rows] + (slope * moved).sum(axis=1),
-        fit.scale * own / np.sqrt(fit.weight[rows]), slope * shared, slope @ root,
+        scale * own / np.sqrt(fit.weight[rows]), slope * shared, slope @ root,
         problem.track[rows],
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from terrain3d.adjust.bundle import intersect
 from terrain3d.adjust.heights import pick_returns, rough_offset, see_footprints
 from terrain3d.adjust.level import HeightTies, level
-from terrain3d.adjust.network import Network, build_network
+from terrain3d.adjust.network import Network, build_network, with_lidar
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
@@ -145,8 +145,8 @@ def test_level__too_few_or_contradictory_returns_change_nothing(free: Network, d
     assert not found.applied and scattered.adjustment is free.adjustment and found.used == 0
 
 
-def test_network__with_returns(views: list[View], free: Network, scene: SceneFiles, dtm: Raster) -> None:
-    network = build_network(views, UTM, LIMITS, returns_on(dtm))
+def test_with_lidar__the_whole_network_moves(free: Network, scene: SceneFiles, dtm: Raster) -> None:
+    network = with_lidar(free, returns_on(dtm), UTM)
     assert free.height_ties is None
     assert network.height_ties is not None and network.height_ties.applied
     assert abs(np.median(through_exact_rays(network, scene)[1])) < 0.1

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terrain3d.adjust.network import Network, build_network
+from terrain3d.adjust.network import Network, build_network, with_lidar
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.crs import from_lonlat
@@ -42,7 +42,7 @@ def test_network__of_whole_scenes(shared_data: Path, name: str, crs: str) -> Non
     west, south, east, north = footprint(views[0], "EPSG:4326", (low + high) / 2).bounds
     around = (west - 0.01, south - 0.01, east + 0.01, north + 0.01)
     returns = read_lidar(sorted((folder / "lidar").glob("*.h5")), around, STANDARD).returns
-    network = build_network(views, crs, (low, high), returns)
+    network = with_lidar(build_network(views, crs, (low, high)), returns, crs)
     assert max(network.adjustment.rms_after_px) < 0.1 and min(network.adjustment.rms_before_px) > 1
     assert network.adjustment.used.mean() > 0.95 and network.ties.n_tracks > 1000
     found = network.height_ties
