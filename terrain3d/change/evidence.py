@@ -78,12 +78,14 @@ class Scene(Protocol):
 class Standing:
     """The place in one epoch. step_share: of the rim, over which it stands by a wall. texture: robust spread about the
     local mean, metres. above_ground: median height above that epoch's ground, metres; NaN without one. level: range of
-    the middle 80 % of heights, metres."""
+    the middle 80 % of heights, metres. contrast: robust spread of the image's brightness about its local mean, over its
+    median; NaN without an image."""
 
     step_share: float
     texture: float
     above_ground: float
     level: float
+    contrast: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
             texture=_median(residual[core]),
             above_ground=float("nan") if dtm is None else _median((z - dtm)[core]),
             level=_range(z[core]),
+            contrast=float("nan") if image is None else _contrast(image, core, window),
         )
-        for (z, dtm), residual in zip(epochs, residuals, strict=True)
+        for (z, dtm), residual, image in zip(epochs, residuals, (seen.ortho_before, seen.ortho_after), strict=True)
     ]
     standing, other = (1, 0) if patch.sign > 0 else (0, 1)
     change = seen.ground_change(r)
@@ -146,6 +149,12 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
         row=float(rows.mean()) + where[0].start,
         column=float(columns.mean()) + where[1].start,
     )
+
+
+def _contrast(image: Array, core: NDArray[np.bool_], window: int) -> float:
+    light = np.where(image > 0, image, np.float32(np.nan))
+    level = _median(light[core])
+    return NMAD_FACTOR * _median(np.abs(light - box_mean(light, window))[core]) / level if level > 0 else float("nan")
 
 
 def _tone(seen: Surfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:

@@ -8,7 +8,8 @@ The object is looked at in the epoch in which it stands: after a rise, before a 
    epoch is smooth, steps down to its surroundings and is more than 2 m above the ground too, it was
    ``raised_building`` or ``lowered_building``.
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
-   being a building: fallen ``felling``, risen ``vegetation_growth``.
+   being a building: fallen ``felling``, risen ``vegetation_growth``. A tall object that is neither smooth nor rough is
+   vegetation where the image is as mottled as crowns are.
 3. What remains is **earth**: risen ``fill``, fallen ``excavation``; with water along at least a quarter of its rim
    risen ``accretion``, fallen ``erosion``.
 4. A **landslide** is earth that came down: risen earth, and close to it and above it a loss of earth. Earth is what
@@ -26,7 +27,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.change.evidence import Evidence, Scene, Standing, observe
+from terrain3d.change.evidence import BUILDING_CELL, Evidence, Scene, Standing, observe
 from terrain3d.change.regions import Patch, groups, merged
 
 STEP_SHARE = 0.5  # of the rim
@@ -35,6 +36,8 @@ HIGH_VEGETATION = 2.5  # metres above the DTM
 LOW_BUILDING = 2.0  # metres above the DTM
 SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
 WATER_SHARE = 0.25  # of the rim of a bank
+COARSE_MARGIN = 0.4
+CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
 STAND_DISTANCE = 5.0  # metres between parts of one stand of trees
 LINK_DISTANCE = 15.0  # metres between parts of a landslide
 SITE_DISTANCE = 8.0  # metres between parts of a construction site
@@ -114,11 +117,16 @@ def classify(found: list[Patch], scene: Scene) -> list[Classified]:
     seen = [
         Classified(patch, verdict, e, verdict.kind in WOODED or e.wooded)
         for patch, e in zip(found, evidence, strict=True)
-        for verdict in [decide(patch.sign, e, scene.smooth_limit)]
+        for verdict in [_doubted(decide(patch.sign, e, scene.smooth_limit), scene.resolution)]
     ]
     seen = link_landslides(seen, scene.resolution)
     seen = link_sites(seen, scene.resolution)
     return join_parts(seen, scene.resolution)
+
+
+def _doubted(verdict: Verdict, resolution: float) -> Verdict:
+    """In cells too large for walls and crowns a kind is hardly more than a guess."""
+    return replace(verdict, margin=min(verdict.margin, COARSE_MARGIN)) if resolution > BUILDING_CELL else verdict
 
 
 def join_parts(found: list[Classified], resolution: float) -> list[Classified]:
@@ -146,6 +154,8 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     building = _building(seen.object.step_share, seen.object.texture, seen.solidity, smooth_limit)
     smooth = _smooth(seen.object.texture, smooth_limit)
     crowns = 1 - SMOOTHEST_VEGETATION - smooth  # how clearly a tall object has the texture of crowns
+    if seen.object.contrast > CROWN_CONTRAST and smooth < 1 - SMOOTHEST_VEGETATION / 2:
+        crowns = max(crowns, building + 0.1)  # light and shade in the image decide what the surface leaves open
     tall = seen.object.above_ground > HIGH_VEGETATION and crowns > 0
     if building >= 0 and not (tall and crowns > building):
         both = _building(seen.other.step_share, seen.other.texture, seen.solidity, smooth_limit)

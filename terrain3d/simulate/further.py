@@ -176,7 +176,7 @@ def _site(
     away = np.maximum(np.abs(a + 0.45 * radius) - 0.5 * radius, np.abs(b) - 0.6 * radius)
     inside = 1.0 - smoothstep(away, 0.0, 2.0)
     floor = float(layers.ground[window][away < 0].mean()) - float(rng.uniform(3.0, 5.0))
-    heap = np.clip(1 - np.hypot((a - 0.62 * radius) / 0.42, b / 0.75) / radius, 0, None) * float(rng.uniform(6.0, 8.0))
+    heap = np.clip(1 - np.hypot((a - 0.65 * radius) / 0.5, b / 0.85) / radius, 0, None) ** 0.8 * 0.33 * radius
     change = inside * (floor - layers.ground[window]) + heap
     return "construction_site", _dig(layers, window, change.astype(np.float32), rng)
 

@@ -97,6 +97,11 @@ def seen(step=0.1, texture=0.1, above=0.0, solidity_=0.95, other=None, **more): 
     return Evidence(place, other or bare, solidity_, **{**rest, **more}, row=0.0, column=0.0)
 
 
+def mottled(*place, **more):  # type: ignore[no-untyped-def]
+    e = seen(*place, **more)
+    return replace(e, object=replace(e.object, contrast=0.2))
+
+
 HOUSE = Standing(0.9, 0.05, 5.0, 0.5)
 
 
@@ -109,6 +114,8 @@ HOUSE = Standing(0.9, 0.05, 5.0, 0.5)
         (-1, seen(0.9, above=9.0, other=HOUSE), Kind.LOWERED_BUILDING),
         (-1, seen(0.9, 0.9, above=np.nan), Kind.FELLING),  # a lone tree: steep but rough
         (1, seen(0.2, 0.2, above=5.0), Kind.VEGETATION_GROWTH),  # a closed canopy, above the DTM
+        (1, mottled(0.9, 0.13, above=7.0), Kind.VEGETATION_GROWTH),  # a young grove, smooth and steep, but mottled
+        (1, mottled(0.9, 0.03, above=7.0), Kind.NEW_BUILDING),  # the same mottled picture on a plane roof
         (1, seen(0.1, above=0.3), Kind.FILL),
         (-1, seen(0.9, above=np.nan, solidity_=0.3), Kind.EXCAVATION),  # ragged
         (-1, seen(water_share=0.4), Kind.EROSION),
