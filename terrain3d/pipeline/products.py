@@ -28,6 +28,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.pipeline.trees import tree_layers
 from terrain3d.pipeline.waters import WaterBody, shorelines
 from terrain3d.points import PointCloud
 from terrain3d.raster import Floats, Raster
@@ -40,6 +41,8 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
     write_rasters(result.surfaces, result.reference, out, reporter)
     write_waters(out / "water.gpkg", result.surfaces.waters, result.reference)
+    reporter.step()
+    write_layers(out / "trees.gpkg", tree_layers(result.surfaces), result.reference.horizontal)
     reporter.step()
     clouds = (to_output(c, result.reference) for c in spool.clouds(result.registration))
     write_cloud(out / "cloud.laz", clouds)
@@ -158,6 +161,7 @@ def _item(result: RunResult, out: Path) -> dict[str, object]:
         Asset("ortho", out / "ortho.tif", "True orthophoto"),
         Asset("mask", out / "mask.tif", "Why a cell is what it is", roles=("metadata",)),
         Asset("water", out / "water.gpkg", "Bodies of water and shorelines"),
+        Asset("trees", out / "trees.gpkg", "Tree tops and stands"),
         Asset("cloud", out / "cloud.laz", "Point cloud"),
         Asset("quality", out / "quality.json", "Accuracy figures", roles=("metadata",)),
         Asset("report", out / "report.html", "Report", roles=("overview",)),

@@ -11,6 +11,7 @@ import numpy as np
 
 from terrain3d import __version__
 from terrain3d.image.view import view_angles
+from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
@@ -32,11 +33,25 @@ def quality(result: RunResult) -> dict[str, Any]:
         "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
         "lidar": _lidar(result),
         "cells": result.cells,
+        "canopy": _canopy(result.surfaces.canopy),
         "ortho": _ortho(result),
         "points": result.points,
         "warnings": list(result.warnings),
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
+    }
+
+
+def _canopy(check: CanopyCheck | None) -> dict[str, Any] | None:
+    """Errors under trees on held-out lidar, estimate minus lidar."""
+    if check is None:
+        return None
+    return {
+        "held_out_ground": asdict(check.ground),
+        "held_out_ground_coverage": dict(zip(("68", "90", "95"), check.coverage, strict=True)),
+        "held_out_canopy_height": asdict(check.canopy),
+        "held_out_gross": check.gross,
+        "folds": check.folds,
     }
 
 

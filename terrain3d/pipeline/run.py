@@ -60,7 +60,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     check_overlap(views, limits)
     with scratch_folder(out) as folder, bounded_cache():
         result, spool = compute(scene, views, limits, lidar, reference, folder, workers, recorder)
-        recorder.stage("writing", 12)
+        recorder.stage("writing", 13)
         result = replace(result, seconds=dict(recorder.seconds))
         write_products(result, spool, out, recorder)
         recorder.close()

@@ -9,6 +9,7 @@ import numpy as np
 from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey, limits, relief, shrink, with_bar
 from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
 from terrain3d.io.scratch import StoredRaster
+from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_report import lidar_blocks
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import overview, step_for_side
@@ -40,6 +41,7 @@ def run_report(result: RunResult, figures: dict[str, Any]) -> ReportData:
             Section("Surfaces", _pictures(result)),
             Section("Cells", [_cell_table(cells)]),
             Section("Lidar", lidar_blocks(result)),
+            Section("Under trees", _canopy_blocks(result.surfaces.canopy)),
             Section("Images and adjustment", [_image_table(figures)]),
             Section("Pairs", [_pair_table(figures)]),
             Section("Notes", [Text(w) for w in result.warnings]),
@@ -91,6 +93,25 @@ def _cell_table(cells: dict[str, float]) -> Table:
     shares = [(c.name.lower(), f"{100 * cells[f'{c.name.lower()}_share']:.1f} %") for c in MaskCode]
     extra = [("median sigma of measured cells", _metres(cells["median_sigma_m"]))]
     return Table(("", "share or value"), [*shares, *extra])
+
+
+def _canopy_blocks(check: CanopyCheck | None) -> list[Block]:
+    """Errors of ground and canopy height on lidar tracks that were left out."""
+    if check is None:
+        return [Text("Too few lidar returns under trees to check the ground there and the height of the canopy.")]
+    rows = [
+        (name, str(e.n), *(f"{v:.2f}" for v in (e.bias, e.nmad, e.rmse, e.le90)))
+        for name, e in (("ground under trees", check.ground), ("height of the canopy", check.canopy))
+    ]
+    one, two, three = (f"{100 * share:.0f} %" for share in check.coverage)
+    note = f", {check.gross} gross errors left out" if check.gross else ""
+    return [
+        Table(
+            ("minus lidar", "n", "bias m", "NMAD m", "RMSE m", "LE90 m"), rows,
+            f"Tracks held out in {check.folds} groups{note}; canopy: against h_canopy of ATL08 or RH98 of GEDI",
+        ),
+        Text(f"Within the sigma's bounds of 68, 90 and 95 %: {one}, {two}, {three} of the errors of the ground."),
+    ]  # fmt: skip
 
 
 def _image_table(figures: dict[str, list[dict[str, float]]]) -> Table:

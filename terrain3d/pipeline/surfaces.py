@@ -12,6 +12,7 @@ from terrain3d.image.view import View
 from terrain3d.io.images import read_bands
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import cut
+from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
@@ -42,8 +43,9 @@ class SurfaceOptions:
 @dataclass(frozen=True)
 class Surfaces:
     """Rasters of a run on one grid, heights ellipsoidal. ``pairs``: number of stereo pairs that saw a cell, where it
-    was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. finer: bands
-    of the super-resolved ortho, if it was wanted. The files live as long as the run does."""
+    was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. finer: bands of the
+    super-resolved ortho, if it was wanted. canopy: check of what is under trees against lidar. The files live as long
+    as the run does."""
 
     dsm: StoredRaster
     dsm_sigma: StoredRaster
@@ -56,6 +58,7 @@ class Surfaces:
     seen: tuple[int, ...]
     waters: tuple[WaterBody, ...]
     finer: tuple[StoredRaster, ...] = ()
+    canopy: CanopyCheck | None = None
 
 
 def make_surfaces(
@@ -101,7 +104,7 @@ def derive(
     return Surfaces(
         window(dsm), window(sigma), window(terrain.dtm), window(terrain.sigma), window(terrain.chm),
         tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen, tuple(waters),
-        tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer),
+        tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer), terrain.check,
     )  # fmt: skip
 
 

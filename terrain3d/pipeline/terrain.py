@@ -8,6 +8,7 @@ import numpy as np
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
+from terrain3d.pipeline.canopy_check import CanopyCheck, check_canopy
 from terrain3d.pipeline.canopy_ground import StoredCells, StoredHidden, under_trees
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
@@ -36,13 +37,13 @@ OVERVIEW_CELLS = 1_000_000
 
 @dataclass(frozen=True)
 class Terrain:
-    """Terrain and its sigma, height above ground; NaN where they are not given. hidden: what was estimated under trees,
-    None if there is no ground at all."""
+    """Terrain and its sigma, height above ground; NaN where they are not given. check: of ground under trees and
+    canopy heights against lidar, None with too little of it."""
 
     dtm: StoredRaster
     sigma: StoredRaster
     chm: StoredRaster
-    hidden: StoredHidden | None
+    check: CanopyCheck | None
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,11 @@ def make_terrain(
 
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
+    check = check_canopy(cells, returns, workers)
     dtm, chm = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
-    return Terrain(dtm, spread, chm, hidden)
+    return Terrain(dtm, spread, chm, check)
 
 
 def _evidence(dsm: StoredRaster, mask: StoredRaster, step: int) -> Raster:

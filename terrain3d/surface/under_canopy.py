@@ -44,7 +44,7 @@ _GAP_SIGMAS, _GAP_CHANCE = 2.0, 0.7  # ground in a gap is believed this near (si
 _RETURN_SIGMAS = 4.0  # a return farther off has no weight
 _LOW_ERROR = 1.5  # m: of tops that are ground or shrubs
 _SHARES = (0.6, 0.2, 0.2 / 12.0)  # prior of tops: canopy, ground, anything else (a metre)
-_ROUNDS = 5
+ROUNDS = 5
 _CALIBRATION = 1.4  # of the sigma: terrain is rougher in places than its second differences are on the whole
 _GUESS_SIGMA = 0.6  # relative 1-sigma of a stand height that is only guessed from how far down stereo sees
 
@@ -93,14 +93,16 @@ class _Evidence:
     active: Bools
 
 
-def hidden_ground(cells: CanopyCells, returns: GroundReturns | None) -> HiddenGround | None:
-    """Ground under the trees of a scene, or of a part of it with a margin of some 250 m; None where there are none."""
+def hidden_ground(cells: CanopyCells, returns: GroundReturns | None, rounds: int = ROUNDS) -> HiddenGround | None:
+    """Ground under the trees of a scene, or of a part of it with a margin of some 250 m; None where there are none.
+
+    rounds: in which doubtful evidence is weighed.
+    """
     seen = _evidence(cells)
     if seen is None:
         return None
     estimate = _Estimate(cells, seen, returns)
-    solution = estimate.solve()
-    return estimate.result(solution)
+    return estimate.result(estimate.solve(rounds))
 
 
 def _evidence(cells: CanopyCells) -> _Evidence | None:
@@ -200,7 +202,7 @@ class _Estimate:
         height = max(float(np.median((self.cells.top - low)[self.seen.closed])), 2.0)
         return height, max(_GUESS_SIGMA * height, 4.0)
 
-    def solve(self) -> Solution:
+    def solve(self, rounds: int) -> Solution:
         """The fields, after rounds in which tops, gaps and returns are weighed against them."""
         cells, seen = self.cells, self.seen
         tops = selection(self.number[seen.tops], self.cells_n)
@@ -208,7 +210,7 @@ class _Estimate:
         weight_open = np.ones(int(seen.open.sum()))
         weight_return = np.ones(0 if self.returns is None else len(self.returns))
         self.gap = np.zeros(cells.grid.shape, bool)
-        for turn in range(_ROUNDS):
+        for turn in range(rounds):
             rows = list(self.prior)
             opened = selection(self.number[seen.open], self.cells_n)
             rows.append(self._measured(opened, cells.ground[seen.open], self.ground_sigma / weight_open))
@@ -222,7 +224,7 @@ class _Estimate:
                 trusted = weight_return > 0.02
                 sigma = self.returns.sigma[trusted] / weight_return[trusted]
                 rows.append(self._measured(self.places[trusted], self.returns.height[trusted], sigma))
-            last = turn == _ROUNDS - 1
+            last = turn == rounds - 1
             found = solve_field(rows, self.cells_n, samples=32 if last else 8)
             ground, stand = found.mean[: self.cells_n], found.mean[self.cells_n :]
             error = np.abs(opened @ ground + self.base - cells.ground[seen.open]) / self.ground_sigma

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 RASTERS = ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "mask")
 FILES = {f"{r}.tif" for r in RASTERS} | {
-    "cloud.laz", "water.gpkg", "quality.json", "report.html", "config.yaml", "run.log", "item.json",
+    "cloud.laz", "water.gpkg", "trees.gpkg", "quality.json", "report.html", "config.yaml", "run.log", "item.json",
 }  # fmt: skip
 
 

@@ -1,0 +1,161 @@
+"""Tree tops and stands of a run, as layers of ``trees.gpkg``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio import features
+from rasterio.transform import Affine
+
+from terrain3d.io.scratch import StoredRaster
+from terrain3d.io.vectors import NamedLayer
+from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.raster import Grid
+from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.trees import (
+    LEAST_TREE,
+    STAND_CELL,
+    TOPS_MARGIN,
+    stand_labels,
+    stand_statistics,
+    tree_tops,
+)
+
+STRIP_CELLS = 40  # rows of coarse cells that are worked with at once
+CORRELATION = 40.0  # metres within which errors of the terrain are alike
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tops:
+    """Tops of trees: place, height over the ground and its 1-sigma, (N,) metres."""
+
+    x: Floats
+    y: Floats
+    height: Singles
+    sigma: Singles
+
+
+@dataclass(frozen=True)
+class _Coarse:
+    """Coarse cells: m2 under trees, their heights times m2, sigma of the terrain, and m2 that have a height."""
+
+    covered: Singles
+    heights: Singles
+    sigma: Singles
+    known: Singles
+    grid: Grid
+
+
+def tree_layers(s: Surfaces) -> list[NamedLayer]:
+    """Layers ``tops`` (points) and ``stands`` (polygons) of the surfaces of a run."""
+    tops, coarse = _find(s)
+    return [_tops_layer(tops), _stands_layer(tops, coarse)]
+
+
+def _find(s: Surfaces) -> tuple[Tops, _Coarse]:
+    """Tops and coarse cells, strip by strip."""
+    grid = s.chm.grid
+    step = max(round(STAND_CELL / grid.resolution), 1)
+    margin = ceil(TOPS_MARGIN / grid.resolution)
+    rows, columns = -(-grid.height // step), -(-grid.width // step)
+    found: list[tuple[NDArray[Any], ...]] = []
+    coarse = [np.zeros((rows, columns), np.float32) for _ in range(4)]
+    for top in range(0, grid.height, STRIP_CELLS * step):
+        first, last = max(top - margin, 0), min(top + STRIP_CELLS * step + margin, grid.height)
+        inner = slice(top - first, min(top + STRIP_CELLS * step, grid.height) - first)
+        chm, sigma, base, mask = (_strip(r, first, last) for r in (s.chm, s.dsm_sigma, s.dtm_sigma, s.mask))
+        chm = np.where(mask == MaskCode.WATER, np.float32(0), chm)
+        tops = tree_tops(chm, grid.resolution)
+        tops[: inner.start], tops[inner.stop :] = False, False
+        row, column = np.nonzero(tops)
+        x, y = grid.west + (column + 0.5) * grid.resolution, grid.north - (first + row + 0.5) * grid.resolution
+        spread = np.hypot(sigma[row, column], base[row, column])
+        found.append((x, y, chm[row, column], spread))
+        here = slice(top // step, top // step + -(-(inner.stop - inner.start) // step))
+        for layer, values in zip(coarse, _pooled(chm[inner], base[inner], step, grid.resolution), strict=True):
+            layer[here] = values
+    joined = [np.concatenate([f[i] for f in found]) for i in range(4)]
+    single = [a.astype(np.float32) for a in joined[2:]]
+    cells = Grid(grid.reference, grid.west, grid.north, step * grid.resolution, rows, columns)
+    return Tops(joined[0], joined[1], single[0], single[1]), _Coarse(coarse[0], coarse[1], coarse[2], coarse[3], cells)
+
+
+def _strip(raster: StoredRaster, first: int, last: int) -> NDArray[np.float32]:
+    return np.asarray(raster.read(first, 0, last - first, raster.grid.width))
+
+
+def _pooled(chm: Singles, sigma: Singles, step: int, resolution: float) -> tuple[Singles, ...]:
+    """Sums over coarse cells, m2 and m3, and mean sigma of the terrain."""
+    known = np.isfinite(chm)
+    tree = known & (chm >= LEAST_TREE)
+    layers = (tree, np.where(tree, chm, 0), np.where(known, sigma, 0), known)
+    h, w = chm.shape
+    shape = -(-h // step), -(-w // step)
+    out = []
+    for layer in layers:
+        whole = np.zeros((shape[0] * step, shape[1] * step), np.float32)
+        whole[:h, :w] = layer
+        out.append(whole.reshape(shape[0], step, shape[1], step).sum(axis=(1, 3)) * resolution**2)
+    covered, heights, spread, area = out
+    return covered, heights, spread / np.maximum(area, 1e-6), area
+
+
+def _tops_layer(tops: Tops) -> NamedLayer:
+    points = shapely.points(tops.x, tops.y)
+    columns = {"height_m": tops.height, "height_sigma_m": tops.sigma}
+    return NamedLayer("tops", points, columns, "Point")
+
+
+def _stands_layer(tops: Tops, coarse: _Coarse) -> NamedLayer:
+    grid = coarse.grid
+    column, row = (np.rint(a).astype(np.int64) for a in grid.column_row(tops.x, tops.y))
+    cell = np.clip(row, 0, grid.height - 1) * grid.width + np.clip(column, 0, grid.width - 1)
+    count = np.bincount(cell, minlength=grid.height * grid.width).reshape(grid.shape)
+    tallest = np.full(grid.shape, -np.inf, np.float32)
+    np.maximum.at(tallest.ravel(), cell, tops.height)
+    tallest[~np.isfinite(tallest)] = np.nan
+    cover = (coarse.covered / np.maximum(coarse.known, 1e-6)).astype(np.float32)
+    labels = stand_labels(cover, tallest, count, grid.resolution)
+    n = int(labels.max()) + 1
+    sums = (coarse.known, coarse.covered, coarse.heights)
+    area, covered, heights = (np.bincount(labels.ravel(), a.ravel(), n) for a in sums)
+    spread = np.bincount(labels.ravel(), (coarse.sigma * coarse.known).ravel(), n) / np.maximum(area, 1e-6)
+    of_top = labels.ravel()[cell]
+    order = np.argsort(of_top, kind="stable")
+    starts = np.searchsorted(of_top[order], np.arange(n + 1))
+    shapes, stands = [], []
+    for shape, label in features.shapes(labels, mask=labels > 0, connectivity=4, transform=Affine(*grid.transform)):
+        k = int(label)
+        own = order[starts[k] : starts[k + 1]]
+        variance = float(np.mean(tops.sigma[own].astype(float) ** 2)) if own.size else 0.0
+        shapes.append(shapely.geometry.shape(shape))
+        stands.append(
+            stand_statistics(
+                float(area[k]),
+                float(covered[k]),
+                float(heights[k]),
+                tops.height[own],
+                variance,
+                float(spread[k]),
+                CORRELATION,
+            )
+        )
+    columns = {
+        "area_m2": np.array([s.area for s in stands], float),
+        "cover": np.array([s.cover for s in stands], float),
+        "mean_height_m": np.array([s.mean_height for s in stands], float),
+        "mean_height_sigma_m": np.array([s.mean_height_sigma for s in stands], float),
+        "top_height_m": np.array([s.top_height for s in stands], float),
+        "top_height_sigma_m": np.array([s.top_height_sigma for s in stands], float),
+        "trees": np.array([s.trees for s in stands], np.int64),
+        "trees_per_ha": np.array([1e4 * s.trees / s.area for s in stands], float),
+    }
+    return NamedLayer("stands", shapes, columns, "Polygon")
