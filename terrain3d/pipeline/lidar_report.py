@@ -43,6 +43,7 @@ def lidar_blocks(result: RunResult) -> list[Block]:
     blocks: list[Block] = [
         Table(("", "value"), rows),
         Text(r.horizontal_reason),
+        *map(Text, r.notes),
         *_held_out(r),
         *_in_adjustment(result),
     ]

@@ -100,7 +100,9 @@ def compute(
         # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
         network = replace(network, height_ties=with_lidar(network, lidar.returns, crs).height_ties)
     for note in () if registration is None else registration.notes:
-        recorder.warn(note)
+        recorder.note(note)
+    for warning in () if registration is None else registration.warnings:
+        recorder.warn(warning)
     final = network.views
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]

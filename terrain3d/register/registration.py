@@ -56,7 +56,7 @@ class Registration:
     horizontal_constrained: whether relief and returns alone determine dx and dy to better than 1 m;
         ``horizontal_reason`` says what was done and why.
     applied: False where no correction could be estimated, then all parameters are zero.
-    notes: what a user must know.
+    notes: what was done. warnings: what a user must know.
     """
 
     dx: float
@@ -76,6 +76,7 @@ class Registration:
     applied: bool
     report: RegistrationReport
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def before(self) -> ErrorSummary | None:
@@ -201,7 +202,7 @@ def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -
     places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
         0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, scene.footprints.place_sigma,
-        np.zeros(len(scene.returns), bool), problem.difference, None, False, reason, False, report, (text,),
+        np.zeros(len(scene.returns), bool), problem.difference, None, False, reason, False, report, (), (text,),
     )  # fmt: skip
 
 
@@ -231,10 +232,10 @@ def _finish(
             f"({MIN_RETURNS} on {MIN_TRACKS} are needed): no accuracy is stated"
         )
     parts = uncontrolled_parts(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
+    warnings = [note] if note else []
     if parts:
-        notes = [*notes, f"no usable return in the {', '.join(parts)} of the surface: its correction is extrapolated"]
-    if note:
-        notes = [*notes, note]
+        text = f"no usable return in the {', '.join(parts)} of the surface: its correction is extrapolated"
+        warnings = [text, *warnings]
     dx, dy, dz, tilt_e, tilt_n = (float(v) for v in fit.parameters)
     sx, sy, sz = (float(s) for s in np.sqrt(np.diag(fit.covariance))[:3])
     disagree = int((usable & ~fit.used).sum())
@@ -261,5 +262,5 @@ def _finish(
     return Registration(
         dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]),
         scene.footprints.place_sigma, fit.used, residual, heights.smooth, placed.constrained, placed.reason, True,
-        report, tuple(notes),
+        report, tuple(notes), tuple(warnings),
     )  # fmt: skip

@@ -271,7 +271,7 @@ def test_register__twelve_returns_in_a_corner_warn() -> None:
     x, y = WEST + np.array([60.0, SIZE - 60]), NORTH - np.array([SIZE - 60, 60.0])
     near, far = result.sigma_at(x, y)
     assert far > 1.5 * near  # what no return controls is less certain
-    assert any("north-east" in n and "extrapolated" in n for n in result.notes)
+    assert any("north-east" in n and "extrapolated" in n for n in result.warnings)
     assert result.report.coverage is None and result.report.groups == ()
     assert result.before is None and result.after is None and "no accuracy is stated" in result.report.note
 
@@ -280,7 +280,7 @@ def test_register__all_on_trees_applies_nothing() -> None:
     returns = lidar(hills)
     result = register_dsm(surface(hills, (0, 0, 3.0)), replace(returns, canopy=np.full(len(returns), 60.0)))
     assert not result.applied and result.dz == 0.0 and not result.used.any()
-    assert "not corrected" in result.notes[0]
+    assert "not corrected" in result.warnings[0]
     assert np.isnan(result.sigma_at(np.zeros(2), np.zeros(2))).all()
     xyz = np.array([[1.0, 2.0, 3.0]])
     assert np.array_equal(result.apply(xyz), xyz)
