@@ -63,6 +63,7 @@ def batch(
     memory_limit: Annotated[
         float | None, typer.Option(min=0.5, help="Memory of a worker, GB; what needs more fails alone.")
     ] = None,
+    time_limit: Annotated[float, typer.Option(min=0.01, help="Minutes that one piece of work may take.")] = 60.0,
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler, whose workers do it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print and write the plan, and stop.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far it is, and stop.")] = False,
@@ -79,8 +80,8 @@ def batch(
     from terrain3d.commands.batch import batch_command
 
     batch_command(
-        area, out, workers=workers, memory_gb=memory_limit, scheduler=scheduler, dry_run=dry_run, status=status,
-        retry_failed=retry_failed, by_content=by_content, discard_work=discard_work, quiet=quiet,
+        area, out, workers=workers, memory_gb=memory_limit, minutes=time_limit, scheduler=scheduler, dry_run=dry_run,
+        status=status, retry_failed=retry_failed, by_content=by_content, discard_work=discard_work, quiet=quiet,
     )  # fmt: skip
 
 

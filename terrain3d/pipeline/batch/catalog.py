@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from terrain3d.export.stac import stac_collection
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.mosaic import write_mosaic
@@ -42,6 +44,20 @@ def _collection(out: Path, name: str, inputs: Inputs, codes: list[str], layers: 
         name, items, [out / f"{layer}.vrt" for layer in layers], folder=out,
         start=times[0] if times else None, end=times[-1] if times else None,
     )  # fmt: skip
+
+
+def write_logs(out: Path, manifest: Manifest, tiles: Sequence[TileState]) -> None:
+    """Write ``logs/CODE.log`` for every tile: the work that touched it, what it took, and what became of it."""
+    records = [r for r in manifest.records() if r.bounds is not None]
+    bounds = np.array([r.bounds for r in records]).reshape(-1, 4)
+    for tile in tiles:
+        west, south, east, north = tile.bounds
+        near = (bounds[:, 0] < east) & (bounds[:, 2] > west) & (bounds[:, 1] < north) & (bounds[:, 3] > south)
+        lines = [f"{tile.code}: {tile.state} {tile.note}".rstrip()]
+        for r in (records[i] for i in np.flatnonzero(near)):
+            took = f"{r.wall_s:.2f} s, {r.cpu_s:.2f} CPU s, {r.memory_mb:.0f} MB, {r.attempts} attempts"
+            lines.append(f"{r.stage} {r.place}: {r.state}, {took}" + (f": {r.error}" if r.error else ""))
+        write_text(out / "logs" / f"{tile.code}.log", "\n".join(lines) + "\n")
 
 
 def remove_tile(folder: Path) -> None:

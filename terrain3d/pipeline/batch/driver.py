@@ -17,7 +17,7 @@ from terrain3d.io.atomic import output_error, write_json, write_text
 from terrain3d.io.objects import Desk, DeskShelf, Objects, free_bytes
 from terrain3d.io.rasters import bounded_cache
 from terrain3d.pipeline.batch.area import Area
-from terrain3d.pipeline.batch.catalog import remove_tile, write_catalog
+from terrain3d.pipeline.batch.catalog import remove_tile, write_catalog, write_logs
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed, place_of
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.inputs import IMAGE, LIDAR, Inputs, blamed, open_inputs
@@ -42,11 +42,13 @@ SETTLED = ("done", "incomplete", EMPTY)
 @dataclass(frozen=True)
 class BatchOptions:
     """by_content: input files count by content, not by size and time. retry: what failed before is tried again.
-    keep_work: intermediate objects stay, so that a later change redoes only what depends on it."""
+    keep_work: intermediate objects stay, so that a later change redoes only what depends on it. most_s: seconds that
+    one piece of work may take."""
 
     by_content: bool = False
     retry: bool = False
     keep_work: bool = True
+    most_s: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def run_batch(
     Raises Terrain3dError where nothing can go on (configuration, full disk, fewer than two usable images); what was
     finished stays and is not done again.
     """
-    recorder = Recorder(reporter)
+    recorder, out = Recorder(reporter), out.resolve()  # workers elsewhere have folders of their own
     with _locked(out), open_manifest(out / MANIFEST) as manifest, bounded_cache():
         try:
             if options.retry:
@@ -125,7 +127,7 @@ def _settle(
     worked = 0
     while True:
         desk = Desk(Objects(out / WORK / "objects"))
-        engine = BatchEngine(desk, manifest, executor, keys, out)
+        engine = BatchEngine(desk, manifest, executor, keys, out, options.most_s)
         try:
             result, spool = compute(
                 inputs.scene, inputs.views, inputs.limits, inputs.lidar, inputs.reference, DeskShelf(desk), engine,
@@ -148,6 +150,7 @@ def _settle(
     manifest.set_tiles(tiles)
     write_waters(out / "water.gpkg", result.surfaces.waters, inputs.reference)
     recorder.stage("catalog")
+    write_logs(out, manifest, tiles)
     write_catalog(out, inputs.scene.config.name, inputs, tiles, manifest)
     _tidy(out, desk, engine, manifest, options)
     return BatchResult(plan, tuple(tiles), tuple(manifest.problems()), worked, tuple(recorder.warnings))
@@ -228,7 +231,7 @@ def _lineage(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
 def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:
     needed, free = plan.work_bytes + plan.product_bytes, free_bytes(out)
     if free < needed and not (out / WORK).exists():
-        recorder.warn(f"{out}: some {needed / 1e9:.1f} GB may be needed, {free / 1e9:.1f} GB are free")
+        recorder.warn(f"{out}: some {needed / 1e6:.0f} MB may be needed, {free / 1e6:.0f} MB are free")
 
 
 def _tidy(out: Path, desk: Desk, engine: BatchEngine, manifest: Manifest, options: BatchOptions) -> None:

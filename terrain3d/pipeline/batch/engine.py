@@ -35,11 +35,14 @@ class BlocksFailed(Exception):
 
 
 class BatchEngine:
-    """See ``terrain3d.pipeline.threads.Engine``. folder: of the batch. keys seen are those of everything that the
-    finished products rest on."""
+    """See ``terrain3d.pipeline.threads.Engine``. out: folder of the batch. most_s: for one piece of work. seen: keys of
+    all that the products rest on; done: pieces of work that were not known from before."""
 
-    def __init__(self, desk: Desk, manifest: Manifest, executor: Executor, keys: Keys, out: Path) -> None:
+    def __init__(
+        self, desk: Desk, manifest: Manifest, executor: Executor, keys: Keys, out: Path, most_s: float = 3600.0
+    ) -> None:
         self._desk, self._manifest, self._executor, self._keys, self._out = desk, manifest, executor, keys, out
+        self._most_s = most_s
         self.seen: set[str] = set()
         self.done = 0
         self._whole: set[str] = set()
@@ -135,7 +138,8 @@ class BatchEngine:
                     own = layers.get(str(raster.path), ())
                     layers[str(raster.path)] = tuple(dict.fromkeys((*own, *raster.pieces(bounds))))
             packed = pack_work(item, self._desk)
-            yield Task(key, stage, place_of(item), (path, name), packed, layers, self._desk.objects.folder)
+            place, objects = place_of(item), self._desk.objects.folder
+            yield Task(key, stage, place, (path, name), packed, layers, objects, self._most_s)
 
     def _record(self, o: Outcome, stage: str, item: Any) -> Record:
         record = Record(

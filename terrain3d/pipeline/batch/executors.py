@@ -34,7 +34,9 @@ class Executor(Protocol):
 
 def _lost(task: Task, attempts: int) -> Outcome:
     return Outcome(
-        task.key, error=f"its worker was lost {attempts} times (killed, or out of memory)", attempts=attempts
+        task.key,
+        error=f"its worker was lost {attempts} times (killed, out of memory, or out of time)",
+        attempts=attempts,
     )
 
 
@@ -148,7 +150,7 @@ class DaskWorkers:
                 open_[self._client.submit(perform, task, key=f"{task.stage}-{task.key}", pure=False)] = task
             if not open_:
                 return
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), self._client.as_current():
                 wait_for(list(open_), timeout=POLL_S, return_when="FIRST_COMPLETED")
             if threads:
                 seen = time.monotonic()
@@ -170,5 +172,5 @@ class DaskWorkers:
 
 def _in_short(problem: BaseException) -> str:
     if type(problem).__name__ == "KilledWorker":
-        return "its workers were lost (killed, or out of memory)"
+        return "its workers were lost (killed, out of memory, or out of time)"
     return " ".join(f"{type(problem).__name__}: {problem}".split())[:500]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from terrain3d.pipeline.quality import peak_memory_mb
 @dataclass(frozen=True)
 class Task:
     """Work on one item. work: file of the function, and its digest. item: packed. layers: pieces of the rasters that it
-    may read. objects: folder of the objects."""
+    may read. objects: folder of the objects. most_s: seconds after which its process ends, for it would never."""
 
     key: str
     stage: str
@@ -31,6 +32,7 @@ class Task:
     item: bytes
     layers: Mapping[str, tuple[Piece, ...]]
     objects: Path
+    most_s: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ def perform(task: Task) -> Outcome:
     files: tuple[tuple[str, str], ...] = ()
     name, error, fatal = None, None, False
     try:
-        result = _work(task.work, task.objects, desk)(unpack_work(task.item, desk))
+        work, item = unpack_work(_read_work(*task.work), desk), unpack_work(task.item, desk)
+        signal.setitimer(signal.ITIMER_REAL, task.most_s)
+        result = work(item)
         if isinstance(result, Products):
             files = result.files
         if result is not None:
@@ -77,18 +81,15 @@ def perform(task: Task) -> Outcome:
         error = "out of memory"
     except Exception as problem:  # a tile must not take the others with it
         error = " ".join(f"{type(problem).__name__}: {problem}".split())[:500]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     done = Outcome(task.key, name, tuple(desk.new), tuple(desk.arrays), files, error, fatal)
     return replace(done, wall_s=time.perf_counter() - wall, cpu_s=time.thread_time() - cpu, memory_mb=peak_memory_mb())
 
 
-def _work(work: tuple[Path, str], objects: Path, desk: Desk) -> Any:
-    """The function of a stage, with its rasters on the desk of this task."""
-    path, name = work
-    return unpack_work(_read_work(path, name), desk)
-
-
 @lru_cache(maxsize=4)
 def _read_work(path: Path, name: str) -> bytes:
+    """The function of a stage, packed. Raises ValueError if it is not the one that was meant."""
     data = path.read_bytes()
     if digest(data) != name:
         raise ValueError(f"work in {path} is damaged")
