@@ -98,7 +98,8 @@ def compute(
         along = line_direction(network.views, crs, middle)
         registration = register(spool, grid, lidar.returns, along, folder, workers, recorder)
         # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
-        network = replace(network, height_ties=with_lidar(network, lidar.returns, crs).height_ties)
+        levelled = once(with_lidar, workers, network, lidar.returns, crs)
+        network = replace(network, height_ties=levelled.height_ties)
     for note in () if registration is None else registration.notes:
         recorder.note(note)
     for warning in () if registration is None else registration.warnings:

@@ -84,6 +84,8 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
                 ("chm", "Height above ground", "m"), ("ortho", "True orthophoto", None),
             )
         ]  # fmt: skip
+        if own.finer:
+            assets.append(Asset("ortho_super", out / f"{prefix}ortho_super.tif", "Super-resolved orthophoto"))
         assets.append(Asset("mask", out / f"{prefix}mask.tif", "Why a cell is what it is", roles=("metadata",)))
         assets.append(Asset("cloud", out / f"{prefix}cloud.laz", "Point cloud"))
         grid = replace(item.grid, reference=reference)
@@ -115,7 +117,13 @@ def _on(value: Any, grid: Grid) -> Any:
     """A raster, or the rasters of several bands, on the cells of a tile."""
     if isinstance(value, tuple):
         return tuple(_on(v, grid) for v in value)
-    return padded(value, grid) if isinstance(value, StoredRaster) else value
+    if not isinstance(value, StoredRaster):
+        return value
+    own = value.grid
+    return padded(value, grid if own.resolution == grid.resolution else replace(
+        grid, resolution=own.resolution, height=round(grid.height * grid.resolution / own.resolution),
+        width=round(grid.width * grid.resolution / own.resolution),
+    ))  # fmt: skip
 
 
 def _clouds(spool: Spool, item: TileItem, registration: object) -> Iterator[PointCloud]:

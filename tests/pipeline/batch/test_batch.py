@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
+import laspy
 import numpy as np
 import pytest
 import rasterio
 import yaml
+from pystac import STACObjectType
+from pystac.validation import RegisteredValidator
 from rasterio.windows import Window
+from rio_cogeo.cogeo import cog_validate
 
 from terrain3d.cli import main
 from terrain3d.simulate.scene import SceneFiles, write_scene
@@ -61,6 +67,38 @@ def test_batch__tiles_are_the_run(scene: SceneFiles, done: Path, tmp_path: Path)
         assert (np.abs(whole - parts) < 1e-3).mean() >= 0.9999, layer
     tiles = json.loads((done / "plan.json").read_text(encoding="utf-8"))["tiles"]
     assert len(tiles) == len(list((done / "tiles").iterdir())) == 4
+
+
+def test_batch__products_are_what_they_are_said_to_be(done: Path) -> None:
+    for path in sorted((done / "tiles").rglob("*.tif")):
+        assert cog_validate(path, strict=True) == (True, [], []), path
+    validator = RegisteredValidator.get_validator()
+    collection = json.loads((done / "collection.json").read_text(encoding="utf-8"))
+    validator.validate_core(collection, STACObjectType.COLLECTION, "1.1.0")
+    links = [link["href"] for link in collection["links"] if link["rel"] == "item"]
+    sums = dict(line.split("  ")[::-1] for line in (done / "SHA256SUMS").read_text().splitlines())
+    assert len(links) == 4
+    for href in links:
+        item = json.loads((done / href).read_text(encoding="utf-8"))
+        validator.validate_core(item, STACObjectType.ITEM, "1.1.0")
+        assert item["collection"] == collection["id"] and item["properties"]["proj:code"] == "EPSG:32632"
+        for asset in item["assets"].values():
+            path = (done / href).parent / asset["href"]
+            own = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert asset["file:checksum"] == "1220" + own == "1220" + sums[str(path.relative_to(done))]
+        metadata = ElementTree.parse((done / href).parent / item["assets"]["xml"]["href"]).getroot()
+        text = " ".join(metadata.itertext())
+        assert (
+            "view_1.tif" in text
+            and "ATL08_20240501.h5" in text
+            and "EPSG:32632" in text
+            and "adjustment_rms_px" in text
+        )
+    clouds = [laspy.read(p) for p in sorted((done / "tiles").rglob("*.laz"))]
+    for cloud, path in zip(clouds, sorted((done / "tiles").rglob("*_dsm.tif")), strict=True):
+        with rasterio.open(path) as file:
+            west, south, east, north = file.bounds
+        assert west <= cloud.x.min() and cloud.x.max() <= east and south <= cloud.y.min() and cloud.y.max() <= north
 
 
 def test_batch__started_again_does_nothing(scene: SceneFiles, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
