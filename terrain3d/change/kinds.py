@@ -37,10 +37,11 @@ LOW_BUILDING = 2.0  # metres above the DTM
 SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
 WATER_SHARE = 0.25  # of the rim of a bank
 COARSE_MARGIN = 0.4
+CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
 CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
 STAND_DISTANCE = 5.0  # metres between parts of one stand of trees
-LINK_DISTANCE = 15.0  # metres between parts of a landslide
-SITE_DISTANCE = 8.0  # metres between parts of a construction site
+LINK_DISTANCE = 22.0  # metres between parts of a landslide: where it is thin it is not seen
+SITE_DISTANCE = 12.0  # metres between parts of a construction site
 DEPOSIT_AREA = 80.0  # m2 of risen earth at least
 SLIDE_AREA = 300.0  # m2 of all parts
 SLIDE_FALL = 0.05  # fall of the ground from the losses to the deposit, over their distance
@@ -90,6 +91,11 @@ class Classified:
     evidence: Evidence
     wooded: bool
     event: int = 0
+
+    def canopy(self, smooth_limit: float) -> bool:
+        """Whether the surface of the object was that of crowns."""
+        e = self.evidence.object
+        return e.above_ground > HIGH_VEGETATION and _smooth(e.texture, smooth_limit) < 1 - SMOOTHEST_VEGETATION
 
     def covers(self, smooth_limit: float) -> tuple[str, str]:
         """Land cover before and after: built, vegetated, bare, or water where a bank moved."""

@@ -61,7 +61,8 @@ class Patch:
 class Measures:
     """area m2; mean_dz and its sigma, extreme_dz (99th percentile of the patch's own direction) m; volume m3 (positive:
     gained) and its sigma; ground_volume of the bare earth and its sigma, NaN where no ground is known; share of the
-    area measured in both epochs."""
+    area measured in both epochs. certainty: mean_dz over its sigma, of typical cells rather than of all: a few that are
+    hardly known make a volume doubtful, but not that there is a change."""
 
     area: float
     mean_dz: float
@@ -72,6 +73,7 @@ class Measures:
     ground_volume: float
     ground_volume_sigma: float
     measured_share: float
+    certainty: float
 
 
 def make_patch(sign: int, row: int, column: int, cells: NDArray[np.bool_], opposite: NDArray[np.bool_],
@@ -143,12 +145,14 @@ def measure(
     closed: Array | None = None,
     ground_change: Array | None = None,
     ground_sigma: Array | None = None,
+    bias: float = 0.0,
 ) -> Measures:
     """Area, height change and volumes of the cells of a window, with sigma.
 
     The volume's sigma has three parts: the registration error, common to all cells, counts with the whole area;
     random errors average out over areas that are many times as large as their correlation reaches
     (``StableStatistics.mean_sigma``); and the outline is known to half a cell, all of it in or out together at worst.
+    bias: 1-sigma of an error common to all cells, as a share of the height change, in all of these sigmas.
     Cells without difference take that of the ``closed`` surfaces, or the mean of the others.
     """
     cell = resolution**2
@@ -163,6 +167,7 @@ def measure(
     core = inner_part(cells, CORE / resolution) & np.isfinite(difference)
     inner = sigma[core] if core.any() else s[known]
     mean_sigma = stable.mean_sigma(float(np.mean(np.square(inner, dtype=np.float64))), area)
+    mean_sigma = sqrt(mean_sigma**2 + (bias * mean) ** 2)
     rim = cells & ~ndimage.binary_erosion(cells)
     at_rim = difference[rim & np.isfinite(difference)]
     edge = float(np.abs(at_rim).mean()) if at_rim.size else abs(mean)
@@ -178,6 +183,7 @@ def measure(
         ground_volume=ground[0],
         ground_volume_sigma=ground[1],
         measured_share=float(known.mean()),
+        certainty=abs(mean) / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
     )
 
 

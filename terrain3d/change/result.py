@@ -119,9 +119,9 @@ class ChangeResult(Generic[R]):
         }
 
 
-def confidence(certainty: float, measures: Measures, margin: float) -> float:
+def confidence(measures: Measures, margin: float) -> float:
     """0..1 from the height change over its sigma, the share of the area that was measured, and the rules' margin."""
-    return round((1 - exp(-certainty / 2)) * measures.measured_share * margin, 3)
+    return round((1 - exp(-measures.certainty / 2)) * measures.measured_share * margin, 3)
 
 
 def discoveries(certainty: NDArray[np.float64], tests: float, level: float) -> NDArray[np.bool_]:

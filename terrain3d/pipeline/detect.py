@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from terrain3d.change.epoch import ASSUMED_SIGMA, Epoch, common_vertical
 from terrain3d.change.evidence import Surfaces, Window
-from terrain3d.change.kinds import BUILDINGS, Classified, Kind, classify
+from terrain3d.change.kinds import BUILDINGS, CANOPY_BIAS, Classified, Kind, classify
 from terrain3d.change.outline import outline, straight_outline, trimmed
 from terrain3d.change.regions import Patch, make_patch, measure, split_by_ground
 from terrain3d.change.result import ChangeOptions, ChangeResult, Region, confidence, discoveries
@@ -246,7 +246,7 @@ def _regions(
 ) -> list[Region]:
     """Regions of the classified patches, weak ones left out."""
     grid = scene.rasters.extent.grid
-    kept: list[tuple[Region, float]] = []
+    kept: list[Region] = []
     for item in found:
         built = item.verdict.kind in BUILDINGS
         window = _of_slices(item.patch.where)
@@ -255,18 +255,18 @@ def _regions(
         seen = scene.surfaces(patch.where)
         m = measure(
             patch.cells, difference, sigma, model.stable, grid.resolution, seen.closed, seen.ground_rise,
-            seen.ground_sigma,
+            seen.ground_sigma, CANOPY_BIAS if item.canopy(model.smooth_limit) else 0.0,
         )  # fmt: skip
-        certainty = abs(m.mean_dz) / max(m.mean_dz_sigma, 1e-3)
         # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
-        weak = m.area < options.min_stand_area or certainty < options.test.seed_z
+        weak = m.area < options.min_stand_area or m.certainty < options.test.seed_z
         if m.area < options.min_area or (weak and item.wooded and item.verdict.kind is not Kind.LANDSLIDE):
             continue
         polygon = straight_outline(patch, grid) if built else outline(patch, grid)
         region = Region(
-            polygon, item.verdict.kind, m, confidence(certainty, m, item.verdict.margin), item.verdict.part,
+            polygon, item.verdict.kind, m, confidence(m, item.verdict.margin), item.verdict.part,
             item.event, *item.covers(model.smooth_limit), item.evidence.tone,
         )  # fmt: skip
-        kept.append((region, certainty))
-    stand = discoveries(np.array([c for _, c in kept]), compared * grid.resolution**2 / options.min_area, options.level)
-    return [region for (region, _), ok in zip(kept, stand, strict=True) if ok]
+        kept.append(region)
+    certainty = np.array([r.measures.certainty for r in kept])
+    stand = discoveries(certainty, compared * grid.resolution**2 / options.min_area, options.level)
+    return [region for region, ok in zip(kept, stand, strict=True) if ok]
