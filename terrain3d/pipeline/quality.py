@@ -142,11 +142,19 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
         else dict(zip(("68", "90", "95"), r.report.coverage, strict=True)),
         "residual_scale": None if np.isnan(r.report.scale) else r.report.scale,
         "held_out_gross": r.report.n_gross,
-        "in_adjustment_instead": None if result.network.height_ties is None else asdict(result.network.height_ties),
+        "in_adjustment_instead": _in_adjustment(result),
         "folds": len(r.report.folds),
         "note": r.report.note,
         "notes": list(r.notes),
     }
+
+
+def _in_adjustment(result: RunResult) -> dict[str, Any] | None:
+    """What lidar heights as observations of the adjustment would do; None for what is not known."""
+    ties = result.network.height_ties
+    if ties is None:
+        return None
+    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(ties).items()}
 
 
 def _largest(r: Registration) -> float:

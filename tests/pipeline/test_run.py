@@ -172,6 +172,9 @@ def test_quality__holds_the_figures(before: Path) -> None:
     assert abs(q["lidar"]["held_out_after"]["bias"]) < 0.5
     groups = {(g["by"], g["group"]): g for g in q["lidar"]["held_out_by"]}
     assert groups["product", "ATL08"]["after"]["n"] > 5
+    instead = q["lidar"]["in_adjustment_instead"]
+    assert instead["given"] == q["lidar"]["used"] + sum(q["lidar"]["not_used_by_rule"].values())
+    assert instead["reason"] and instead["applied"] == (instead["used"] > 0)
     assert 0 < q["lidar"]["held_out_coverage"]["68"] <= q["lidar"]["held_out_coverage"]["95"] <= 1
     assert q["lidar"]["used"] + sum(q["lidar"]["not_used_by_rule"].values()) == q["lidar"]["read"] - sum(
         q["lidar"]["rejected_by_rule"].values()
