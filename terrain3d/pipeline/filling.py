@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 
@@ -16,10 +15,10 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
 from terrain3d.register.registration import Registration
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
 from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
 
-SIGMA_MARGIN = 8.0  # metres, half of the widest window of the sigma, and its slopes
 STRIP_ROWS = 256
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
@@ -53,16 +52,16 @@ def fill_model(
         known, fill = np.isfinite(z), closed.read(block)
         matches = np.where(known, block.read(model.sigma), np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
-        part = block.around_core(ceil(SIGMA_MARGIN / grid.resolution))
+        own = cell_sigma(filled, spread, np.where(known, block.read(model.pairs), 0).astype(np.uint8))
+        part = block.around_core(1)  # for slopes
         inner = block.part(*part)
-        height = Raster(filled.values[part], inner.grid)
-        total = with_frame(cell_sigma(height, Raster(spread.values[part], inner.grid)), height, frame)
+        total = with_frame(Raster(own.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)
         block.write(dsm, filled.values)
         inner.write(sigma, total.values)
         codes = np.where(known, MaskCode.MEASURED, np.where(fill & np.isfinite(filled.values), MaskCode.FILLED, 0))
         block.write(mask, codes.astype(np.uint8))
 
-    for_blocks(work, cut(grid, FILL_MARGIN), workers, reporter)
+    for_blocks(work, cut(grid, max(FILL_MARGIN, RIM_MARGIN)), workers, reporter)
     voids.labels.remove()
     return dsm, sigma, mask
 

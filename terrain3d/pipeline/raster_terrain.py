@@ -20,6 +20,7 @@ from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
 from terrain3d.surface.voids import hull_spans, row_ends
 
@@ -96,9 +97,9 @@ def _guess_sigma(dsm: StoredRaster, sigma: StoredRaster, workers: int) -> None:
     def work(block: Block) -> None:
         z = Raster(block.read(dsm), block.grid)
         precision = Raster(np.full(block.grid.shape, MATCH_SIGMA, np.float32), block.grid)
-        block.write(sigma, cell_sigma(z, precision).values)
+        block.write(sigma, cell_sigma(z, precision, np.isfinite(z.values).astype(np.uint8)).values)
 
-    for_blocks(work, cut(dsm.grid, SIGMA_MARGIN), workers)
+    for_blocks(work, cut(dsm.grid, RIM_MARGIN), workers)
 
 
 def is_raster(path: Path) -> bool:

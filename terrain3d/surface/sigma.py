@@ -1,9 +1,10 @@
 """1-sigma of the cells of a surface model: what the matches say of themselves, and what the surface says of them.
 
-The spread of the matches that meet in a cell does not know two errors: a height that belongs to a place half a window
-away, which is as large as the surface is rough there, and a gap between crowns or houses that was taken for their top,
-which is as large as the relief around and likely where the matches disagree. The factors are those that make 68, 90 and
-95 % intervals hold on ground of scenes with exact truth.
+The spread of the matches that meet in a cell does not know the gross errors: a height that belongs to a place half a
+window away, as large as the surface is rough there; a crown or roof that hangs over the ground beside it, as high as it
+stands over it; a gap between crowns that was taken for their top, likely where the matches disagree; and what was
+filled, which is as uncertain as the relief around. The factors are those that make 68, 90 and 95 % intervals hold on
+ground of scenes with exact truth.
 """
 
 from __future__ import annotations
@@ -12,22 +13,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Raster, odd_cells
+from terrain3d.surface.rims import rims
 from terrain3d.surface.voids import roughness
 
 Singles = NDArray[np.float32]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
-MATCH, NEAR, WIDE = 0.65, 1.3, 4.0  # factors of the matches' own sigma, of the near and of the wide roughness
+MATCH, NEAR, WIDE = 0.62, 1.0, 4.5  # factors of the matches' own sigma, of the near and of the wide roughness
 GROSS_M, GROSS_POWER = 0.33, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
+HANGING = 0.9  # share of the height of a rim that is likely to hang over the ground
+LIKELY, LIKELY_POWER = 0.12, 4  # probability at which half of that counts, and how sharply it rises
+EDGE = 1.6  # m that a rim hangs over the ground at most
+FILLED = 1.3  # factor of the wide roughness where nothing was measured
 LARGEST_ROUGHNESS = 30.0
 
 
-def cell_sigma(height: Raster, matches: Raster) -> Raster:
-    """Sigma (m) of the cells of ``height`` (m, NaN voids) from that of the matches in them (m); NaN where either is."""
+def cell_sigma(height: Raster, matches: Raster, pairs: NDArray[np.uint8]) -> Raster:
+    """Sigma (m) of the cells of ``height`` (m, NaN voids) from that of the matches in them, or what ``fill_voids`` made
+    of it (m); NaN where either is. pairs: that saw the cell's surface, 0 where it was filled.
+
+    Cells farther than ``rims.MARGIN`` from the border do not depend on what lies beyond it.
+    """
     z, s = np.asarray(height.values, np.float32), np.asarray(matches.values, np.float32)
     resolution = height.grid.resolution
     near, wide = (roughness(z, resolution, odd_cells(m, resolution), LARGEST_ROUGHNESS) for m in (NEAR_M, WIDE_M))
     odds = (np.minimum(s, 10.0) / GROSS_M) ** GROSS_POWER
     gross = WIDE * wide * (odds / (1 + odds))
-    sigma = np.sqrt((MATCH * s) ** 2 + (NEAR * near) ** 2 + gross**2)
+    measured = (MATCH * s) ** 2 + (NEAR * near) ** 2 + gross**2 + _hanging(height, s, pairs) ** 2
+    filled = (MATCH * s) ** 2 + (FILLED * wide) ** 2
+    sigma = np.sqrt(np.where(pairs > 0, measured, filled))
     return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
+
+
+def _hanging(height: Raster, matches: Singles, pairs: NDArray[np.uint8]) -> Singles:
+    """Sigma of cells by what is below them if they are not what they show, 0 where there is no lower ground nearby."""
+    found = rims(height, np.where(pairs > 0, matches, np.float32(np.nan)), pairs)
+    probability = 1 / (1 + np.exp(-found.odds))
+    ratio = (probability / LIKELY) ** LIKELY_POWER
+    edge = found.which & (found.distance < EDGE)
+    return np.where(edge, HANGING * found.above * ratio / (1 + ratio), 0).astype(np.float32)

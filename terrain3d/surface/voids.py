@@ -30,6 +30,8 @@ ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
 CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
 FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
+LARGEST_SIGMA = 0.8  # m: matches beside a void may be wrong themselves
+GROWTH = 0.1  # of the sigma, m per metre from what was measured
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -127,8 +129,8 @@ def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] 
     """DSM with voids filled, and its sigma.
 
     dsm, sigma: (h, w) float32 metres, NaN voids. fill: the cells to be filled. origin: place of the first cell, see
-    ``membrane.solve``. The sigma of a filled cell starts from that of the nearest measured one and grows with distance
-    and with the relief of the void's boundary. Cells farther than ``FILL_MARGIN`` from the border do not depend on what
+    ``membrane.solve``. The sigma of a filled cell starts from that of the nearest measured one and grows with
+    distance. Cells farther than ``FILL_MARGIN`` from the border do not depend on what
     lies beyond it.
     """
     if not fill.any():
@@ -142,12 +144,12 @@ def fill_voids(dsm: Raster, sigma: Raster, fill: Bools, origin: tuple[int, int] 
     state = np.where(fill, membrane.UNKNOWN, np.where(floor, membrane.FIXED, membrane.OUTSIDE)).astype(np.uint8)
     filled = membrane.solve(np.where(floor, z, np.float32(0)), state, origin)
     out = np.where(fill, filled + trend, dsm.values).astype(np.float32)
-    s = _filled_sigma(np.asarray(sigma.values, np.float32), out, fill, ring, dsm.grid.resolution)
+    s = _filled_sigma(np.asarray(sigma.values, np.float32), fill, ring, dsm.grid.resolution)
     return replace(dsm, values=out), replace(sigma, values=s)
 
 
-def _filled_sigma(sigma: Singles, z: Singles, fill: Bools, ring: Bools, resolution: float) -> Singles:
-    """Sigma of filled cells: a random walk away from the boundary whose step is the boundary's own roughness."""
+def _filled_sigma(sigma: Singles, fill: Bools, ring: Bools, resolution: float) -> Singles:
+    """Sigma of filled cells: that of the nearest measured one, growing with the distance from it."""
     out = sigma.copy()
     if not ring.any():
         return out
@@ -156,10 +158,8 @@ def _filled_sigma(sigma: Singles, z: Singles, fill: Bools, ring: Bools, resoluti
     )
     at = np.zeros(int(nearest.max()) + 1, np.int32)
     at[nearest[ring]] = np.flatnonzero(ring)
-    index = at[nearest[fill]]
-    rough = roughness(z, resolution).ravel()[index]
-    s = np.nan_to_num(sigma.ravel()[index])
-    out[fill] = np.sqrt(s**2 + (0.05 + rough) ** 2 * (distance[fill] * resolution))
+    s = np.minimum(np.nan_to_num(sigma.ravel()[at[nearest[fill]]]), LARGEST_SIGMA)
+    out[fill] = np.hypot(s, GROWTH * distance[fill] * resolution)
     return out
 
 
