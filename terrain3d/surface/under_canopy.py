@@ -35,11 +35,12 @@ _NEAR = 5  # cells around a canopy that are solved with it
 _STAND_CELL = 40.0  # m, nodes of the stand height
 _STAND_STEP = 1.5  # m: 1-sigma of its change from node to node
 _THIN_PLATE = 1.63  # sqrt(8 / 3): a field's second difference along one axis holds 3/8 of its thin-plate variance
-_BEND = 1.0  # per cell, how far the smoothed surface's own bend lets that of the ground grow (cliffs)
+# How far the smoothed surface's own bend lets that of the ground grow: crowns bend it a little, cliffs much more.
+_BEND, _CLIFF, _CLIFF_FROM = 1.0, 3.0, 2.0  # factors of all of it, and of what is over so many metres
 _LEAST_BEND = 0.1  # m
 _STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else is known
 _FIRST_TOP = 6.0  # m: chance of tops before it is measured
-_GROUND_ERROR, _GAP_ERROR, _RETURN_ERROR = 0.15, 1.5, 0.5  # m, of cells that stand for more than they saw
+_GROUND_ERROR, _GAP_ERROR, _RETURN_ERROR = 0.15, 2.0, 0.5  # m, of cells that stand for more than they saw
 _GAP_SIGMAS, _GAP_CHANCE = 2.0, 0.7  # ground in a gap is believed this near (sigmas and m) to the rest
 _RETURN_SIGMAS = 4.0  # a return farther off has no weight
 _LOW_ERROR = 1.5  # m: of tops that are ground or shrubs
@@ -175,7 +176,8 @@ class _Estimate:
         bend = cv2.dilate(bend, np.ones((3, 3)))
         typical = _THIN_PLATE * self._typical_bend()
         second, at = second_differences(number)
-        second = sp.diags(1.0 / np.hypot(typical, _BEND * bend.ravel()[at])) @ second
+        bend = _BEND * bend + _CLIFF * np.maximum(bend - _CLIFF_FROM, 0)
+        second = sp.diags(1.0 / np.hypot(typical, bend.ravel()[at])) @ second
         first = differences(number) / (_STEEP * cells.grid.resolution)
         nodes = differences(self.nodes) / _STAND_STEP
         guess, spread = self._guess()
