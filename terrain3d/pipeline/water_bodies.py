@@ -34,6 +34,7 @@ from terrain3d.surface.water import (
     to_the_bank,
     water_candidates,
     water_limits,
+    without_land,
 )
 from terrain3d.surface.water_level import BodyShape, WaterKind, WaterLevel, water_level
 
@@ -62,6 +63,15 @@ class GivenWater:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Median and spread (NMAD) of the image over a patch of water, and its level."""
+
+    centre: float
+    spread: float
+    level: WaterLevel
+
+
+@dataclass(frozen=True)
 class Waters:
     """Bodies with a level, by number; frame: sigma (m) of the surface along their shores at its best; given: numbers of
     those that polygons say to be water."""
@@ -85,7 +95,9 @@ def find_waters(
     grid, image = clean.grid, picture.values
 
     def wet(block: Block) -> NDArray[np.bool_]:
-        seen = _grown(block, patches, block.read(image), looks) if looks and patches is not None else None
+        seen = None
+        if looks and patches is not None:
+            seen = _grown(block, patches, block.read(image), Raster(block.read(clean), block.grid), looks)
         codes = given.codes(block.grid)
         said = (codes > 0) & (codes < CODES[LAND])
         return said if seen is None else said | (seen & (codes != CODES[LAND]))
@@ -126,8 +138,8 @@ def body_shape(bodies: Components, number: int, cell: float, most: int) -> BodyS
 
 def _seen(
     clean: StoredRaster, sigma: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
-) -> tuple[dict[int, tuple[float, float]], Components | None]:
-    """Patches that the images show to be water: median and spread of their values, by number."""
+) -> tuple[dict[int, Look], Components | None]:
+    """Patches that the images show to be water, by number."""
     limits = _limits(picture, workers, reporter)
     if limits is None:
         return {}, None
@@ -141,7 +153,7 @@ def _seen(
     levels, _, values = _levels(patches, large, clean, sigma, workers, image=image)
     length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
     return {
-        k: _centre_and_spread(values, k)
+        k: Look(*_centre_and_spread(values, k), level)
         for k, level in levels.items()
         if is_water(level, float(patches.area[k]) * cell, float(length[k]))
     }, patches
@@ -162,9 +174,9 @@ def _limits(picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimi
 
 
 def _grown(
-    block: Block, patches: Components, image: NDArray[np.uint16], looks: dict[int, tuple[float, float]]
+    block: Block, patches: Components, image: NDArray[np.uint16], dsm: Raster, looks: dict[int, Look]
 ) -> NDArray[np.bool_]:
-    """Water of a block: the patches that ``looks`` names, with median and spread of their values, up to their banks."""
+    """Water of a block: the patches that ``looks`` names, up to their banks, without what stands above their level."""
     numbers = patches.read(block)
     out = np.zeros(numbers.shape, bool)
     margin = ceil(BANK_MARGIN / block.grid.resolution)
@@ -173,8 +185,11 @@ def _grown(
         rows = slice(max(top - margin - block.row, 0), bottom + margin - block.row)
         columns = slice(max(left - margin - block.column, 0), right + margin - block.column)
         body = numbers[rows, columns] == k
-        part = Raster(image[rows, columns], block.grid.window(rows.start, columns.start, *body.shape))
-        out[rows, columns] |= to_the_bank(body, part, *looks[k])
+        grid = block.grid.window(rows.start, columns.start, *body.shape)
+        body = to_the_bank(body, Raster(image[rows, columns], grid), looks[k].centre, looks[k].spread)
+        row, column = np.mgrid[0 : body.shape[0], 0 : body.shape[1]]
+        level = looks[k].level.at(row + (block.row + rows.start), column + (block.column + columns.start))
+        out[rows, columns] |= without_land(body, Raster(dsm.values[rows, columns], grid), level)
     return out
 
 

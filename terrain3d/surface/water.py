@@ -25,12 +25,13 @@ _SUPPORT_WIDTH = 7.5  # m over which matches are counted
 _SUPPORT = 0.5  # share of cells with a match that agrees with its neighbours, below which matching failed
 _AGREE = 0.7  # m
 _SCATTER = 0.8  # m: standard deviation of invented heights in the same window
-_DARK = 0.75  # of the median of the scene
+_DARK = 0.85  # of the median of the scene, half of which may be woods
 _SMOOTH = 0.08  # local standard deviation over mean: photon noise, no texture
 SMOOTH_RANK = 0.25  # and among this share of the smoothest of the scene
 MIN_AREA = 1500.0  # m2
 _MIN_WIDTH = 6.0  # m
 _RIM = 2.0  # m
+_ABOVE, _LAND_WIDTH = 0.7, 5.0  # m over the water, m
 _MAX_FALL = 0.05  # m/m along the shore: steeper is a shadow on a slope
 SHORE = 2.0  # m
 _MIN_AGREEMENT, _MAX_UNDER = 0.55, 0.2  # a pit in shadow has walls around
@@ -124,6 +125,25 @@ def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Boo
     alike = cv2.morphologyEx(alike, cv2.MORPH_OPEN, _disk(1.0 / resolution))
     near = cv2.dilate(body.astype(np.uint8), _disk(_RIM / resolution + 4))
     return body | ((alike > 0) & (near > 0))
+
+
+def without_land(body: Bools, dsm: Raster, level: Singles) -> Bools:
+    """Body without what matching shows to stand above its level and what belongs to the land beside: ground in the
+    shadow of trees looks like water.
+
+    level: (h, w) of the water. Heights that matching invents amid the water are no land.
+    """
+    z = np.asarray(dsm.values, np.float32)
+    with np.errstate(invalid="ignore"):
+        land = body & _agreeing(z) & (z > level + _ABOVE)
+    gap, width = (_disk(r / dsm.grid.resolution) for r in (1.0, _LAND_WIDTH / 2))
+    # a rim is narrower: what is high at the bank bleeds over the water
+    land = cv2.morphologyEx(cv2.morphologyEx(land.astype(np.uint8), cv2.MORPH_CLOSE, gap), cv2.MORPH_OPEN, width)
+    rest = body & ~(land > 0)
+    n, label = cv2.connectedComponents((~rest).astype(np.uint8), connectivity=4)
+    outside = np.zeros(n, bool)
+    outside[np.unique(label[~body])] = True
+    return rest | (body & ~outside[label])
 
 
 def _agreeing(z: Singles) -> Bools:

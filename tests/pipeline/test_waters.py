@@ -127,6 +127,20 @@ def test_level_water__outline_and_level_of_a_lake(tmp_path: Path) -> None:
     assert np.abs(np.hypot(xyz[:, 0] - 3e5 - 100, xyz[:, 1] - 4e6 + 90) - 40).max() < 2
 
 
+def test_level_water__dark_ground_above_the_water_is_land(tmp_path: Path) -> None:
+    """Shadow of a wood on the shore, as dark and smooth as the lake, half of it matched, 2 m above the level."""
+    rng = np.random.default_rng(4)
+    z, image, lake = scene()
+    shadow = np.zeros_like(lake)
+    shadow[250:330, 120:240] = True
+    shadow &= ~cv2.dilate(lake.astype(np.uint8), np.ones((5, 5))).astype(bool)
+    image[shadow] = rng.normal(180, 9, shadow.sum())
+    z[shadow] = np.where(rng.random(shadow.sum()) < 0.3, np.nan, 22 + rng.normal(0, 0.1, shadow.sum()))
+    water, _, _ = levelled(tmp_path, z, image)
+    assert (water & lake).sum() > 0.95 * lake.sum()
+    assert (water & shadow).sum() < 0.1 * shadow.sum()
+
+
 def river(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Surface, image, river and its level: 20 m wide, bending, falling 2 m, with cliffs along a third of a bank."""
     rng = np.random.default_rng(seed)
