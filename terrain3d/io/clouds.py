@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import date
 from itertools import chain
 from pathlib import Path
 
@@ -28,12 +29,13 @@ CHUNK = 1_000_000
 LAS_ERRORS = (LaspyException, LazrsError)
 
 
-def write_cloud(path: str | Path, cloud: PointCloud | Iterable[PointCloud]) -> int:
+def write_cloud(path: str | Path, cloud: PointCloud | Iterable[PointCloud], created: date | None = None) -> int:
     """Write a cloud, or the parts of one as they come, to a LAZ file (``.las``: uncompressed); number of points.
 
     Coordinates to 1 mm. ``pair`` is the point source ID, ``sigma`` and ``confidence`` are scaled extra bytes (1 mm up
     to 65.5 m, which also stands for NaN; 0.004). The CRS is OGC WKT 1, as LAS 1.4 asks, with the vertical part.
-    All parts have the reference of the first. Atomic. Raises OutputError, ValueError if there is no part at all.
+    created: day in the header, today by default. All parts have the reference of the first. Atomic. Raises OutputError,
+    ValueError if there is no part at all.
     """
     path = Path(path)
     parts = iter([cloud] if isinstance(cloud, PointCloud) else cloud)
@@ -41,6 +43,7 @@ def write_cloud(path: str | Path, cloud: PointCloud | Iterable[PointCloud]) -> i
     if first is None:
         raise ValueError("no part of a cloud was given, so its reference is unknown")
     header = _header(first)
+    header.creation_date = created
     total = 0
     with atomic_path(path) as temporary:
         try:

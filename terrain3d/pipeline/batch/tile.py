@@ -75,7 +75,7 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
         prefix = f"{item.code}_"
         write_rasters(own, reference, out, Silent(), prefix)
         clouds = (to_output(c, reference) for c in _clouds(spool, item, registration))
-        write_cloud(out / f"{prefix}cloud.laz", clouds)
+        write_cloud(out / f"{prefix}cloud.laz", clouds, item.lineage.end.date())
         assets = [
             Asset(layer, out / f"{prefix}{layer}.tif", title, unit=unit)
             for layer, title, unit in (
@@ -127,8 +127,9 @@ def _on(value: Any, grid: Grid) -> Any:
 
 
 def _clouds(spool: Spool, item: TileItem, registration: object) -> Iterator[PointCloud]:
-    """Points inside the outline of a tile, strip by strip; the first has the reference also where there are none."""
+    """Points inside the outline of a tile, strip by strip; without any, one part that has the reference."""
     grid, outline = item.grid, item.sheet.outline
+    some = False
     square = _is_window(outline, grid)
     for top in range(0, grid.height, STRIP_ROWS):
         part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
@@ -138,7 +139,9 @@ def _clouds(spool: Spool, item: TileItem, registration: object) -> Iterator[Poin
         inside = (x >= west) & (x < east) & (y > south) & (y <= north)
         if not square:
             inside &= shapely.contains_xy(outline, x, y)
-        yield cloud.select(np.flatnonzero(inside))
+        if inside.any() or (not some and top + STRIP_ROWS >= grid.height):
+            some = True
+            yield cloud.select(np.flatnonzero(inside))
 
 
 def _is_window(outline: BaseGeometry, grid: Grid) -> bool:

@@ -180,7 +180,7 @@ def test_processes__lost_workers(tmp_path: Path, manifest: Manifest) -> None:
 
     executor = Processes(2)
     try:
-        made = engine(tmp_path, manifest, executor, most_s=0.5)
+        made = engine(tmp_path, manifest, executor, most_s=3.0)
         assert made.each(work, ITEMS) == ["t0", None, "t2", "t3"]
     finally:
         executor.close()
