@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,11 @@ from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.io.vectors import NamedLayer, write_layers
 from terrain3d.pipeline.change_report import change_report
-from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, rank_tiles, tile_layer
+from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, check_scheme, rank_tiles, tile_layer
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quick import quick_model
+from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.stats import nmad
 from terrain3d.tiles import reproject
 
@@ -52,13 +52,14 @@ def run_change(
     """
     reporter.stage("reading")
     first, second = load_epoch(before), load_epoch(after)
-    out.mkdir(parents=True, exist_ok=True)
-    with bounded_cache(), TemporaryDirectory(prefix=".change-", dir=out) as folder:
-        result = detect_stored(first, second, options, Path(folder), workers, reporter)
+    scheme = tiles or TileScheme()
+    check_scheme(scheme)
+    with bounded_cache(), scratch_folder(out) as folder:
+        result = detect_stored(first, second, options, folder, workers, reporter)
         result = replace(result, notes=(*notes, *result.notes))
         for note in result.notes:
             reporter.note(note)
-        ranked = rank_tiles(result, tiles or TileScheme())
+        ranked = rank_tiles(result, scheme)
         reporter.stage("writing", 6)
         grid = result.difference.grid
         write_strips(

@@ -10,10 +10,10 @@ import numpy as np
 import shapely
 
 from terrain3d.change.result import ChangeResult, R
-from terrain3d.errors import InputFileError
+from terrain3d.errors import ConfigError, InputFileError
 from terrain3d.io.vectors import NamedLayer, read_layer
 from terrain3d.raster import Grid
-from terrain3d.tiles import Tile, sheets_over, tiles_over
+from terrain3d.tiles import SCHEMES, Tile, sheets_over, tiles_over
 
 NAMES = ("code", "name", "sheet", "id", "mesh", "tile")  # of the column of a sheet index, where none is told
 
@@ -36,6 +36,21 @@ class RankedTile:
     volume: float
 
 
+def check_scheme(scheme: TileScheme) -> None:
+    """Raises ConfigError (unknown scheme) or InputFileError (sheet index), before any work is done."""
+    if _is_file(scheme):
+        read_sheets(Path(scheme.scheme), scheme.column)
+    elif scheme.scheme not in SCHEMES:
+        raise ConfigError(
+            f"unknown scheme of tiles '{scheme.scheme}'", fix=f"give one of {', '.join(SCHEMES)}, or a file"
+        )
+
+
+def _is_file(scheme: TileScheme) -> bool:
+    path = Path(scheme.scheme)
+    return path.suffix != "" or path.exists()
+
+
 def rank_tiles(result: ChangeResult[R], scheme: TileScheme) -> list[RankedTile]:
     """Tiles that hold changes, the one with the largest changed area first.
 
@@ -44,11 +59,10 @@ def rank_tiles(result: ChangeResult[R], scheme: TileScheme) -> list[RankedTile]:
     grid = result.difference.grid
     crs = grid.reference.horizontal
     area = shapely.box(*grid.bounds)
-    path = Path(scheme.scheme)
-    is_file = path.suffix != "" or path.exists()
-    tiles = (
-        sheets_over(area, crs, read_sheets(path, scheme.column)) if is_file else tiles_over(area, crs, scheme.scheme)
-    )
+    if _is_file(scheme):
+        tiles = sheets_over(area, crs, read_sheets(Path(scheme.scheme), scheme.column))
+    else:
+        tiles = tiles_over(area, crs, scheme.scheme)
     polygons = [r.polygon for r in result.regions]
     if not polygons:
         return []
