@@ -73,7 +73,7 @@ def _say_plan(plan: Plan, inputs: Inputs, executor: Executor | None = None) -> N
     for problem in inputs.problems:
         say(f"left out: {problem.message}")
     say(
-        f"estimate: {plan.core_s / 60:.0f} min of one core, {plan.worker_mb / 1000:.1f} GB a worker, "
+        f"estimate: {plan.core_s / 60:.1f} min of one core, {plan.worker_mb / 1000:.1f} GB a worker, "
         f"{plan.work_bytes / 1e9:.1f} GB of disk while it works, {plan.product_bytes / 1e9:.1f} GB of results"
     )
     if executor is not None:

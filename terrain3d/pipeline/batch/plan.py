@@ -17,12 +17,13 @@ from terrain3d.pipeline.batch.sheets import Sheet, sheets_of
 from terrain3d.pipeline.run import resolution_of
 from terrain3d.stereo.pairs import Pair, choose_pairs
 
-# Measured (tools/bench_batch.py); seconds of one core, per million cells of output and per million matched pixels.
-CELL_S, PIXEL_S = 2.6, 1.8
-IMAGE_S = 3.0  # of one core for the ties of an image
-BASE_MB, BLOCK_MB = 350.0, 650.0  # of a worker: the program, and its largest block
-WORK_BYTES = 75.0  # on disk while the batch works, per cell of output
-PRODUCT_BYTES = 24.0  # on disk for the products, per cell
+# Measured (tools/bench_batch.py 2586): seconds of one core, per million cells of output, pixels of a matched pair, and
+# pixels of an image.
+CELL_S, PIXEL_S, IMAGE_S = 9.8, 1.3, 0.3
+START_S = 15.0  # of one core, to start and to end
+WORKER_MB = 1450.0
+WORK_BYTES = 190.0  # on disk while the batch works, per cell of output
+PRODUCT_BYTES = 25.0  # on disk for the products, per cell
 FULL = 0.995  # share of a tile from which on it counts as covered
 
 
@@ -120,7 +121,8 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
         )
     cells = covered.area / resolution**2
     pixels = sum(p.area.area for p in chosen) / resolution**2
+    mega = sum(v.image.height * v.image.width for v in views) / 1e6
     return Plan(
         tuple(tiles), tuple(pairs), resolution, crs, cells / 1e6 * CELL_S + pixels / 1e6 * PIXEL_S
-        + len(views) * IMAGE_S, BASE_MB + BLOCK_MB, cells * WORK_BYTES, cells * PRODUCT_BYTES, covered,
+        + mega * IMAGE_S + START_S, WORKER_MB, cells * WORK_BYTES, cells * PRODUCT_BYTES, covered,
     )  # fmt: skip
