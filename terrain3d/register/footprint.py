@@ -216,7 +216,6 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         out[5, k] = got / asked
         if n < 3 or got < min_valid * asked:
             continue
-        median = _weighted_median(z, w, n)
         wr = w[:n].copy()
         residual = np.empty(n)
         a0, p, q = _plane(u, v, z, wr, n)
@@ -237,6 +236,8 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         for i in range(n):
             if residual[i] > CLEAR_OFFSET:
                 raised += w[i]
+                z[i] -= residual[i]  # to the ground beneath, or on a slope it would lift the median
+        median = _weighted_median(z, w, n)
         out[0, k], out[7, k] = (median + a0) / 2, abs(median - a0) / 2
         out[1, k], out[2, k], out[3, k] = p, q, scale
         out[4, k], out[6, k] = raised / got, on_object / got
