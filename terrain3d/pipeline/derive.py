@@ -17,7 +17,7 @@ from terrain3d.io.vectors import write_layer
 from terrain3d.landform.contours import contours, smoothed, strip_windows
 from terrain3d.landform.derivatives import aspect_deg, hillshade, horn_gradient, slope_deg
 from terrain3d.landform.hydrology import condition
-from terrain3d.pipeline.height_files import HeightFile, open_heights, strips, without_heights
+from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heights, strips, without_heights
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.raster import Grid, Raster
 
@@ -51,6 +51,10 @@ def run_derive(path: Path, out: Path, options: DeriveOptions, reporter: Reporter
     unknown = [p for p in options.products if p not in PRODUCTS]
     if unknown:
         raise ConfigError(f"no product '{unknown[0]}'", where="--only", fix=f"one of: {', '.join(PRODUCTS)}")
+    check_numbers(
+        interval=options.interval, smooth=options.smooth, azimuth=options.azimuth_deg, elevation=options.elevation_deg,
+        breach_length=options.breach_length, breach_depth=options.breach_depth,
+    )  # fmt: skip
     file = open_heights(path, layer="dtm")
     if "hydro" in options.products and file.grid.height * file.grid.width > HYDRO_CELLS:
         raise ConfigError(f"more than {HYDRO_CELLS // 10**6} million cells are too many for 'hydro'", where=file.path,

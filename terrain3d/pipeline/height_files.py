@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.crs import Reference, Vertical, transform_xy
-from terrain3d.errors import FrameError, InputFileError
+from terrain3d.errors import ConfigError, FrameError, InputFileError
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import read_grid, read_raster
 from terrain3d.io.warp import resample
@@ -101,6 +101,13 @@ def open_heights(path: Path, *, layer: str = "dsm") -> HeightFile:
         raise InputFileError(f"is on another grid than {path.name}", where=found, fix="move or remove it")
     name = f"{path.parent.resolve().name}/{path.stem}" if path.stem in ("dsm", "dtm") else path.stem
     return HeightFile(name, path, found, grid, grid.reference.vertical)
+
+
+def check_numbers(**options: float | None) -> None:
+    """Raises ConfigError for an option of the command line that is no number (nan, inf)."""
+    for name, value in options.items():
+        if value is not None and not np.isfinite(value):
+            raise ConfigError(f"{value} is no number", where=f"--{name.replace('_', '-')}")
 
 
 def over(file: HeightFile, vertical: Vertical) -> tuple[HeightFile, str | None]:

@@ -19,7 +19,7 @@ from terrain3d.export.plots import Series, profile
 from terrain3d.io.atomic import write_text
 from terrain3d.io.vectors import read_layer, write_layer
 from terrain3d.landform.sections import Section, sections
-from terrain3d.pipeline.height_files import HeightFile, open_heights, over
+from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heights, over
 from terrain3d.pipeline.progress import Reporter
 
 Floats = NDArray[np.float64]
@@ -53,6 +53,7 @@ def run_profile(rasters: list[Path], out: Path, options: ProfileOptions, reporte
 
     Raises ConfigError, InputFileError, FrameError, OverlapError (no raster has a height on the line).
     """
+    check_numbers(step=options.step, spacing=options.spacing, width=options.width)
     files = [open_heights(p, layer=n) for p in rasters for n in (("dsm", "dtm") if p.is_dir() else ("dsm",))]
     files, notes = _over_the_first(files)
     crs = files[0].grid.reference.horizontal

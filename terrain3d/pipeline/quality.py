@@ -35,6 +35,16 @@ def quality(result: RunResult) -> dict[str, Any]:
         "cells": result.cells,
         "canopy": _canopy(result.surfaces.canopy),
         "ortho": _ortho(result),
+        "water": [
+            {
+                "kind": str(b.level.kind),
+                "area_m2": b.outline.area,
+                "level_ellipsoidal_m": [b.level.low, b.level.high],
+                "sigma_m": b.sigma,
+                "shores_at_level": b.level.agreement,
+            }
+            for b in result.surfaces.waters
+        ],
         "points": result.points,
         "warnings": list(result.warnings),
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},

@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from terrain3d.errors import ConfigError, OverlapError
 from terrain3d.io.vectors import write_layer
 from terrain3d.landform.volumes import ErrorModel, PartialVolume, Volume, partial_volume, volume
-from terrain3d.pipeline.height_files import HeightFile, open_heights, over
+from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heights, over
 from terrain3d.pipeline.polygons import Polygons, burned, read_polygons
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.raster import Grid
@@ -51,6 +51,8 @@ def run_volume(
     """
     if (second is None) == (options.plane is None):
         raise ConfigError("a second surface or --plane is needed, and not both", where="volume")
+    check_numbers(plane=options.plane, sigma=options.sigma, common=options.model.common,
+                  correlation=options.model.long_range)  # fmt: skip
     if out.suffix.lower() != ".gpkg":
         raise ConfigError(f"'{out.name}' is not a GeoPackage", where="--out", fix="name a file such as volumes.gpkg")
     old = open_heights(first)

@@ -111,6 +111,7 @@ def test_bad_input__is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]
             "not only polygons",
         ),
         (("volume", old, "--plane", "9", "--polygons", pad, "--out", folder / "v.csv"), "not a GeoPackage"),
+        (("volume", old, "--plane", "nan", "--polygons", pad, "--out", folder / "v.gpkg"), "--plane: nan is no number"),
     ):
         assert call(*arguments) == 2, arguments
         text = capsys.readouterr().err.strip().splitlines()
@@ -128,3 +129,13 @@ def test_heights_over_a_geoid__are_converted(folder: Path) -> None:
     out = folder / "v.gpkg"
     assert call("volume", folder / "old.tif", folder / "geoid.tif", "--polygons", folder / "p.gpkg", "--out", out) == 0
     assert read_layer(out).columns["net_m3"][0] == pytest.approx(0, abs=0.5)
+
+
+def test_derive__a_raster_without_heights_and_one_of_one_cell(tmp_path: Path) -> None:
+    for name, values in (("void", np.full((30, 40), np.nan)), ("one", np.ones((1, 1)))):
+        grid = Grid(Reference(CRS), 3e5, 4e6, 1.0, *values.shape)
+        write_raster(tmp_path / f"{name}.tif", Raster(values.astype(np.float32), grid), nodata=HEIGHT_NODATA)
+        assert call("derive", tmp_path / f"{name}.tif", "--out", tmp_path / name, "--smooth", "2", "--quiet") == 0
+        assert len(read_layer(tmp_path / name / "contours.gpkg").geometries) == 0
+    assert np.isnan(read_raster(tmp_path / "void" / "slope.tif").values).all()
+    assert read_raster(tmp_path / "one" / "slope.tif").values == 0
