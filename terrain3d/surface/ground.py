@@ -40,6 +40,7 @@ Bools = NDArray[np.bool_]
 
 GROUND_MARGIN = 256.0  # m: the openings in a row, and what is smoothed and connected after them (measured)
 _SLOPE = 0.15  # rise per metre of window that is still terrain
+_SLOPE_IN_ALL = 0.2  # the same of all windows together
 _TOLERANCE = 0.5  # m from the ground surface
 _ROUGH, _ROUGH_SHARE = 0.2, 0.3  # m in 5 m windows, and the share of them that makes a canopy; noise is half of it
 _FLOOR_RADIUS = 25.0  # m: a gap that shows the ground is hardly ever farther away
@@ -132,7 +133,9 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     ok &= ~low_outliers(work, cell)
     if not ok.all():
         work = membrane(np.where(ok | ~np.isfinite(coarse), work, np.float32(np.nan)), origin=origin)
-    cut = cv2.dilate(openings(work, cell, _SLOPE).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    cut = cv2.dilate(
+        openings(work, cell, _SLOPE, in_all=_SLOPE_IN_ALL).astype(np.uint8), np.ones((3, 3), np.uint8)
+    ).astype(bool)
     surface, cut = with_terrain_back(work, ok, ok, cut, cell, origin)
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)

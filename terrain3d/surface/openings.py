@@ -52,19 +52,23 @@ def opened_by_disk(z: Singles, radius: int) -> Singles:
     return np.asarray(out[pad : pad + z.shape[0], pad : pad + z.shape[1]])
 
 
-def openings(z: Singles, cell: float, slope: float, step: float = 0.0, least_share: float = 0.0) -> Bools:
+def openings(
+    z: Singles, cell: float, slope: float, step: float = 0.0, least_share: float = 0.0, in_all: float = np.inf
+) -> Bools:
     """Cells that an opening of growing window lowers by more than terrain would be.
 
     slope: rise per metre of window that is still terrain, over ``step`` metres. least_share: of the landform's slope
-    that small windows allow on top; wide ones allow all of it.
+    that small windows allow on top; wide ones allow all of it. in_all: slope by which all windows together may lower a
+    cell; a house with blurred walls goes down in small steps.
     """
     cut = np.zeros(z.shape, bool)
     last, factor, done = z, 1, 0
+    first = z
     steep = regional_slope(z, cell)
     for radius in _RADII:
         if radius >= _POOL_FROM and factor == 1:
             factor = 2
-            last = pool_min(last, 2)
+            last, first = pool_min(last, 2), pool_min(first, 2)
             steep = -pool_min(-steep, 2)
         cells = round(radius / (cell * factor))
         if cells == done or cells < 1 or cells >= max(last.shape):
@@ -74,6 +78,7 @@ def openings(z: Singles, cell: float, slope: float, step: float = 0.0, least_sha
         wide = min(max((radius - _RIDGES_FROM) / (_RIDGES_FULL - _RIDGES_FROM), 0.0), 1.0)
         allowed = slope + np.float32(least_share + (1 - least_share) * wide) * steep
         lowered = last - opened > step + allowed * (cells * cell * factor)
+        lowered |= first - opened > (allowed - slope + np.float32(in_all)) * (cells * cell * factor)
         cut |= lowered if factor == 1 else np.kron(lowered, np.ones((2, 2), bool))[: z.shape[0], : z.shape[1]]
         last = opened
     return cut

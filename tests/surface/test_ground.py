@@ -65,3 +65,13 @@ def test_ground_cells__height_of_the_frame_does_not_matter() -> None:
     z = (hills((150, 150), 1.0) + np.random.default_rng(0).normal(0, 0.1, (150, 150))).astype(np.float32)
     z[40:60, 40:60] += 8
     assert np.mean(ground_cells(raster(z, 1.0)).mask == ground_cells(raster(z + 2000, 1.0)).mask) > 0.999
+
+
+def test_ground_cells__a_low_house_with_blurred_walls_is_no_ground() -> None:
+    terrain = hills((400, 400), 0.5)
+    y, x = np.mgrid[0:400, 0:400] * 0.5
+    inside = 10 - np.maximum(np.abs(x - 100), np.abs(y - 100))
+    ground = ground_cells(raster(terrain + np.clip(inside + 2, 0, 3.5), 0.5))  # 3.5 m high, walls over 3.5 m
+    roof = inside > 3
+    assert not (ground.mask & roof).any()
+    assert np.median((ground.surface - terrain)[roof]) < 2.0  # the feet of such walls look like ground
