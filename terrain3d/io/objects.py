@@ -114,11 +114,14 @@ class Piece:
 class Desk:
     """The rasters of a batch: for its driver all of them, for a worker the pieces that its item may see.
 
-    layers: pieces by raster; later ones lie on top. new: what was written, where it is to be told to the driver.
+    layers: pieces by raster; later ones lie on top. at_once: what is written is seen here, as the driver needs it.
+    new: what was written, where it is to be told to the driver.
     """
 
-    def __init__(self, objects: Objects, layers: Mapping[str, Iterable[Piece]] | None = None) -> None:
-        self.objects = objects
+    def __init__(
+        self, objects: Objects, layers: Mapping[str, Iterable[Piece]] | None = None, *, at_once: bool = False
+    ) -> None:
+        self.objects, self._at_once = objects, at_once
         self.layers = {name: list(pieces) for name, pieces in (layers or {}).items()}
         self.new: list[tuple[str, Piece]] = []
         self.arrays: list[str] = []
@@ -155,6 +158,8 @@ class Desk:
         """Put cells at a place. Raises OutputError."""
         name = self.objects.put(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
         self.new.append((layer, Piece((row, column, *values.shape), name)))
+        if self._at_once:
+            self.take_own()
 
     def take(self, written: Iterable[tuple[str, Piece]]) -> None:
         """Lay new pieces, which do not overlap each other, on top; those below that are wholly covered go."""

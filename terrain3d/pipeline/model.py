@@ -78,9 +78,10 @@ class Extent:
 
 
 def surface_model(
-    spool: Spool, grid: Grid, registration: Registration | None, folder: Place, workers: Workers, reporter: Reporter
-) -> StoredModel:
-    """Surface model of all points on a grid, block by block."""
+    spool: Spool, grid: Grid, registration: Registration | None, folder: Place, workers: Workers, reporter: Reporter,
+    lost: Sequence[Bounds] = (),
+) -> StoredModel:  # fmt: skip
+    """Surface model of all points on a grid, block by block. lost: parts of it to be left empty."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
     pairs = new_raster(folder / "pairs.raw", grid, np.uint8)
     looks = tuple(new_raster(folder / f"look{k}.raw", grid, np.float16) for k in range(LOOKS))
@@ -95,11 +96,18 @@ def surface_model(
 
     blocks = cut(grid, size=POINT_BLOCK_CELLS)
     reporter.stage("surface model", len(blocks))
-    for_blocks(work, blocks, workers, reporter)
-    return StoredModel(height, sigma, pairs, looks)
+    for_blocks(work, [b for b in blocks if not _inside(b.grid.bounds, lost)], workers, reporter)
+    model = StoredModel(height, sigma, pairs, looks)
+    _leave_empty(model, lost)
+    return model
 
 
-def leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
+def _inside(bounds: Bounds, parts: Sequence[Bounds]) -> bool:
+    west, south, east, north = bounds
+    return any(west >= p[0] and south >= p[1] and east <= p[2] and north <= p[3] for p in parts)
+
+
+def _leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
     """Take the surface away from parts of a model, as if no point had fallen there."""
     grid = model.grid
     for west, south, east, north in parts:
@@ -111,18 +119,20 @@ def leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
             model.height.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
             model.sigma.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
             model.pairs.write(rows.start, columns.start, np.zeros(shape, np.uint8))
+            for look in model.looks:
+                look.write(rows.start, columns.start, np.full(shape, np.nan, np.float16))
 
 
 def register(
     spool: Spool, grid: Grid, returns: LidarReturns, along: tuple[float, float], folder: Place, workers: Workers,
-    reporter: Reporter,
+    reporter: Reporter, lost: Sequence[Bounds] = (),
 ) -> Registration:  # fmt: skip
     """Registration of the matched model to lidar, on a surface model fine enough for its footprints. along: direction
-    of the image lines' succession, see ``cameras.line_direction``."""
+    of the image lines' succession, see ``cameras.line_direction``. lost: parts of the model to be left empty."""
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
     whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
-    model = surface_model(spool, whole, None, folder, workers, reporter)
+    model = surface_model(spool, whole, None, folder, workers, reporter, lost)
     reporter.stage("registration to lidar")
     clean = new_raster(folder / "clean.raw", whole, np.float32)
 

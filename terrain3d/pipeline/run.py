@@ -96,7 +96,7 @@ def compute(
     registration = None
     if lidar is not None:
         along = line_direction(network.views, crs, middle)
-        registration = register(spool, grid, lidar.returns, along, folder, workers, recorder)
+        registration = register(spool, grid, lidar.returns, along, folder, workers, recorder, lost)
         # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
         levelled = once(with_lidar, workers, network, lidar.returns, crs)
         network = replace(network, height_ties=levelled.height_ties)

@@ -16,7 +16,7 @@ from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
-from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, leave_empty, settled_heights, surface_model
+from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, settled_heights, surface_model
 from terrain3d.pipeline.picture import draw, forget_voids
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.reference import fill_from_reference
@@ -68,8 +68,7 @@ def make_surfaces(
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
     ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty.
     Raises OverlapError if nothing is left of the points."""
-    model = surface_model(spool, grid, frame.registration, folder, workers, reporter)
-    leave_empty(model, lost)
+    model = surface_model(spool, grid, frame.registration, folder, workers, reporter, lost)
     return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, options)
 
 

@@ -126,7 +126,7 @@ def _settle(
     lost = [p.bounds for p in manifest.problems() if p.what == LOST and p.bounds is not None]
     worked = 0
     while True:
-        desk = Desk(Objects(out / WORK / "objects"))
+        desk = Desk(Objects(out / WORK / "objects"), at_once=True)
         engine = BatchEngine(desk, manifest, executor, keys, out, options.most_s)
         try:
             result, spool = compute(

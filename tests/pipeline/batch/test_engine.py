@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,28 +22,11 @@ from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed
 from terrain3d.pipeline.batch.executors import DaskWorkers, Executor, Processes
 from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, open_manifest
-from terrain3d.pipeline.batch.worker import Outcome, Task, perform
 from terrain3d.pipeline.blocks import Block, aligned, cut
 from terrain3d.raster import Grid
 
 GRID = aligned(Grid(Reference("EPSG:32654"), 300_000.0, 4_000_000.0, 1.0, 160, 160))
 BLOCKS = cut(GRID, 8.0, 80)
-
-
-class Here:
-    """Performs tasks in this process, one after the other."""
-
-    def run(self, tasks: Iterator[Task], stop: Callable[[], bool]) -> Iterator[Outcome]:
-        for task in tasks:
-            yield perform(task)
-            if stop():
-                return
-
-    def where(self) -> str:
-        return "here"
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.fixture
@@ -52,9 +35,9 @@ def manifest(tmp_path: Path) -> Iterator[Manifest]:
         yield found
 
 
-def engine(folder: Path, manifest: Manifest, executor: Executor | None = None, most_s: float = 60.0) -> BatchEngine:
+def engine(folder: Path, manifest: Manifest, executor: Executor, most_s: float = 60.0) -> BatchEngine:
     desk = Desk(Objects(folder / "work" / "objects"))
-    made = BatchEngine(desk, manifest, executor or Here(), Keys(), folder, most_s)
+    made = BatchEngine(desk, manifest, executor, Keys(), folder, most_s)
     made.desk = desk  # type: ignore[attr-defined]
     return made
 
@@ -77,34 +60,36 @@ def two_stages(made: BatchEngine, constant: float) -> tuple[list[float], StoredR
     return made.each(smooth, BLOCKS), second
 
 
-def test_engine__knows_finished_work_and_cuts_off_early(tmp_path: Path, manifest: Manifest) -> None:
-    first = engine(tmp_path, manifest)
+def test_engine__knows_finished_work_and_cuts_off_early(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
+    first = engine(tmp_path, manifest, here)
     means, raster = two_stages(first, 1.0)
     assert first.done == 8 and raster.read(0, 0, *GRID.shape)[150, 3] == 2
-    again = engine(tmp_path, manifest)
+    again = engine(tmp_path, manifest, here)
     assert two_stages(again, 1.0)[0] == means and again.done == 0
     # by so little that the rows are the same in single precision: the second stage is not done again
-    other = engine(tmp_path, manifest)
+    other = engine(tmp_path, manifest, here)
     assert two_stages(other, 1.0 + 1e-12)[0] == means and other.done == 4
-    far = engine(tmp_path, manifest)
+    far = engine(tmp_path, manifest, here)
     assert two_stages(far, 3.0)[0] != means and far.done == 8
 
 
-def test_engine__damaged_objects_are_made_anew(tmp_path: Path, manifest: Manifest) -> None:
-    first = engine(tmp_path, manifest)
+def test_engine__damaged_objects_are_made_anew(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
+    first = engine(tmp_path, manifest, here)
     means, raster = two_stages(first, 1.0)
     cells = raster.read(0, 0, *GRID.shape)
     names = {p.name for r in manifest.records() for _, p in r.pieces}
     for name in names:
         path = Objects(tmp_path / "work" / "objects").path(name)
         path.write_bytes(path.read_bytes()[:-1])
-    again = engine(tmp_path, manifest)
+    again = engine(tmp_path, manifest, here)
     found, raster = two_stages(again, 1.0)
     assert found == means and again.done == 8 and (raster.read(0, 0, *GRID.shape) == cells).all()
 
 
-def test_engine__a_failed_block_is_told_after_all_others_are_done(tmp_path: Path, manifest: Manifest) -> None:
-    made, done = engine(tmp_path, manifest), []
+def test_engine__a_failed_block_is_told_after_all_others_are_done(
+    tmp_path: Path, manifest: Manifest, here: Executor
+) -> None:
+    made, done = engine(tmp_path, manifest, here), []
 
     def work(block: Block) -> int:
         if block.row > 0 and block.column == 0:
@@ -130,38 +115,38 @@ class Item:
 ITEMS = [Item(f"t{i}", (10.0 * i, 0.0, 10.0 * i + 10, 10.0)) for i in range(4)]
 
 
-def test_engine__a_failed_tile_has_no_result_and_a_line(tmp_path: Path, manifest: Manifest) -> None:
+def test_engine__a_failed_tile_has_no_result_and_a_line(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
     def work(item: Item) -> str:
         if item.code == "t2":
             raise ValueError("no")
         return item.code
 
-    made = engine(tmp_path, manifest)
+    made = engine(tmp_path, manifest, here)
     assert made.each(work, ITEMS) == ["t0", "t1", None, "t3"]
     (problem,) = manifest.problems()
     assert (problem.place, problem.message, problem.bounds) == ("t2", "ValueError: no", ITEMS[2].bounds)
-    assert engine(tmp_path, manifest).each(work, ITEMS) == ["t0", "t1", None, "t3"]  # not tried again unasked
+    assert engine(tmp_path, manifest, here).each(work, ITEMS) == ["t0", "t1", None, "t3"]  # not tried again unasked
 
 
-def test_engine__a_full_disk_stops_all(tmp_path: Path, manifest: Manifest) -> None:
+def test_engine__a_full_disk_stops_all(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
     def work(item: Item) -> str:
         if item.code == "t1":
             raise OutputError("cannot be written (No space left on device)", where="x")
         return item.code
 
-    made = engine(tmp_path, manifest)
+    made = engine(tmp_path, manifest, here)
     with pytest.raises(OSError, match=r"^x: cannot be written \(No space left on device\)$"):
         made.each(work, ITEMS)
     assert [r.place for r in manifest.records()] == ["t0"]
 
 
-def test_engine__once_is_kept(tmp_path: Path, manifest: Manifest) -> None:
+def test_engine__once_is_kept(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
     def work(cells: np.ndarray, factor: float) -> np.ndarray:
         return cells * factor
 
-    made = engine(tmp_path, manifest)
+    made = engine(tmp_path, manifest, here)
     first = made.once(work, np.eye(3), 2.0)
-    again = engine(tmp_path, manifest)
+    again = engine(tmp_path, manifest, here)
     assert (again.once(work, np.eye(3), 2.0) == first).all() and again.done == 0
     assert (again.once(work, np.eye(3), 3.0) == 1.5 * first).all() and again.done == 1
 
