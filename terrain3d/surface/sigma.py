@@ -19,12 +19,12 @@ from terrain3d.surface.voids import roughness
 Singles = NDArray[np.float32]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
-MATCH, NEAR, WIDE = 0.62, 1.0, 4.5  # factors of the matches' own sigma, of the near and of the wide roughness
+MATCH, NEAR, WIDE = 0.61, 1.0, 4.5  # factors of the matches' own sigma, of the near and of the wide roughness
 GROSS_M, GROSS_POWER = 0.33, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
 HANGING = 0.9  # share of the height of a rim that is likely to hang over the ground
 LIKELY, LIKELY_POWER = 0.12, 4  # probability at which half of that counts, and how sharply it rises
 EDGE = 1.6  # m that a rim hangs over the ground at most
-FILLED = 1.3  # factor of the wide roughness where nothing was measured
+FILLED = 1.6  # factor of the wide roughness where nothing was measured
 LARGEST_ROUGHNESS = 30.0
 
 
