@@ -69,6 +69,7 @@ def test_classify_cloud__keeps_all_but_the_class(points: tuple[np.ndarray, np.nd
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_classify_cloud__text_and_feet_and_blocks_agree(
     points: tuple[np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

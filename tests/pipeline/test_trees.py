@@ -65,6 +65,7 @@ def test_tree_layers__tops_and_stand_of_a_wood(tmp_path: Path, monkeypatch: pyte
     assert len(again.geometries) == len(tops.geometries)
 
 
+@pytest.mark.slow
 def test_check_canopy__held_out_tracks(tmp_path: Path) -> None:
     fine = Grid(GRID.reference, 3e5, 4e6, 1.0, 640, 640)
     cells = StoredCells.create(fine, tmp_path)

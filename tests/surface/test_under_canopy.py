@@ -58,6 +58,7 @@ def test_hidden_ground__returns_give_the_height_of_the_stand(stand: float) -> No
     assert not found.weight.values[:10].any()
 
 
+@pytest.mark.slow
 def test_hidden_ground__sigma_grows_away_from_returns_and_without_them() -> None:
     cells, truth = scene()
     returns = returns_over(truth, 60)
