@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 
 from terrain3d.crs import Reference, Vertical, metres_per_unit
 from terrain3d.io.geoid import to_vertical
-from terrain3d.io.rasters import open_raster, read_classes, read_grid, read_raster
+from terrain3d.io.rasters import open_raster, read_grid, read_values
 from terrain3d.raster import Grid, Raster
 
 
@@ -35,9 +35,9 @@ class RasterFile:
     def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
         """Values of a window inside the grid, (height, width). Raises InputFileError."""
         window = row, column, height, width
+        values = read_values(self.path, self.band, window, codes=self.codes)
         if self.codes:
-            return read_classes(self.path, self.band, window=window).values
-        values = read_raster(self.path, self.band, window=window).values
+            return values
         if self.unit != 1.0:
             values = values * np.float32(self.unit)
         if self.stated.name == self.grid.reference.vertical.name:

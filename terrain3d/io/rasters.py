@@ -186,23 +186,38 @@ def read_raster(path: str | Path, band: int = 1, *, window: tuple[int, int, int,
     """
     with open_raster(path) as file:
         grid = _grid(file, Path(path))
-        values = _read(file, Path(path), band, window, masked=True)
-        scale, offset = file.scales[band - 1], file.offsets[band - 1]
-    out = np.ma.filled(values.astype(np.float32), np.nan)
-    out[~np.isfinite(out)] = np.nan
-    if (scale, offset) != (1.0, 0.0):
-        out = (out * scale + offset).astype(np.float32)
-    return Raster(out, grid if window is None else grid.window(*window))
+        values = _floats(file, Path(path), band, window)
+    return Raster(values, grid if window is None else grid.window(*window))
 
 
 def read_classes(path: str | Path, band: int = 1, *, window: tuple[int, int, int, int] | None = None) -> Raster:
     """One band in the file's own integer type (classes, masks). Raises as ``read_raster`` does, and for floats."""
     with open_raster(path) as file:
         grid = _grid(file, Path(path))
-        values = _read(file, Path(path), band, window, masked=False)
+        values = _integers(file, Path(path), band, window)
+    return Raster(values, grid if window is None else grid.window(*window))
+
+
+def read_values(path: str | Path, band: int, window: tuple[int, int, int, int], *, codes: bool) -> NDArray[Any]:
+    """Values of a window as ``read_raster``, or with ``codes`` as ``read_classes`` gives them, where the grid is known
+    already: a CRS takes longer to read than many a window."""
+    with open_raster(path) as file:
+        return (_integers if codes else _floats)(file, Path(path), band, window)
+
+
+def _floats(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None) -> NDArray[np.float32]:
+    values = _read(file, path, band, window, masked=True)
+    scale, offset = file.scales[band - 1], file.offsets[band - 1]
+    out: NDArray[np.float32] = np.ma.filled(values.astype(np.float32), np.nan)
+    out[~np.isfinite(out)] = np.nan
+    return out if (scale, offset) == (1.0, 0.0) else (out * scale + offset).astype(np.float32)
+
+
+def _integers(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None) -> NDArray[Any]:
+    values = _read(file, path, band, window, masked=False)
     if not np.issubdtype(values.dtype, np.integer):
         raise InputFileError(f"holds {values.dtype} values, not classes", where=path, fix="give a raster of integers")
-    return Raster(values, grid if window is None else grid.window(*window))
+    return values
 
 
 def _read(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None, masked: bool) -> NDArray[Any]:
