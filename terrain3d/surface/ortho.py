@@ -80,6 +80,16 @@ class Ortho:
     source: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class _Ground:
+    """Cells that are drawn, (h, w): height (m), longitude and latitude (degrees); resolution: metres."""
+
+    height: Singles
+    lon: Floats
+    lat: Floats
+    resolution: float
+
+
 def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
     """Views from the most vertical on, balanced: what has to be known of a whole scene before a part of it is drawn.
 
@@ -112,30 +122,29 @@ def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] =
     where = grid.window(inner[0].start or 0, inner[1].start or 0, *part.shape)
     bands = views[0].gain.size if views else 1
     found = Ortho(np.full((bands, *part.shape), np.nan, np.float32), np.zeros(part.shape, np.uint8))
+    lon, lat = lonlat(where)
     for place, view in enumerate(views, 1):
         sees = visible(z, grid.resolution, view.lean)[inner]
         need = sees & (found.source == 0)
         if need.any():
-            _add(found, place, view, part, where, sees, need)
+            _add(found, place, view, _Ground(part, lon, lat, grid.resolution), sees, need)
     return found
 
 
-def _add(
-    found: Ortho, place: int, view: RankedView, z: Singles, grid: Grid, sees: Bools, need: Bools
-) -> None:  # fmt: skip
+def _add(found: Ortho, place: int, view: RankedView, ground: _Ground, sees: Bools, need: Bools) -> None:
     """Put the cells that are needed of a view into the mosaic, and those around them up to the seam."""
     filled = found.source > 0
-    reach = ceil(_STRIP_WIDTH / grid.resolution)
+    reach = ceil(_STRIP_WIDTH / ground.resolution)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     between = (cv2.dilate(need.astype(np.uint8), kernel) > 0) & sees & filled
-    fresh = _drawn(view, z, grid, need | between)
+    fresh = _drawn(view, ground, need | between)
     got = np.isfinite(fresh).all(axis=0)
     need, between = need & got, between & got
     if between.any():
         difference = np.where(between, found.values - fresh, np.float32(np.nan))
         spread = view.spread[:, None, None]
         for band, d in enumerate(difference):
-            bias = _around(np.where(np.abs(d) < 3 * spread[band], d, np.float32(np.nan)), grid.resolution)
+            bias = _around(np.where(np.abs(d) < 3 * spread[band], d, np.float32(np.nan)), ground.resolution)
             fresh[band] += bias
             d -= bias
         apart = cv2.blur(np.nan_to_num(np.abs(difference) / spread).mean(axis=0), (3, 3)) / np.float32(_GROSS)
@@ -161,18 +170,17 @@ def _around(difference: Singles, resolution: float) -> Singles:
     return np.asarray(cv2.resize(mean, size)[: difference.shape[0], : difference.shape[1]], np.float32)
 
 
-def _drawn(view: RankedView, z: Singles, grid: Grid, wanted: Bools) -> Singles:
+def _drawn(view: RankedView, ground: _Ground, wanted: Bools) -> Singles:
     """Balanced values of a view on the wanted cells, (bands, h, w), NaN elsewhere."""
-    out = np.full((view.gain.size, *z.shape), np.nan, np.float32)
-    for row in range(0, z.shape[0], _BLOCK):
-        for column in range(0, z.shape[1], _BLOCK):
+    out = np.full((view.gain.size, *wanted.shape), np.nan, np.float32)
+    for row in range(0, wanted.shape[0], _BLOCK):
+        for column in range(0, wanted.shape[1], _BLOCK):
             here = np.s_[row : row + _BLOCK, column : column + _BLOCK]
             need = wanted[here]
             if not need.any():
                 continue
-            lon, lat = lonlat(grid.window(row, column, *need.shape))
-            line, sample = view.view.camera.project(lon[need], lat[need], z[here][need])
-            values = _resample(view.view, line, sample, grid.resolution / view.pixel)
+            place = (a[here][need] for a in (ground.lon, ground.lat, ground.height))
+            values = _resample(view.view, *view.view.camera.project(*place), ground.resolution / view.pixel)
             out[:, here[0], here[1]][:, need] = view.gain[:, None] * values + view.offset[:, None]
     return out
 
