@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
@@ -12,13 +14,14 @@ from terrain3d.pipeline.components import label
 from terrain3d.pipeline.model import Extent, StoredModel
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
-from terrain3d.raster import Raster
+from terrain3d.raster import Raster, odd_cells
 from terrain3d.register.registration import Registration
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
 from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
 
+NARROW = 3.0  # metres: what is no wider belongs to no large void, however long it is
 STRIP_ROWS = 256
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
@@ -40,16 +43,22 @@ def fill_model(
     grid = model.grid
     dsm, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("dsm", "dsm_sigma"))
     mask = new_raster(folder / "mask.raw", grid, np.uint8)
-    voids = label(
-        lambda block: ~np.isfinite(block.read(clean)) & extent.hull(block), grid, folder / "voids.raw", workers
-    )
-    small = voids.area * grid.resolution**2 <= MAX_VOID_AREA
-    small[0] = False
-    closed = voids.values(small)
+    narrow = np.ones((odd_cells(NARROW, grid.resolution),) * 2, np.uint8)
+
+    def void(block: Block) -> NDArray[np.bool_]:
+        return np.asarray(~np.isfinite(block.read(clean)) & extent.hull(block))
+
+    def wide(block: Block) -> NDArray[np.bool_]:
+        return cv2.morphologyEx(void(block).astype(np.uint8), cv2.MORPH_OPEN, narrow) > 0
+
+    voids = label(wide, grid, folder / "voids.raw", workers, 2 * NARROW)
+    large = voids.area * grid.resolution**2 > MAX_VOID_AREA
+    large[0] = False
+    left_open = voids.values(large)
 
     def work(block: Block) -> None:
         z = block.read(clean)
-        known, fill = np.isfinite(z), closed.read(block)
+        known, fill = np.isfinite(z), void(block) & ~left_open.read(block)
         matches = np.where(known, block.read(model.sigma), np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
         own = cell_sigma(filled, spread, np.where(known, block.read(model.pairs), 0).astype(np.uint8))
