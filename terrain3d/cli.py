@@ -331,7 +331,7 @@ def demo(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: 0 done, 2 wrong input or configuration (one line), 1 anything else."""
+    """Entry point: 0 done, 2 wrong input or configuration (one line), 3 done with failures, 1 anything else."""
     try:
         app(args=arguments, standalone_mode=True)
     except Terrain3dError as error:
