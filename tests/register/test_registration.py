@@ -176,6 +176,7 @@ def test_sigma_at__grows_away_from_the_middle_with_a_tilt() -> None:
     assert 0.02 < middle < 0.06 and 1.2 * middle < corner < 0.15
 
 
+@pytest.mark.slow
 def test_covariance__matches_the_scatter_of_draws() -> None:
     model = surface(hills, (4.0, -4.0, 1.0), 2.0)
     normalized = []
@@ -194,6 +195,7 @@ def banks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return 50 - 5 * np.exp(-(across**4)) + 0.002 * u
 
 
+@pytest.mark.slow
 def test_shift__is_as_good_as_it_says_where_a_few_banks_decide() -> None:
     normalized = []
     for seed in range(10):
