@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -271,13 +272,20 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
 
 
 def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {
-        "output": OutputConfig, "images": ImageEntry, "lidar": LidarEntry, "water": WaterConfig,
-        "reference_dem": ReferenceDem,
-    }  # fmt: skip
-    model = whole if len(location) == 1 else models.get(str(location[0]), whole)
-    model = TableColumns if "columns" in location[:-1] else model
+    """Keys of the mapping that a wrong key stands in."""
+    model = whole
+    for key in location[:-1]:
+        if isinstance(key, str) and key in model.model_fields:
+            model = next(_models_in(model.model_fields[key].annotation), model)
     return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Models that a value of a field may be."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _one(name: str, folder: Path, source: Path) -> Path:

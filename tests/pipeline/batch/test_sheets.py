@@ -77,7 +77,7 @@ def test_sheets__codes_must_be_unique(tmp_path: Path) -> None:
     [
         ({}, "exactly one"), ({"utm": 1000, "jis": 3}, "exactly one"), ({"utm": 10}, "tiles.utm"),
         ({"jis": 9}, "tiles.jis"),
-        ({"sheets": "a.gpkg"}, "need code"), ({"size": 5}, "unknown key 'tiles.size'"),
+        ({"sheets": "a.gpkg"}, "need code"), ({"size": 5}, "unknown key 'tiles.size'; known keys here: utm, jis"),
     ],
 )  # fmt: skip
 def test_area__schemes_that_make_no_sense(tmp_path: Path, tiles: dict[str, object], said: str) -> None:
