@@ -14,16 +14,17 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.points import LidarReturns
 from terrain3d.raster import bilinear
 from terrain3d.stats import ErrorSummary, summarize
+from terrain3d.surface.canopy_cells import CanopyCells
 from terrain3d.surface.under_canopy import GroundReturns, HiddenGround, ground_returns, hidden_ground
 
 FOLDS = 3
 LEAST_RETURNS = 10
 ROUNDS = 3  # of the estimate, which hardly changes after them
 GROSS = 8.0  # metres: a return farther off saw a cloud or the crowns
+SEEN = 0.3  # of a cell that was measured: in voids of the surface nobody knows of trees
 BOUNDS = (1.0, 1.645, 1.96)
 
 Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def check_canopy(cells: StoredCells, returns: LidarReturns | None, workers: Work
         for k in np.unique(fold):
             hidden = hidden_ground(part, _chosen(placed, fold != k), rounds=ROUNDS)
             if hidden is not None:
-                found.append(_compared(window, part.top, slope, hidden, _chosen(placed, fold == k)))
+                found.append(_compared(window, part, slope, hidden, _chosen(placed, fold == k)))
         return np.concatenate(found)
 
     rows = np.concatenate(for_blocks(work, cut(cells.grid, WINDOW_MARGIN, WINDOW_CELLS), workers))
@@ -70,7 +71,7 @@ def check_canopy(cells: StoredCells, returns: LidarReturns | None, workers: Work
     return CanopyCheck(summarize(error), (one, two, three), summarize(height - canopy), folds, int((~sound).sum()))
 
 
-def _compared(window: Block, top: Singles, slope: Floats, hidden: HiddenGround, out: GroundReturns) -> Floats:
+def _compared(window: Block, cells: CanopyCells, slope: Floats, hidden: HiddenGround, out: GroundReturns) -> Floats:
     """Error of the ground, its sigma with that of the return, height of the canopy and that of the return, and whether
     the place is under trees, for the returns on the core of a window, (N, 5)."""
     column, row = window.grid.column_row(out.x, out.y)
@@ -81,8 +82,8 @@ def _compared(window: Block, top: Singles, slope: Floats, hidden: HiddenGround, 
     at = np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)
     ground, sigma, steep = (bilinear(a, column, row) for a in (hidden.height.values, hidden.sigma.values, slope))
     lidar = np.hypot(out.sigma[here], np.nan_to_num(steep) * out.place_sigma[here])
-    canopy = cv2.dilate(np.nan_to_num(top - hidden.height.values), np.ones((3, 3), np.uint8))
-    under = hidden.weight.values[at] > 0.5
+    canopy = cv2.dilate(np.nan_to_num(cells.top - hidden.height.values), np.ones((3, 3), np.uint8))
+    under = (hidden.weight.values[at] > 0.5) & (cells.seen[at] > SEEN)
     return np.column_stack([ground - out.height[here], np.hypot(sigma, lidar), canopy[at], out.canopy[here], under])
 
 

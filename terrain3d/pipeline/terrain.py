@@ -31,7 +31,7 @@ from terrain3d.surface.ground import (
 )
 from terrain3d.surface.mask import MaskCode
 
-LAST_MARGIN = 32.0  # metres, of the share of ground, of the pits in crowns, and of coarse cells under trees
+LAST_MARGIN = 64.0  # metres, of the share of ground, of gaps and pits in crowns, and of coarse cells under trees
 OVERVIEW_CELLS = 1_000_000
 
 
@@ -153,7 +153,7 @@ def _finish(
     dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
     spread: StoredRaster, hidden: StoredHidden, folder: Place, workers: Workers,
 ) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
-    """Terrain with the ground under trees and nowhere above the surface, and height above it. The sigma is updated."""
+    """Terrain with the ground under trees, elsewhere not above the surface, and height over it. Updates the sigma."""
     grid = dsm.grid
     dtm, chm = (new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "chm"))
 
@@ -164,7 +164,7 @@ def _finish(
         height, sigma = with_hidden(height, sigma, block.read(ground) > 0, z, hidden.read(block))
         water = np.isin(block.read(mask), (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
         block.write(spread, np.where(water, block.read(dsm_sigma), sigma.values))
-        lower = np.where(given, np.fmin(height.values, z.values), np.float32(np.nan))
+        lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
         block.write(dtm, lower)
         block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)

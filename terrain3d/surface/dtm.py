@@ -23,6 +23,8 @@ _STEP_SLOPE = 0.3  # the same, per unit of terrain slope
 _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurred with the crowns around it
 _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not under the gap's middle
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
+_GAP_REACH = 5.0  # m: how far around a gap its ground corrects the estimate
+_GAP_SHARE = 0.05  # of cells around that show ground: it counts like an estimate whose sigma is its doubt
 _DOUBT_SIGMAS, _DOUBT = 1.5, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
 
 
@@ -71,26 +73,54 @@ def with_hidden(
     """Terrain and its sigma with the ground under trees in place of what was interpolated there.
 
     height, sigma: (h, w) metres. ground: (h, w) cells that were taken for ground; those that the estimate under the
-    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays.
+    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays, but not
+    above the surface. Under trees it may pass over gaps: they bend it, and their noise does not show.
     """
     grid = height.grid
     weight = resampled(Raster(cv2.blur(hidden.weight.values, (3, 3)), hidden.weight.grid), grid)
     if not (weight > 0).any():
-        return height, sigma
+        return replace(height, values=np.fmin(height.values, dsm.values)), sigma
     under, error = _known(hidden.height, grid), _known(hidden.sigma, grid)
     off = np.abs(dsm.values - under)
     crowns = (weight > 0.5) & (off > np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
     weight = np.where(np.isfinite(under), weight * hidden_share(ground & ~crowns, grid.resolution), np.float32(0))
     under, error = (np.where(np.isfinite(a), a, b.values) for a, b in ((under, height), (error, sigma)))
+    under += _from_gaps(dsm.values - under, ground, error, grid.resolution)
     mixed = height.values + weight * (under - height.values)
+    mixed -= (1 - weight) * np.fmax(mixed - dsm.values, 0)
     variance = sigma.values**2 + weight * (error**2 - sigma.values**2)
     variance += weight * (1 - weight) * (under - height.values) ** 2
     return replace(height, values=mixed.astype(np.float32)), replace(sigma, values=np.sqrt(variance).astype(np.float32))
 
 
+def _from_gaps(off: Singles, ground: Bools, error: Singles, resolution: float) -> Singles:
+    """Smooth correction (m) of the ground under trees by what is seen in gaps, less the fewer cells show it.
+
+    off: surface over the estimate, m. error: 1-sigma of the estimate, m. Ground that contradicts it does not count.
+    """
+    believed = ground & (np.abs(off) < np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
+    sigma = _GAP_REACH / resolution
+    share, total = (
+        cv2.GaussianBlur(a.astype(np.float32), (0, 0), sigma)
+        for a in (believed, np.where(believed, off, np.float32(0)))
+    )
+    return np.asarray(total / (share + _GAP_SHARE * (_DOUBT / np.maximum(error, np.float32(0.1))) ** 2), np.float32)
+
+
 def _known(raster: Raster, grid: Grid) -> Singles:
-    """Bilinear values of the coarse cells that have some; NaN where none of the four has."""
+    """Quadratic spline through the coarse cells that have values, without kinks; NaN where there are none near."""
     known = np.isfinite(raster.values)
-    share = resampled(Raster(known.astype(np.float32), raster.grid), grid)
-    total = resampled(Raster(np.where(known, raster.values, np.float32(0)), raster.grid), grid)
-    return np.where(share > 1e-6, total / np.maximum(share, np.float32(1e-6)), np.float32(np.nan))
+    share, total = (
+        _unkinked(Raster(a.astype(np.float32), raster.grid), grid)
+        for a in (known, np.where(known, raster.values, np.float32(0)))
+    )
+    return np.where(share > 1e-3, total / np.maximum(share, np.float32(1e-3)), np.float32(np.nan))
+
+
+def _unkinked(raster: Raster, grid: Grid) -> Singles:
+    """Bilinear values blurred over a coarse cell."""
+    step = round(raster.grid.resolution / grid.resolution)
+    window = np.ones(step | 1)
+    window[[0, -1]] -= 0.5 * (1 - step % 2)  # an even number of cells has no middle
+    window /= window.sum()
+    return np.asarray(cv2.sepFilter2D(resampled(raster, grid), -1, window, window), np.float32)

@@ -36,7 +36,7 @@ _STAND_CELL = 40.0  # m, nodes of the stand height
 _STAND_STEP = 1.5  # m: 1-sigma of its change from node to node
 _THIN_PLATE = 1.63  # sqrt(8 / 3): a field's second difference along one axis holds 3/8 of its thin-plate variance
 # How far the smoothed surface's own bend lets that of the ground grow: crowns bend it a little, cliffs much more.
-_BEND, _CLIFF, _CLIFF_FROM = 1.0, 3.0, 2.0  # factors of all of it, and of what is over so many metres
+_BEND, _CLIFF, _CLIFF_FROM = 1.0, 2.0, 2.0  # factors of all of it, and of what is over so many metres
 _LEAST_BEND = 0.1  # m
 _STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else is known
 _FIRST_TOP = 6.0  # m: chance of tops before it is measured

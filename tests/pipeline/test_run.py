@@ -114,11 +114,12 @@ def test_sigma__is_there_and_positive_where_the_surface_is(before: Path) -> None
 def test_terrain__lies_under_the_surface_and_canopy_is_between(before: Path) -> None:
     dsm, dtm, chm = (values(before, n) for n in ("dsm", "dtm", "chm"))
     valid = (dsm != -9999) & (dtm != -9999)
-    assert (dtm[valid] <= dsm[valid]).all()
+    over = (dtm - dsm)[valid]
+    assert (over > 0.5).mean() < 0.01  # in gaps between crowns, where the ground under trees passes over noise
     np.testing.assert_array_equal(chm != -9999, valid)
     assert (chm[valid] >= 0).all()
     # pits in crowns are closed, so the model may only be higher than the plain difference, and only there
-    above = chm[valid] - (dsm - dtm)[valid]
+    above = chm[valid] - np.maximum(dsm - dtm, 0)[valid]
     assert above.min() > -1e-3
     assert (np.abs(above) < 1e-3).mean() > 0.97
 
