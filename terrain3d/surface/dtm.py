@@ -73,7 +73,7 @@ def with_hidden(
     """Terrain and its sigma with the ground under trees in place of what was interpolated there.
 
     height, sigma: (h, w) metres. ground: (h, w) cells that were taken for ground; those that the estimate under the
-    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays, but not
+    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays, never
     above the surface. Under trees it may pass over gaps: they bend it, and their noise does not show.
     """
     grid = height.grid
