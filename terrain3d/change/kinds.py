@@ -10,7 +10,7 @@ The object is looked at in the epoch in which it stands: after a rise, before a 
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
    being a building: fallen ``felling``, risen ``vegetation_growth``. A tall object that is neither smooth nor rough is
    vegetation where the image is as mottled as crowns are.
-3. What remains is **earth**: risen ``fill``, fallen ``excavation``; with water along at least a quarter of its rim
+3. What remains is **earth**: risen ``fill``, fallen ``excavation``; with water along at least a seventh of its rim
    risen ``accretion``, fallen ``erosion``.
 4. A **landslide** is earth that came down: risen earth, and close to it and above it a loss of earth. Earth is what
    rule 3 says, and where the grounds of both epochs are known also a loss of trees whose ground rose or sank
@@ -35,7 +35,7 @@ SOLIDITY = 0.65  # of a building at least; 0.75 is an L of equal wings
 HIGH_VEGETATION = 2.5  # metres above the DTM
 LOW_BUILDING = 2.0  # metres above the DTM
 SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
-WATER_SHARE = 0.25  # of the rim of a bank
+WATER_SHARE = 0.15  # of the rim of a bank: a quarter of a square one, less where water was not found
 COARSE_MARGIN = 0.4
 CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
 CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
