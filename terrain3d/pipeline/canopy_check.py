@@ -32,12 +32,13 @@ class CanopyCheck:
     """Errors on returns under trees whose tracks were left out, estimate minus lidar.
 
     ground: of the terrain; coverage: share of them within 1, 1.645 and 1.96 sigma (of both); canopy: of the height of
-    the canopy's top over the ground, against ``h_canopy`` or RH98. folds: groups of tracks. gross: returns left out.
+    the canopy's top over the ground, against ``h_canopy`` or RH98, None where too few state it. folds: groups of
+    tracks. gross: returns left out.
     """
 
     ground: ErrorSummary
     coverage: tuple[float, float, float]
-    canopy: ErrorSummary
+    canopy: ErrorSummary | None
     folds: int
     gross: int
 
@@ -68,7 +69,9 @@ def check_canopy(cells: StoredCells, returns: LidarReturns | None, workers: Work
     error, sigma, height, canopy = rows[sound, :4].T
     one, two, three = (float(np.mean(np.abs(error) <= k * sigma)) for k in BOUNDS)
     folds = len(np.unique(fold))
-    return CanopyCheck(summarize(error), (one, two, three), summarize(height - canopy), folds, int((~sound).sum()))
+    top = summarize(height - canopy)
+    told = top if top.n >= LEAST_RETURNS else None
+    return CanopyCheck(summarize(error), (one, two, three), told, folds, int((~sound).sum()))
 
 
 def _compared(window: Block, cells: CanopyCells, slope: Floats, hidden: HiddenGround, out: GroundReturns) -> Floats:

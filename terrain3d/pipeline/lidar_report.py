@@ -58,10 +58,10 @@ def lidar_blocks(result: RunResult) -> list[Block]:
 def _held_out(r: Registration) -> list[Block]:
     if r.before is None or r.after is None or r.report.coverage is None:
         return [Text(r.report.note)] if r.report.note else []
-    both = ((g.by, g.name, g.before, g.after) for g in r.report.groups)
+    both = ((g.by, g.name, g.n, g.before, g.after) for g in r.report.groups)
     rows = [
-        (*names, when, *_summary(s))
-        for *names, before, after in (("all", "", r.before, r.after), *both)
+        (*names, when, str(n), *(("too few",) * (len(ERRORS) - 1) if s is None else _summary(s)))
+        for *names, n, before, after in (("all", "", r.after.n, r.before, r.after), *both)
         for when, s in (("before", before), ("after", after))
     ]
     one, two, three = (f"{100 * share:.0f} %" for share in r.report.coverage)
@@ -94,7 +94,7 @@ def _in_adjustment(result: RunResult) -> list[Block]:
 
 
 def _summary(s: ErrorSummary) -> tuple[str, ...]:
-    return str(s.n), f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
+    return f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
 
 
 def _map(result: RunResult, r: Registration) -> Figure:

@@ -16,6 +16,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
 from terrain3d.register.registration import Registration
+from terrain3d.stats import ErrorSummary
 from terrain3d.stereo.pairs import Pair
 from terrain3d.surface.mask import MaskCode
 
@@ -52,14 +53,18 @@ def quality(result: RunResult) -> dict[str, Any]:
     }
 
 
+def _errors(found: ErrorSummary | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)
+
+
 def _canopy(check: CanopyCheck | None) -> dict[str, Any] | None:
     """Errors under trees on held-out lidar, estimate minus lidar."""
     if check is None:
         return None
     return {
-        "held_out_ground": asdict(check.ground),
+        "held_out_ground": _errors(check.ground),
         "held_out_ground_coverage": dict(zip(("68", "90", "95"), check.coverage, strict=True)),
-        "held_out_canopy_height": asdict(check.canopy),
+        "held_out_canopy_height": _errors(check.canopy),
         "held_out_gross": check.gross,
         "folds": check.folds,
     }
@@ -142,10 +147,11 @@ def _lidar(result: RunResult) -> dict[str, Any] | None:
         "vertical_sigma_m": None if r.smooth is None else float(np.median(r.smooth.sigma.values)),
         "applied": r.applied,
         "horizontal": r.horizontal_reason,
-        "held_out_before": None if r.before is None else asdict(r.before),
-        "held_out_after": None if r.after is None else asdict(r.after),
+        "held_out_before": _errors(r.before),
+        "held_out_after": _errors(r.after),
         "held_out_by": [
-            {"by": g.by, "group": g.name, "before": asdict(g.before), "after": asdict(g.after)} for g in r.report.groups
+            {"by": g.by, "group": g.name, "n": g.n, "before": _errors(g.before), "after": _errors(g.after)}
+            for g in r.report.groups
         ],
         "held_out_coverage": None
         if r.report.coverage is None

@@ -102,6 +102,7 @@ def _canopy_blocks(check: CanopyCheck | None) -> list[Block]:
     rows = [
         (name, str(e.n), *(f"{v:.2f}" for v in (e.bias, e.nmad, e.rmse, e.le90)))
         for name, e in (("ground under trees", check.ground), ("height of the canopy", check.canopy))
+        if e is not None
     ]
     one, two, three = (f"{100 * share:.0f} %" for share in check.coverage)
     note = f", {check.gross} gross errors left out" if check.gross else ""

@@ -21,6 +21,7 @@ MAX_FOLDS = 5
 MIN_TRACKS = 3
 MIN_RETURNS = 10
 MIN_TRAINING = 4
+MIN_GROUP = 5  # returns of which errors are stated
 GROSS_SIGMAS = 10.0
 GROSS_METRES = 5.0
 SLOPES = (("0 to 5 deg", 0, 5), ("5 to 15 deg", 5, 15), ("15 to 30 deg", 15, 30), ("over 30 deg", 30, 89.9))
@@ -40,12 +41,14 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class GroupErrors:
-    """Errors on the held-out returns of one group. by: 'product', 'slope' or 'canopy'; name: of the group."""
+    """Errors on the n held-out returns of one group, None where they are too few to tell. by: 'product', 'slope' or
+    'canopy'; name: of the group."""
 
     by: str
     name: str
-    before: ErrorSummary
-    after: ErrorSummary
+    n: int
+    before: ErrorSummary | None
+    after: ErrorSummary | None
 
 
 @dataclass(frozen=True)
@@ -166,11 +169,14 @@ def group_errors(
     groups.append(("canopy", "none stated", np.isnan(returns.canopy)))
     for name, lowest, highest in CANOPIES:
         groups.append(("canopy", name, (returns.canopy >= lowest) & (returns.canopy < highest)))
-    return tuple(
-        GroupErrors(by, name, summarize(-before[rows & kept]), summarize(-residuals[rows & kept]))
-        for by, name, rows in groups
-        if (rows & kept).any()
-    )
+    out = []
+    for by, name, rows in groups:
+        told = rows & kept
+        n = int(told.sum())
+        both = (summarize(-before[told]), summarize(-residuals[told])) if n >= MIN_GROUP else (None, None)
+        if n:
+            out.append(GroupErrors(by, name, n, *both))
+    return tuple(out)
 
 
 def coverage(residuals: Floats, sigma: Floats) -> tuple[float, float, float]:

@@ -357,7 +357,8 @@ def test_report__holds_tracks_out_and_adds_up() -> None:
     assert len({f.parameters for f in report.folds}) == len(report.folds)
     assert report.after.nmad == pytest.approx(0.3, abs=0.07)
     for by in ("product", "slope", "canopy"):
-        assert sum(g.after.n for g in report.groups if g.by == by) == report.after.n
+        assert sum(g.n for g in report.groups if g.by == by) == report.after.n
+        assert all(g.after.n == g.n if g.n >= 5 else g.after is None for g in report.groups)
     assert report.coverage is not None
     assert 0.5 < report.coverage[0] < report.coverage[1] <= report.coverage[2] <= 1.0
 
