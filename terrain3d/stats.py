@@ -62,11 +62,6 @@ def summarize(errors: Any) -> ErrorSummary:
     )
 
 
-def huber_weights(residuals: NDArray[Any], sigma: Any, k: float = 2.0) -> NDArray[np.float64]:
-    """Weights of Huber's estimator: 1 within k sigma, k sigma / |r| beyond."""
-    return np.asarray(1.0 / np.maximum(1.0, np.abs(residuals) / (k * np.asarray(sigma, float))))
-
-
 def tukey_weights(residuals: NDArray[Any], sigma: Any, c: float = 4.685) -> NDArray[np.float64]:
     """Weights of Tukey's biweight: gross errors beyond c sigma get none."""
     u = np.asarray(residuals, float) / (c * np.asarray(sigma, float))

@@ -26,7 +26,6 @@ from terrain3d.surface.voids import hull_spans, row_ends
 
 MATCH_SIGMA = 0.2  # metres, of a surface that states none; its roughness is added
 STRIP_ROWS = 512
-SIGMA_MARGIN = 16.0  # metres
 
 
 def raster_terrain(path: Path, out: Path, reporter: Reporter, *, workers: int = 1) -> ModelSummary:

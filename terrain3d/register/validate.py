@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns
-from terrain3d.register.shift import Fit, Linearization, fit_linear
+from terrain3d.register.shift import Fit, Linearization
 from terrain3d.stats import ErrorSummary, summarize, tukey_weights
 
 Floats = NDArray[np.float64]
@@ -95,25 +95,6 @@ def make_folds(track: NDArray[np.int32], usable: Bools) -> list[NDArray[np.int32
         groups[target].append(int(tracks[i]))
         load[target] += counts[i]
     return [np.array(sorted(g), np.int32) for g in groups]
-
-
-def hold_out(problem: Linearization, free: tuple[int, ...], start: Floats) -> tuple[Floats, list[Fit]]:
-    """Residuals (return minus surface) of every usable return from a fit that did not see its fold, and those fits.
-
-    The fit starts from the full solution only as the point of linearization; its values come from the other tracks.
-    NaN for returns that are not usable; all NaN where there are too few tracks.
-    """
-    usable = problem.ground.usable & np.isfinite(problem.difference)
-    residuals = np.full(len(usable), np.nan)
-    fits = []
-    for held in make_folds(problem.track, usable):
-        out = np.isin(problem.track, held)
-        if (usable & ~out).sum() < max(MIN_TRAINING, len(free) + 1):
-            return np.full(len(usable), np.nan), []
-        fit = fit_linear(problem.select(~out), free, restart(problem, usable & ~out, start))
-        residuals[usable & out] = problem.residuals(fit.parameters)[usable & out]
-        fits.append(fit)
-    return residuals, fits
 
 
 def restart(problem: Linearization, training: Bools, start: Floats) -> Floats:

@@ -36,7 +36,6 @@ from terrain3d.pipeline.spool import Spool
 MANIFEST, WORK, PLAN, LOG = "manifest.sqlite", "work", "plan.json", "batch.log"
 LOST = "lost area"
 REACH = 400.0  # metres around a part without surface in which heights may differ for it
-SETTLED = ("done", "incomplete", EMPTY)
 
 
 @dataclass(frozen=True)
