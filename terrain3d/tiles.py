@@ -45,11 +45,16 @@ def reproject(shape: BaseGeometry, source: str, target: str) -> Any:
         return shape
     west, south, east, north = shape.bounds
     dense = shapely.segmentize(shape, max(east - west, north - south) / OUTLINE_PARTS or 1.0)
+    return move_vertices(dense, source, target)
+
+
+def move_vertices(shape: BaseGeometry, source: str, target: str) -> Any:
+    """A geometry whose vertices alone go from one CRS to another."""
 
     def move(points: Any) -> Any:
         return np.column_stack(transform_xy(source, target, points[:, 0], points[:, 1]))
 
-    return shapely.transform(dense, move)
+    return shapely.transform(shape, move)
 
 
 def tiles_over(area: BaseGeometry, crs: str, scheme: str) -> list[Tile]:

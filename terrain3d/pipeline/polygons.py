@@ -11,12 +11,11 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
-from shapely.geometry.base import BaseGeometry
 
-from terrain3d.crs import transform_xy
 from terrain3d.errors import InputFileError
 from terrain3d.io.vectors import read_layer
 from terrain3d.raster import Grid
+from terrain3d.tiles import move_vertices
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,9 @@ def read_polygons(path: Path, crs: str) -> Polygons:
     kinds = {g.geom_type for g in layer.geometries if g is not None}
     if not kinds or not kinds <= {"Polygon", "MultiPolygon"} or any(g is None for g in layer.geometries):
         raise InputFileError(f"holds {', '.join(sorted(kinds)) or 'nothing'}, not only polygons", where=path)
-    shapes = np.array([_in_crs(shapely.make_valid(g), layer.crs, crs) for g in layer.geometries], dtype=object)
+    flat = [shapely.force_2d(shapely.make_valid(g)) for g in layer.geometries]
+    shapes = np.array([move_vertices(g, layer.crs, crs) for g in flat], dtype=object)
     return Polygons(shapes, {k.lower(): v for k, v in layer.columns.items()})
-
-
-def _in_crs(shape: BaseGeometry, source: str, target: str) -> BaseGeometry:
-    def moved(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.column_stack(transform_xy(source, target, points[:, 0], points[:, 1]))
-
-    return shapely.transform(shapely.force_2d(shape), moved)
 
 
 def burned(shapes: NDArray[np.object_], values: NDArray[np.uint8], grid: Grid, parts: int = 1) -> NDArray[np.uint8]:

@@ -31,7 +31,9 @@ PLAIN = {
 }
 
 
-class _Packer(cloudpickle.CloudPickler):
+class _Named(pickle.Pickler):
+    """Pickles the desk and its objects by their names."""
+
     def __init__(self, file: io.BytesIO, desk: Desk) -> None:
         super().__init__(file, protocol=5)
         self._desk = desk
@@ -40,13 +42,8 @@ class _Packer(cloudpickle.CloudPickler):
         return _name_of(value, self._desk)
 
 
-class _Results(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, desk: Desk) -> None:
-        super().__init__(file, protocol=5)
-        self._desk = desk
-
-    def persistent_id(self, value: Any) -> Any:
-        return _name_of(value, self._desk)
+class _Packer(_Named, cloudpickle.CloudPickler):
+    """For work: functions too."""
 
 
 def _name_of(value: Any, desk: Desk) -> tuple[str, str] | None:
@@ -91,7 +88,7 @@ def unpack_work(data: bytes, desk: Desk) -> Any:
 def pack_result(value: Any, desk: Desk) -> bytes:
     """Bytes of a value."""
     file = io.BytesIO()
-    _Results(file, desk).dump(value)
+    _Named(file, desk).dump(value)
     return file.getvalue()
 
 
