@@ -71,6 +71,7 @@ def test_place_beams__even_ground_tells_nothing() -> None:
     assert names == [] and np.array_equal(after.x, before.x) and not after.moved.any()
 
 
+@pytest.mark.slow
 def test_register__height_from_displaced_beams_alone() -> None:
     plain, normalized = [], []
     for seed in range(8):

@@ -52,6 +52,7 @@ def test_pairs__of_one_day_come_first(view_of: Make, area: Area) -> None:
     assert first.score > 2 * max(p.score for p in rest if 2 in (p.left, p.right))
 
 
+@pytest.mark.slow
 def test_pairs__many_images_stay_one_group(view_of: Make, area: Area) -> None:
     """Two passes a year apart: pairs across the year score low, and one is kept all the same."""
     views = [at(view_of(area(300), a, name=f"{d}{a}"), d) for d in (0, 365) for a in (15.0, 5.0, -5.0, -15.0)]

@@ -34,6 +34,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_bench_lidar__reads_what_it_made(tmp_path: Path) -> None:
     out = run("bench_lidar.py", "--photons", "0.1", "--folder", str(tmp_path))
     lines = out.splitlines()
