@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.adjust.level import HeightTies
 from terrain3d.export.figures import DIVERGING, colour, hillshade, marked, with_bar
 from terrain3d.export.plots import Series, histogram, profile
 from terrain3d.export.report import Block, Figure, Table, Text
 from terrain3d.io.scratch import StoredRaster
-from terrain3d.pipeline.result import RunResult
+from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.points import LidarReturns
 from terrain3d.register.registration import Registration
@@ -25,11 +28,16 @@ MIN_RETURNS = 5  # of a track that is drawn
 ERRORS = ("n", "bias m", "NMAD m", "RMSE m", "LE90 m")
 
 
-def lidar_blocks(result: RunResult) -> list[Block]:
-    """Section of the report."""
-    r, lidar = result.registration, result.lidar
-    if r is None or lidar is None:
-        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
+@dataclass(frozen=True)
+class Shown:
+    """Surfaces of the profiles, over the ellipsoid."""
+
+    dsm: StoredRaster
+    dtm: StoredRaster | None = None
+
+
+def lidar_blocks(lidar: LidarSet, r: Registration, shown: Shown, ties: HeightTies | None = None) -> list[Block]:
+    """Section of the report. ties: what lidar heights in the image adjustment would do."""
     rows = [
         ("returns read", f"{lidar.n_read}"),
         *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
@@ -45,13 +53,13 @@ def lidar_blocks(result: RunResult) -> list[Block]:
         Text(r.horizontal_reason),
         *map(Text, r.notes),
         *_held_out(r),
-        *_in_adjustment(result),
+        *_in_adjustment(r, ties),
     ]
     residual = -r.residual[r.used & np.isfinite(r.residual)]
     if residual.size:
         plot = histogram([Series("used returns, after", residual)], x_label="surface minus lidar, m")
-        blocks += [Figure(plot, "Residuals of the returns that carried weight"), _map(result, r)]
-        blocks += _profiles(result, r, lidar.returns)
+        blocks += [Figure(plot, "Residuals of the returns that carried weight"), _map(shown.dsm, r)]
+        blocks += _profiles(shown, r, lidar.returns)
     return blocks
 
 
@@ -79,10 +87,9 @@ def _held_out(r: Registration) -> list[Block]:
     ]
 
 
-def _in_adjustment(result: RunResult) -> list[Block]:
+def _in_adjustment(r: Registration, ties: HeightTies | None) -> list[Block]:
     """What lidar heights as observations of the adjustment would do, beside the correction of the finished model."""
-    r, ties = result.registration, result.network.height_ties
-    if r is None or r.after is None or ties is None or not np.isfinite(ties.nmad_held_out):
+    if r.after is None or ties is None or not np.isfinite(ties.nmad_held_out):
         return []
     return [
         Text(
@@ -97,8 +104,7 @@ def _summary(s: ErrorSummary) -> tuple[str, ...]:
     return f"{s.bias:.2f}", f"{s.nmad:.2f}", f"{s.rmse:.2f}", f"{s.le90:.2f}"
 
 
-def _map(result: RunResult, r: Registration) -> Figure:
-    dsm = result.surfaces.dsm
+def _map(dsm: StoredRaster, r: Registration) -> Figure:
     small = overview(dsm, step_for_side(dsm.grid, MAP_PX))
     column, row = small.grid.column_row(*r.places.T)
     shown = r.used & np.isfinite(r.residual)
@@ -108,7 +114,7 @@ def _map(result: RunResult, r: Registration) -> Figure:
     return Figure(bar, "Surface minus lidar where returns carried weight")
 
 
-def _profiles(result: RunResult, r: Registration, returns: LidarReturns) -> list[Block]:
+def _profiles(shown: Shown, r: Registration, returns: LidarReturns) -> list[Block]:
     """Profiles along the longest tracks that have returns on the surface."""
     tracks = []
     for track in np.unique(returns.track):
@@ -118,19 +124,19 @@ def _profiles(result: RunResult, r: Registration, returns: LidarReturns) -> list
             along = np.append(0.0, np.cumsum(np.hypot(*np.diff(r.places[rows], axis=0).T)))
             tracks.append((float(along[-1]), returns.track_names[track], rows, along))
     tracks.sort(key=lambda t: (-t[0], t[1]))
-    return [_profile(result, r, returns, *t[1:]) for t in tracks[:PROFILES]]
+    return [_profile(shown, r, returns, *t[1:]) for t in tracks[:PROFILES]]
 
 
 def _profile(
-    result: RunResult, r: Registration, returns: LidarReturns, name: str, rows: NDArray[np.int64], along: Floats
+    shown: Shown, r: Registration, returns: LidarReturns, name: str, rows: NDArray[np.int64], along: Floats
 ) -> Figure:
     at = np.linspace(0, along[-1], PROFILE_POINTS)
     x, y = (np.interp(at, along, c) for c in r.places[rows].T)
     used = r.used[rows]
     series = [
         Series("lidar, used", returns.height[rows][used], along[used], dots=True),
-        Series("DSM", _cells(result.surfaces.dsm, x, y), at),
-        Series("DTM", _cells(result.surfaces.dtm, x, y), at),
+        Series("DSM", _cells(shown.dsm, x, y), at),
+        *([] if shown.dtm is None else [Series("DTM", _cells(shown.dtm, x, y), at)]),
         Series("lidar, not used", returns.height[rows][~used], along[~used], dots=True),
     ]
     return Figure(profile(series, x_label="along the track, m", y_label="ellipsoidal height, m"), name)

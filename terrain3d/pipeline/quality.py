@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ import numpy as np
 from terrain3d import __version__
 from terrain3d.image.view import view_angles
 from terrain3d.pipeline.canopy_check import CanopyCheck
+from terrain3d.pipeline.lidar_quality import error_figures, lidar_figures
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
-from terrain3d.register.registration import Registration
-from terrain3d.stats import ErrorSummary
 from terrain3d.stereo.pairs import Pair
 from terrain3d.surface.mask import MaskCode
 
@@ -32,7 +30,9 @@ def quality(result: RunResult) -> dict[str, Any]:
         "images": _images(result),
         "pairs": [_pair(result, p) for p in result.pairs],
         "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
-        "lidar": _lidar(result),
+        "lidar": None
+        if result.lidar is None or result.registration is None
+        else lidar_figures(result.lidar, result.registration, result.network.height_ties),
         "cells": result.cells,
         "canopy": _canopy(result.surfaces.canopy),
         "ortho": _ortho(result),
@@ -53,18 +53,14 @@ def quality(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _errors(found: ErrorSummary | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)
-
-
 def _canopy(check: CanopyCheck | None) -> dict[str, Any] | None:
     """Errors under trees on held-out lidar, estimate minus lidar."""
     if check is None:
         return None
     return {
-        "held_out_ground": _errors(check.ground),
+        "held_out_ground": error_figures(check.ground),
         "held_out_ground_coverage": dict(zip(("68", "90", "95"), check.coverage, strict=True)),
-        "held_out_canopy_height": _errors(check.canopy),
+        "held_out_canopy_height": error_figures(check.canopy),
         "held_out_gross": check.gross,
         "folds": check.folds,
     }
@@ -126,58 +122,6 @@ def _pair(result: RunResult, pair: Pair) -> dict[str, Any]:
         "matched": pair.chosen,
         "reason": pair.reason,
     }
-
-
-def _lidar(result: RunResult) -> dict[str, Any] | None:
-    if result.lidar is None or result.registration is None:
-        return None
-    r = result.registration
-    return {
-        "read": result.lidar.n_read,
-        "rejected_by_rule": dict(result.lidar.rejected),
-        "rules": result.lidar.rules,
-        "frame": result.lidar.frame,
-        "not_used_by_rule": dict(r.report.rejected),
-        "used": int(r.used.sum()),
-        "shift_m": [r.dx, r.dy, r.dz],
-        "shift_sigma_m": [float(s) for s in np.sqrt(np.diag(r.covariance)[:3])],
-        "tilt_m_per_km": [1000 * r.tilt_e, 1000 * r.tilt_n],
-        "tilt_sigma_m_per_km": [1000 * float(s) for s in np.sqrt(np.diag(r.covariance)[3:])],
-        "smooth_correction_m": _largest(r),
-        "vertical_sigma_m": None if r.smooth is None else float(np.median(r.smooth.sigma.values)),
-        "applied": r.applied,
-        "horizontal": r.horizontal_reason,
-        "held_out_before": _errors(r.before),
-        "held_out_after": _errors(r.after),
-        "held_out_by": [
-            {"by": g.by, "group": g.name, "n": g.n, "before": _errors(g.before), "after": _errors(g.after)}
-            for g in r.report.groups
-        ],
-        "held_out_coverage": None
-        if r.report.coverage is None
-        else dict(zip(("68", "90", "95"), r.report.coverage, strict=True)),
-        "residual_scale": None if np.isnan(r.report.scale) else r.report.scale,
-        "held_out_gross": r.report.n_gross,
-        "in_adjustment_instead": _in_adjustment(result),
-        "folds": len(r.report.folds),
-        "note": r.report.note,
-        "notes": list(r.notes),
-    }
-
-
-def _in_adjustment(result: RunResult) -> dict[str, Any] | None:
-    """What lidar heights as observations of the adjustment would do; None for what is not known."""
-    ties = result.network.height_ties
-    if ties is None:
-        return None
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in asdict(ties).items()}
-
-
-def _largest(r: Registration) -> float:
-    """Largest absolute value of the smooth part of the height correction; 0 where there is none."""
-    if r.smooth is None or r.smooth.height is None:
-        return 0.0
-    return float(np.abs(r.smooth.height.values).max())
 
 
 def count_cells(s: Surfaces) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from terrain3d.export.figures import SEQUENTIAL, Picture, classes, colour, grey,
 from terrain3d.export.report import Block, Figure, ReportData, Section, Table, Text
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.canopy_check import CanopyCheck
-from terrain3d.pipeline.lidar_report import lidar_blocks
+from terrain3d.pipeline.lidar_report import Shown, lidar_blocks
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.raster import Raster
@@ -40,7 +40,7 @@ def run_report(result: RunResult, figures: dict[str, Any]) -> ReportData:
         (
             Section("Surfaces", _pictures(result)),
             Section("Cells", [_cell_table(cells)]),
-            Section("Lidar", lidar_blocks(result)),
+            Section("Lidar", _lidar(result)),
             Section("Under trees", _canopy_blocks(result.surfaces.canopy)),
             Section("Images and adjustment", [_image_table(figures)]),
             Section("Pairs", [_pair_table(figures)]),
@@ -93,6 +93,13 @@ def _cell_table(cells: dict[str, float]) -> Table:
     shares = [(c.name.lower(), f"{100 * cells[f'{c.name.lower()}_share']:.1f} %") for c in MaskCode]
     extra = [("median sigma of measured cells", _metres(cells["median_sigma_m"]))]
     return Table(("", "share or value"), [*shares, *extra])
+
+
+def _lidar(result: RunResult) -> list[Block]:
+    if result.registration is None or result.lidar is None:
+        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
+    shown = Shown(result.surfaces.dsm, result.surfaces.dtm)
+    return lidar_blocks(result.lidar, result.registration, shown, result.network.height_ties)
 
 
 def _canopy_blocks(check: CanopyCheck | None) -> list[Block]:
