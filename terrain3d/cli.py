@@ -187,6 +187,23 @@ def m3c2(
 
 
 @app.command()
+def register(
+    surface: Annotated[Path, typer.Argument(help="DSM GeoTIFF from anywhere, or the folder of a run (DSM and DTM).")],
+    lidar: Annotated[list[str], typer.Argument(help="Lidar: ICESat-2 and GEDI granules, SlideRule; patterns allowed.")],
+    out: Out,
+    rules: Annotated[str, typer.Option(help="Quality rules for the returns: strict, standard or all.")] = "standard",
+    vertical: Annotated[
+        str | None, typer.Option(help="Of heights that declare none: ellipsoid, egm96, a grid.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """A surface from anywhere, shifted and levelled onto lidar ground returns, checked on tracks held out."""
+    from terrain3d.commands.register import register_command
+
+    register_command(surface, lidar, out, rules=rules, vertical=vertical, quiet=quiet)
+
+
+@app.command()
 def assess(
     estimate: Annotated[Path, typer.Argument(help="Height raster, or the folder of a run.")],
     reference: Annotated[Path, typer.Argument(help="Reference height raster.")],

@@ -20,6 +20,7 @@ COMMANDS = (
     "series",
     "update",
     "m3c2",
+    "register",
     "assess",
     "info",
     "profile",
