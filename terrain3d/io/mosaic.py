@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -9,6 +10,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from terrain3d.errors import FrameError
 from terrain3d.io.atomic import output_error, write_bytes
@@ -16,6 +19,7 @@ from terrain3d.io.rasters import GDAL_ERRORS, open_raster
 
 GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
               "float32": "Float32", "float64": "Float64"}  # fmt: skip
+BLOCK = 256
 OVERVIEW_PX = 512  # the smallest overview has no longer side
 
 
@@ -82,12 +86,35 @@ def _add_overviews(path: Path, sides: list[int], continuous: bool) -> None:
         step *= 2
     if not steps:
         return
+    overviews = path.with_name(path.name + ".ovr")
     try:
-        with (
-            rasterio.Env(COMPRESS_OVERVIEW="DEFLATE", BIGTIFF_OVERVIEW="IF_SAFER"),
-            rasterio.open(path, "r+") as mosaic,
-        ):
-            mosaic.build_overviews(steps, Resampling.average if continuous else Resampling.nearest)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the mosaic says where they lie
+            _write_reduced(path, overviews, steps[0], continuous)
+            if len(steps) > 1:
+                with rasterio.open(overviews, "r+") as file:
+                    file.build_overviews([s // steps[0] for s in steps[1:]], _method(continuous))
     except GDAL_ERRORS as error:
-        path.with_name(path.name + ".ovr").unlink(missing_ok=True)
+        overviews.unlink(missing_ok=True)
         raise output_error(path, error) from error
+
+
+def _write_reduced(path: Path, out: Path, step: int, continuous: bool) -> None:
+    """The mosaic on cells ``step`` times as large. GDAL takes them from the files' own overviews, strip by strip."""
+    with rasterio.open(path) as mosaic:
+        width = -(-mosaic.width // step)
+        profile = {
+            "driver": "GTiff", "dtype": mosaic.dtypes[0], "count": mosaic.count, "nodata": mosaic.nodata,
+            "height": -(-mosaic.height // step), "width": width, "tiled": True, "blockxsize": BLOCK,
+            "blockysize": BLOCK, "compress": "deflate", "sparse_ok": True, "bigtiff": "if_safer",
+        }  # fmt: skip
+        with rasterio.open(out, "w", **profile) as file:
+            for row in range(0, file.height, BLOCK):
+                n = min(BLOCK, file.height - row)
+                strip = Window(0, row * step, mosaic.width, min(n * step, mosaic.height - row * step))
+                cells = mosaic.read(window=strip, out_shape=(mosaic.count, n, width), resampling=_method(continuous))
+                file.write(cells, window=Window(0, row, width, n))
+
+
+def _method(continuous: bool) -> Resampling:
+    return Resampling.average if continuous else Resampling.nearest

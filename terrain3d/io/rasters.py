@@ -96,6 +96,7 @@ def write_strips(
         "driver": "GTiff", "dtype": kind.name, "count": bands, "nodata": nodata,
         "height": grid.height, "width": grid.width, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
         "crs": RasterioCRS.from_wkt(crs.to_wkt()), "transform": Affine(*grid.transform), "bigtiff": "if_safer",
+        "sparse_ok": True,
     }  # fmt: skip
     with atomic_path(path) as part:
         cells = part.with_name(f"{part.name}.cells.tif")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from terrain3d.errors import ConfigError, MissingExtraError
-from terrain3d.pipeline.batch.worker import Outcome, Task, leave_with_driver, limit_memory, perform
+from terrain3d.pipeline.batch.worker import Outcome, Task, leave_with_driver, limit_memory, perform, prepare
 
 ATTEMPTS = 3  # of a task whose worker was lost
 AHEAD = 2  # tasks in hand, for each worker
@@ -52,6 +55,10 @@ class Processes:
     def __init__(self, workers: int, memory_limit: int | None = None) -> None:
         self._workers, self._limit = workers, memory_limit
         self._pool: ProcessPoolExecutor | None = None
+        # copies of a program that has imported all and holds nothing yet cost next to nothing; one with threads may
+        # never wake up after a fork
+        if sys.platform == "linux" and threading.active_count() == 1:
+            self._pool = self._started("fork")
 
     def where(self) -> str:
         return f"{self._workers} local processes"
@@ -93,11 +100,16 @@ class Processes:
                 self._drop()
         return _lost(task, ATTEMPTS)
 
+    def _started(self, method: str) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(self._workers, mp.get_context(method), initializer=_begin, initargs=(self._limit,))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of BLAS, which knows of forks
+            pool.submit(prepare)  # starts all of them
+        return pool
+
     def _submit(self, task: Task) -> Future[Outcome]:
         if self._pool is None:
-            # processes that start from nothing: a fork of a program with threads may never wake up
-            context = mp.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin, initargs=(self._limit,))
+            self._pool = self._started("spawn")
         try:
             return self._pool.submit(perform, task)
         except BrokenProcessPool:
