@@ -1,9 +1,10 @@
 """Ground filter for surface models: one set of parameters for town, forest and mountain.
 
-Progressive morphological opening with a slope rule (``openings``), and four additions that stereo surfaces need:
+Progressive morphological opening with a slope rule (``openings``), and five additions that stereo surfaces need:
 
 - windows wider than a house allow the slope of the landform on top, so that ridges keep their crest;
 - what the opening cut but what the terrain reaches without a step (brows, embankments) is given back;
+- large smooth pieces are judged by their rims (``land``): benches, terraces and brows stay, wide halls go;
 - the blurred rim of walls is left out, and cells are judged against a smoothed surface, so that matching noise
   does not thin the ground;
 - in rough surroundings (canopy) a wide opening of the surface without its trend finds the floor of the gaps.
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.coarse import pooled
+from terrain3d.surface.land import land, roofs
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
     CELL,
@@ -136,14 +138,17 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     cut = cv2.dilate(
         openings(work, cell, _SLOPE, in_all=_SLOPE_IN_ALL).astype(np.uint8), np.ones((3, 3), np.uint8)
     ).astype(bool)
-    surface, cut = with_terrain_back(work, ok, ok, cut, cell, origin)
+    tilt = plane.east, -plane.north
+    cut |= roofs(work, ok, cell, tilt)
+    smooth = land(work, ok, cut, cell, tilt)
+    surface, cut = with_terrain_back(work, ok, ok, cut & ~smooth, cell, origin)
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)
-    keep = _canopy_floor(work, keep, ok, cell, origin)
+    keep = _canopy_floor(work, keep, ok, smooth, cell, origin)
     if not keep.any():
         keep = ok
     surface = membrane(work, keep, origin=origin)
-    return Ground(keep, surface, terrain_slope(surface, cell, tilt=(plane.east, -plane.north)))
+    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt))
 
 
 def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) -> Ground:
@@ -162,7 +167,7 @@ def ground_share(ground: NDArray[Any], resolution: float) -> Singles:
     return np.asarray(cv2.blur(ground.astype(np.float32), (size, size)), np.float32)
 
 
-def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float, origin: tuple[int, int]) -> Bools:
+def _canopy_floor(z: Singles, keep: Bools, ok: Bools, smooth: Bools, cell: float, origin: tuple[int, int]) -> Bools:
     """Ground cells without those that stand high in rough surroundings: what a canopy's own steps let through.
 
     Forest rises from its gaps in steps too small for a growing window. The trend is taken off, so that one wide opening
@@ -182,7 +187,7 @@ def _canopy_floor(z: Singles, keep: Bools, ok: Bools, cell: float, origin: tuple
             np.where(canopy & ~ok, np.float32(60), np.minimum(above, 60)), round(_FLOOR_RADIUS / cell)
         )
         allowed = 0.4 + 0.3 * np.minimum(slope, 1) + 20.0 * np.maximum(slope - _CLIFF, 0)  # no floor to find on cliffs
-        kept = keep & ~(canopy & (above - opened > allowed))
+        kept = keep & ~(canopy & ~smooth & (above - opened > allowed))
         if not kept.any():
             return keep
         trend = blur(membrane(z, kept, origin=origin), 6.0 / cell)

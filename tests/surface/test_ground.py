@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -75,3 +76,39 @@ def test_ground_cells__a_low_house_with_blurred_walls_is_no_ground() -> None:
     roof = inside > 3
     assert not (ground.mask & roof).any()
     assert np.median((ground.surface - terrain)[roof]) < 2.0  # the feet of such walls look like ground
+
+
+def matched(z: np.ndarray) -> np.ndarray:
+    """A surface as matching shows it: walls blurred, noise with the correlation of its windows."""
+    noise = cv2.GaussianBlur(np.random.default_rng(4).normal(0, 1, z.shape), (0, 0), 1.5)
+    return cv2.GaussianBlur(z, (0, 0), 2.4) + 0.15 * noise / noise.std()
+
+
+def test_ground_cells__benches_of_a_quarry_are_ground() -> None:
+    y, x = np.mgrid[0:500, 0:500] * 0.5
+    pit = 300 + 10 * np.clip(np.floor(np.hypot(x - 300, y - 120) / 16), 3, 12)  # 10 m high, 16 m wide
+    error = ground_cells(raster(matched(pit), 0.5)).surface - pit
+    assert np.sqrt((error**2).mean()) < 1.4  # the blur of the walls alone is 1.0
+    wall = np.hypot(*np.gradient(cv2.GaussianBlur(pit, (0, 0), 5.0), 0.5)) > 0.5
+    assert np.percentile(np.abs(error[~wall]), 98) < 0.6
+
+
+def test_ground_cells__brow_of_a_cliff_is_ground_and_a_bridge_is_not() -> None:
+    y, x = np.mgrid[0:400, 0:400] * 0.5
+    plain = hills((400, 400), 0.5)
+    gorge = plain - 30 * np.clip((40 - np.abs(x - 100)) / 15, 0, 1)
+    deck = (np.abs(y - 100) < 6) & (gorge < plain - 2)
+    found = ground_cells(raster(matched(np.where(deck, plain, gorge)), 0.5))
+    away = np.abs(y - 100) > 20
+    assert np.sqrt(((found.surface - gorge)[away] ** 2).mean()) < 0.5
+    assert not found.mask[deck & (gorge < plain - 29)].any()
+    assert np.abs(found.surface - gorge)[deck & (np.abs(x - 100) < 15)].max() < 4.0
+
+
+def test_ground_cells__a_hall_wider_than_the_openings_is_no_ground() -> None:
+    terrain = hills((500, 500), 0.5)
+    z = terrain.copy()
+    z[120:380, 150:360] = terrain[120:380, 150:360].max() + 8  # 130 m by 105 m
+    found = ground_cells(raster(matched(z), 0.5))
+    assert not found.mask[120:380, 150:360].any()
+    assert np.sqrt(((found.surface - terrain)[120:380, 150:360] ** 2).mean()) < 1.5
