@@ -68,6 +68,9 @@ def batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print and write the plan, and stop.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Say how far it is, and stop.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Find anew what is kept while new files agree with it.")
+    ] = False,
     by_content: Annotated[
         bool, typer.Option("--by-content", help="Tell changed input files by content, not by size and time.")
     ] = False,
@@ -81,7 +84,8 @@ def batch(
 
     batch_command(
         area, out, workers=workers, memory_gb=memory_limit, minutes=time_limit, scheduler=scheduler, dry_run=dry_run,
-        status=status, retry_failed=retry_failed, by_content=by_content, discard_work=discard_work, quiet=quiet,
+        status=status, retry_failed=retry_failed, refresh=refresh, by_content=by_content, discard_work=discard_work,
+        quiet=quiet,
     )  # fmt: skip
 
 

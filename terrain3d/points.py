@@ -85,6 +85,11 @@ class LidarReturns:
     def __len__(self) -> int:
         return len(self.height)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that have returns here."""
+        return tuple(dict.fromkeys(self.track_names[t].partition("/")[0] for t in np.unique(self.track)))
+
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> LidarReturns:
         """Returns by a boolean mask or by indices; the list of tracks stays whole."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("track_names", "product")}

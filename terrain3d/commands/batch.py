@@ -23,7 +23,7 @@ DONE_WITH_FAILURES = 3
 
 def batch_command(
     area: Path, out: Path, *, workers: int | None, memory_gb: float | None, minutes: float, scheduler: str | None,
-    dry_run: bool, status: bool, retry_failed: bool, by_content: bool, discard_work: bool, quiet: bool,
+    dry_run: bool, status: bool, retry_failed: bool, refresh: bool, by_content: bool, discard_work: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """``terrain3d batch``."""
     if status:
@@ -41,7 +41,7 @@ def batch_command(
     else:
         limit = None if memory_gb is None else int(memory_gb * 2**30)
         executor = Processes(workers or os.cpu_count() or 1, limit)
-    options = BatchOptions(by_content, retry_failed, not discard_work, 60 * minutes)
+    options = BatchOptions(by_content, retry_failed, refresh, not discard_work, 60 * minutes)
     try:
         with ConsoleReporter(quiet=quiet) as reporter:
             result = run_batch(

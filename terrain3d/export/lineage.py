@@ -32,9 +32,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a product was made from and how. name: of the area. options: of the configuration. accuracy: figures that
-    hold for all of it, by name, units in the names. received: when the newest image file was written, which stands in
-    where no time of acquisition is known."""
+    """What a product was made from and how. name: of the area. sources: what serves it by its place. options: of the
+    configuration. accuracy: figures that hold for all of it, by name, units in the names. received: when the newest
+    image file was written, which stands in where no time of acquisition is known. registered: names of the lidar files
+    that all of the area was registered to."""
 
     name: str
     sources: tuple[Source, ...]
@@ -42,6 +43,7 @@ class Lineage:
     accuracy: dict[str, float | None]
     pairs: tuple[tuple[str, str], ...]
     received: datetime
+    registered: tuple[str, ...] = ()
 
     @property
     def times(self) -> list[datetime]:
@@ -60,8 +62,7 @@ class Lineage:
     def statement(self) -> str:
         """One sentence."""
         images = sum(s.kind == "image" for s in self.sources)
-        lidar = sum(s.kind == "lidar" for s in self.sources)
-        tied = f", tied to {lidar} lidar files" if lidar else ""
+        tied = f", tied to {len(self.registered)} lidar files" if self.registered else ""
         return f"terrain3d {__version__}: stereo of {images} images in {len(self.pairs)} pairs{tied}"
 
 
@@ -79,6 +80,7 @@ def write_metadata(
         "horizontal": grid.reference.horizontal,
         "vertical": grid.reference.vertical.name,
         "sources": [_plain_source(asdict(s)) for s in lineage.sources],
+        "registered_to": list(lineage.registered),
         "pairs": [list(p) for p in lineage.pairs],
         "options": lineage.options,
         "accuracy": lineage.accuracy,
@@ -184,6 +186,8 @@ def _quality(root: Element, lineage: Lineage, cells: dict[str, Any]) -> None:
         found = _inside(line, "source", "LI_Source")
         when = f", acquired {source.acquired.isoformat()}" if source.acquired else ""
         _text(found, "description", f"{source.kind}: {source.name}{when}")
+    for name in lineage.registered:
+        _text(_inside(line, "source", "LI_Source"), "description", f"registration to lidar: {name}")
 
 
 def _gmd(name: str) -> str:

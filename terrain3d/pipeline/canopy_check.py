@@ -50,15 +50,16 @@ def check_canopy(cells: StoredCells, returns: LidarReturns | None, workers: Work
     tracks = np.unique(returns.track)
     fold = np.searchsorted(tracks, returns.track) % min(FOLDS, len(tracks))
     placed = ground_returns(returns, cells.grid.reference.horizontal)
+    folds = [_chosen(placed, fold == k) for k in np.unique(fold)]
 
     def work(window: Block) -> Floats:
         part = cells.read(window)
         slope = np.hypot(*np.gradient(part.trend, window.grid.resolution))
         found = [np.zeros((0, 5))]
-        for k in np.unique(fold):
-            hidden = hidden_ground(part, _chosen(placed, fold != k), rounds=ROUNDS)
+        for k, out in enumerate(folds):
+            hidden = hidden_ground(part, _joined(folds[:k] + folds[k + 1 :]), rounds=ROUNDS)
             if hidden is not None:
-                found.append(_compared(window, part, slope, hidden, _chosen(placed, fold == k)))
+                found.append(_compared(window, part, slope, hidden, out))
         return np.concatenate(found)
 
     rows = np.concatenate(for_blocks(work, cut(cells.grid, WINDOW_MARGIN, WINDOW_CELLS), workers))
@@ -68,10 +69,9 @@ def check_canopy(cells: StoredCells, returns: LidarReturns | None, workers: Work
         return None
     error, sigma, height, canopy = rows[sound, :4].T
     one, two, three = (float(np.mean(np.abs(error) <= k * sigma)) for k in BOUNDS)
-    folds = len(np.unique(fold))
     top = summarize(height - canopy)
     told = top if top.n >= LEAST_RETURNS else None
-    return CanopyCheck(summarize(error), (one, two, three), told, folds, int((~sound).sum()))
+    return CanopyCheck(summarize(error), (one, two, three), told, len(folds), int((~sound).sum()))
 
 
 def _compared(window: Block, cells: CanopyCells, slope: Floats, hidden: HiddenGround, out: GroundReturns) -> Floats:
@@ -92,3 +92,7 @@ def _compared(window: Block, cells: CanopyCells, slope: Floats, hidden: HiddenGr
 
 def _chosen(returns: GroundReturns, which: NDArray[np.bool_]) -> GroundReturns:
     return GroundReturns(*(getattr(returns, name)[which] for name in GroundReturns.__dataclass_fields__))
+
+
+def _joined(parts: list[GroundReturns]) -> GroundReturns:
+    return GroundReturns(*(np.concatenate([getattr(p, n) for p in parts]) for n in GroundReturns.__dataclass_fields__))

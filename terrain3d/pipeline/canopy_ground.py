@@ -11,12 +11,17 @@ from terrain3d.pipeline.blocks import Block, coarse_block, cut, for_blocks
 from terrain3d.pipeline.threads import Workers
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.canopy_cells import LAYERS, CanopyCells, canopy_grid, canopy_step
+from terrain3d.surface.canopy_cells import CANOPY_CELL, LAYERS, CanopyCells, canopy_grid, canopy_step
 from terrain3d.surface.under_canopy import HiddenGround, ground_returns, hidden_ground
 
 WINDOW_CELLS = 192  # of a window's core; the work grows faster than a window
 WINDOW_MARGIN = 256.0  # metres; a canopy farther away says nothing of the ground
 HIDDEN = tuple(f.name for f in fields(HiddenGround))
+
+
+def lidar_reach() -> float:
+    """Distance in metres at which a return may, at most, still change the ground under trees."""
+    return WINDOW_MARGIN + WINDOW_CELLS * CANOPY_CELL
 
 
 @dataclass(frozen=True)

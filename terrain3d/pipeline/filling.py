@@ -15,7 +15,7 @@ from terrain3d.pipeline.model import Extent, StoredModel
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster, odd_cells
-from terrain3d.register.registration import Registration
+from terrain3d.register.move import Move
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
@@ -28,10 +28,10 @@ STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
 @dataclass(frozen=True)
 class Frame:
-    """How well the model lies in its frame. registration: to lidar, if any. orientation: 1-sigma (m) of heights by the
+    """How well the model lies in its frame. move: onto lidar, if any. orientation: 1-sigma (m) of heights by the
     orientation of the views to each other, coarse, to be interpolated; finite wherever there are cells."""
 
-    registration: Registration | None
+    move: Move | None
     orientation: Raster
 
 
@@ -83,13 +83,13 @@ def with_frame(sigma: Raster, dsm: Raster, frame: Frame) -> Raster:
     for top in range(0, sigma.grid.height, STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, sigma.grid.height))
         variance = sigma.values[rows] ** 2 + frame.orientation.sample(x[None, :], y[rows, None]) ** 2
-        if frame.registration is not None and frame.registration.applied:
+        if frame.move is not None and frame.move.applied:
             first = max(top - 1, 0)  # one row more on both sides for the slopes
             south, east = np.gradient(dsm.values[first : rows.stop + 1], sigma.grid.resolution)
             inner = slice(top - first, top - first + rows.stop - top)
             slopes = np.clip(np.stack([east[inner], -south[inner]]), -STEEPEST, STEEPEST)
-            sideways = np.einsum("irc,ij,jrc->rc", slopes, frame.registration.covariance[:2, :2], slopes)
-            vertical = frame.registration.sigma_at(x[None, :], y[rows, None])
+            sideways = np.einsum("irc,ij,jrc->rc", slopes, frame.move.covariance[:2, :2], slopes)
+            vertical = frame.move.sigma_at(x[None, :], y[rows, None])
             variance += vertical**2 + np.nan_to_num(sideways)
         total[rows] = np.sqrt(variance)
     return Raster(total, sigma.grid)

@@ -17,6 +17,7 @@ from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.threads import Workers, once
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
+from terrain3d.register.move import Move
 from terrain3d.register.registration import Registration, register_dsm
 from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
 from terrain3d.surface.dsm import LOOKS, rasterize
@@ -78,16 +79,16 @@ class Extent:
 
 
 def surface_model(
-    spool: Spool, grid: Grid, registration: Registration | None, folder: Place, workers: Workers, reporter: Reporter,
+    spool: Spool, grid: Grid, move: Move | None, folder: Place, workers: Workers, reporter: Reporter,
     lost: Sequence[Bounds] = (),
 ) -> StoredModel:  # fmt: skip
-    """Surface model of all points on a grid, block by block. lost: parts of it to be left empty."""
+    """Surface model of all points on a grid, moved, block by block. lost: parts of it to be left empty."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
     pairs = new_raster(folder / "pairs.raw", grid, np.uint8)
     looks = tuple(new_raster(folder / f"look{k}.raw", grid, np.float16) for k in range(LOOKS))
 
     def work(block: Block) -> None:
-        model = rasterize(spool.within(block.grid, 2 * grid.resolution, registration), block.grid)
+        model = rasterize(spool.within(block.grid, 2 * grid.resolution, move), block.grid)
         block.write(height, model.height.values)
         block.write(sigma, model.sigma.values)
         block.write(pairs, model.pairs.values)

@@ -44,7 +44,10 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     reporter.step()
     write_layers(out / "trees.gpkg", tree_layers(result.surfaces), result.reference.horizontal)
     reporter.step()
-    clouds = (to_output(c, result.reference) for c in spool.clouds(result.registration))
+    clouds = (
+        to_output(c, result.reference)
+        for c in spool.clouds(None if result.registration is None else result.registration.move)
+    )
     write_cloud(out / "cloud.laz", clouds)
     reporter.step()
     write_text(out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True))

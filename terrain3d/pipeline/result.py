@@ -20,6 +20,7 @@ class RunResult:
     """What a run found, for its report and for callers. Cameras of ``views`` are those of the finished model.
 
     surfaces: on disk until the run has ended. cells: figures of them, as in ``quality.json``.
+    registered: names of the lidar files that the registration came from.
     seconds: wall and CPU seconds by stage, up to the writing of the products.
     """
 
@@ -35,3 +36,4 @@ class RunResult:
     points: int
     warnings: tuple[str, ...]
     seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    registered: tuple[str, ...] = ()

@@ -38,9 +38,10 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
-from terrain3d.pipeline.threads import Workers, once
+from terrain3d.pipeline.threads import Workers, hold, once
 from terrain3d.raster import Grid
 from terrain3d.register.cameras import line_direction, move_camera
+from terrain3d.register.kept import Registered, kept
 from terrain3d.stereo.pairs import choose_pairs
 
 RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -93,10 +94,14 @@ def compute(
     surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
     spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))
-    registration = None
+    registration, registered = None, tuple[str, ...]()
     if lidar is not None:
         along = line_direction(network.views, crs, middle)
         registration = register(spool, grid, lidar.returns, along, folder, workers, recorder, lost)
+        model = tuple(p.path.name for p in spool.parts)
+        found = Registered.of(registration, lidar.returns, model, grid)
+        found = hold("registration", found, lambda old, new: kept(old, new, recorder.note), workers)
+        registration, registered = found.registration, found.files
         # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
         levelled = once(with_lidar, workers, network, lidar.returns, crs)
         network = replace(network, height_ties=levelled.height_ties)
@@ -109,11 +114,11 @@ def compute(
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
-    frame = Frame(registration, orientation)
+    frame = Frame(None if registration is None else registration.move, orientation)
     surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
     return RunResult(
         scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
-        tuple(recorder.warnings),
+        tuple(recorder.warnings), registered=registered,
     ), spool  # fmt: skip
 
 

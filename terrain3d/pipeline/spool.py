@@ -13,7 +13,7 @@ from terrain3d.crs import Reference
 from terrain3d.io.scratch import Place, save_array
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid
-from terrain3d.register.registration import Registration
+from terrain3d.register.move import Move
 
 _RECORD = np.dtype([("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")])
 
@@ -44,10 +44,10 @@ class Spool:
         b = np.array([p.bounds for p in self.parts])
         return float(b[:, 0].min()), float(b[:, 1].min()), float(b[:, 2].max()), float(b[:, 3].max())
 
-    def within(self, grid: Grid, margin: float, registration: Registration | None = None) -> PointCloud:
-        """Points over a grid and a margin around it, moved by the registration."""
+    def within(self, grid: Grid, margin: float, move: Move | None = None) -> PointCloud:
+        """Points over a grid and a margin around it, moved."""
         west, south, east, north = grid.bounds
-        reach = margin if registration is None else margin + float(np.hypot(registration.dx, registration.dy))
+        reach = margin if move is None else margin + float(np.hypot(move.dx, move.dy))
         chunks = [np.empty(0, _RECORD)]
         for part in self.parts:
             w, s, e, n = part.bounds
@@ -57,19 +57,19 @@ class Spool:
             x, y = records["xyz"][:, 0], records["xyz"][:, 1]
             inside = (x > west - reach) & (x < east + reach) & (y > south - reach) & (y < north + reach)
             chunks.append(records[inside])
-        return _cloud(self.reference, np.concatenate(chunks), registration)
+        return _cloud(self.reference, np.concatenate(chunks), move)
 
-    def clouds(self, registration: Registration | None = None) -> Iterator[PointCloud]:
-        """All points, part by part, moved by the registration."""
+    def clouds(self, move: Move | None = None) -> Iterator[PointCloud]:
+        """All points, part by part, moved."""
         for part in self.parts:
-            yield _cloud(self.reference, np.load(part.path), registration)
+            yield _cloud(self.reference, np.load(part.path), move)
 
 
-def _cloud(reference: Reference, records: NDArray[np.void], registration: Registration | None) -> PointCloud:
+def _cloud(reference: Reference, records: NDArray[np.void], move: Move | None) -> PointCloud:
     xyz = np.ascontiguousarray(records["xyz"])
     return PointCloud(
         reference,
-        xyz if registration is None else registration.apply(xyz),
+        xyz if move is None else move.apply(xyz),
         np.ascontiguousarray(records["sigma"]),
         np.ascontiguousarray(records["confidence"]),
         np.ascontiguousarray(records["pair"]),

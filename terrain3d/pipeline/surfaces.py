@@ -68,7 +68,7 @@ def make_surfaces(
     """All rasters of a run, on the part of the grid that has values. ``grid``: as ``blocks.aligned`` gives it.
     ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty.
     Raises OverlapError if nothing is left of the points."""
-    model = surface_model(spool, grid, frame.registration, folder, workers, reporter, lost)
+    model = surface_model(spool, grid, frame.move, folder, workers, reporter, lost)
     return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, options)
 
 

@@ -25,6 +25,9 @@ class Engine(Protocol):
     def once(self, work: Callable[..., R], *given: Any) -> R:
         """Result of work that needs to see everything."""
 
+    def hold(self, name: str, value: R, held: Callable[[R, R], R | None]) -> R:
+        """What was held under a name from before, as long as it holds; else the value. See ``hold``."""
+
 
 Workers = int | Engine  # an int: threads
 
@@ -46,6 +49,14 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: Workers, repor
 def once(work: Callable[..., R], workers: Workers, *given: Any) -> R:
     """Result of work that needs to see everything, done here unless it is known from before."""
     return work(*given) if isinstance(workers, int) else workers.once(work, *given)
+
+
+def hold(name: str, value: R, held: Callable[[R, R], R | None], workers: Workers) -> R:
+    """A value on which all work rests, or that of an earlier batch while it holds, so that little is done anew.
+
+    held: gives what of the old and the new value is to be held; None where the old one holds no more.
+    """
+    return value if isinstance(workers, int) else workers.hold(name, value, held)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

@@ -9,7 +9,7 @@ import numpy as np
 from terrain3d.camera.adjusted import Camera, Correction, along_basis
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.image.view import View
-from terrain3d.register.registration import Registration
+from terrain3d.register.move import Move
 
 
 def line_direction(views: Sequence[View], crs: str, height: float) -> tuple[float, float]:
@@ -25,7 +25,7 @@ def line_direction(views: Sequence[View], crs: str, height: float) -> tuple[floa
     return float(np.cos(angle)), float(np.sin(angle))
 
 
-def move_camera(view: View, registration: Registration, crs: str, heights: tuple[float, float]) -> View:
+def move_camera(view: View, move: Move, crs: str, heights: tuple[float, float]) -> View:
     """View whose camera projects a point of the registered model to where the old camera projected the old point.
 
     A shift of the model by metres is a bias in the image to a very good approximation; bias, drift and
@@ -40,7 +40,7 @@ def move_camera(view: View, registration: Registration, crs: str, heights: tuple
     line, sample = np.tile(line, 3), np.tile(sample, 3)
     height = np.repeat(np.linspace(*heights, 3), count)
     x, y = from_lonlat(crs, *view.camera.locate(line, sample, height))
-    moved = registration.apply(np.column_stack([x, y, height]))
+    moved = move.apply(np.column_stack([x, y, height]))
     bare = Camera(view.camera.rpc)
     rpc_line, rpc_sample = bare.project(*to_lonlat(crs, moved[:, 0], moved[:, 1]), moved[:, 2])
     u, v = bare.normalized(rpc_line, rpc_sample)

@@ -1,8 +1,8 @@
-"""Registration of a stereo surface to lidar ground returns: what is accepted, and how a model is moved."""
+"""Registration of a stereo surface to lidar ground returns: what is accepted of what they say."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
 from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.heights import Heights, SmoothCorrection, settle_heights
+from terrain3d.register.heights import Heights, settle_heights
 from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, Placement, settle_horizontal
+from terrain3d.register.move import Move
 from terrain3d.register.scene import Scene, prepare
 from terrain3d.register.shift import DZ, SHIFT, VERTICAL, Fit, Linearization, fit_linear, search_start
 from terrain3d.register.validate import (
@@ -39,44 +40,32 @@ CLEAR_OF_CANOPY = 5.0
 
 
 @dataclass(frozen=True)
-class Registration:
-    """Correction that moves a model onto the frame of the lidar.
+class Registration(Move):
+    """A move of a model, and how it came about from returns.
 
-    A model point (x, y, z) belongs at X = x + dx, Y = y + dy and at the height
-    Z = z + dz + tilt_e (X - origin_e) + tilt_n (Y - origin_n) + smooth(X, Y).
-    Metres, tilt in m/m, in the CRS of the surface.
-
-    covariance: (5, 5) of dx, dy, dz, tilt_e, tilt_n, relative to the frame of the returns (a common geolocation error
-        of a satellite pass is not in it). A shift or tilt that is not taken off has its uncertainty, too.
     places: (N, 2) east and north of the returns, displaced beams put where they are. place_sigma: (N,) 1-sigma of the
         horizontal error that is left, metres.
     used: (N,) which of the returns carried weight. residual: (N,) return minus corrected surface, NaN where the surface
         has no value.
-    smooth: the smooth part, and the sigma of the whole vertical correction; None where nothing was applied.
     horizontal_constrained: whether relief and returns alone determine dx and dy to better than 1 m;
         ``horizontal_reason`` says what was done and why.
-    applied: False where no correction could be estimated, then all parameters are zero.
     notes: what was done. warnings: what a user must know.
     """
 
-    dx: float
-    dy: float
-    dz: float
-    tilt_e: float
-    tilt_n: float
-    origin: tuple[float, float]
-    covariance: Floats
     places: Floats
     place_sigma: Floats
     used: Bools
     residual: Floats
-    smooth: SmoothCorrection | None
     horizontal_constrained: bool
     horizontal_reason: str
-    applied: bool
     report: RegistrationReport
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def move(self) -> Move:
+        """What moves a model, without what is known of single returns."""
+        return Move(*(getattr(self, f.name) for f in fields(Move)))
 
     @property
     def before(self) -> ErrorSummary | None:
@@ -88,30 +77,10 @@ class Registration:
         """Errors (surface minus return) on held-out returns with the correction of the other tracks."""
         return self.report.after
 
-    def apply(self, xyz: Floats) -> Floats:
-        """Points (N, 3) of the model moved onto the frame of the lidar."""
-        moved = np.array(xyz, float)
-        moved[:, 0] += self.dx
-        moved[:, 1] += self.dy
-        moved[:, 2] += self.vertical_at(moved[:, 0], moved[:, 1])
-        return moved
-
-    def vertical_at(self, x: Floats, y: Floats) -> Floats:
-        """Vertical correction at places of the corrected model, metres."""
-        east, north = np.asarray(x, float) - self.origin[0], np.asarray(y, float) - self.origin[1]
-        plane = self.dz + self.tilt_e * east + self.tilt_n * north
-        return np.asarray(plane if self.smooth is None else plane + self.smooth.height_at(x, y))
-
     def placed(self, returns: LidarReturns, crs: str) -> LidarReturns:
         """The returns that were registered to where they are; ``crs``: of the surface."""
         lon, lat = to_lonlat(crs, *self.places.T)
         return replace(returns, lon_deg=lon, lat_deg=lat, place_sigma=self.place_sigma)
-
-    def sigma_at(self, x: Floats, y: Floats) -> Floats:
-        """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied."""
-        if self.smooth is None:
-            return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), np.nan)
-        return self.smooth.sigma_at(x, y)
 
 
 def register_dsm(
@@ -201,8 +170,8 @@ def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -
     )  # fmt: skip
     places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
-        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), places, scene.footprints.place_sigma,
-        np.zeros(len(scene.returns), bool), problem.difference, None, False, reason, False, report, (), (text,),
+        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), None, False, places, scene.footprints.place_sigma,
+        np.zeros(len(scene.returns), bool), problem.difference, False, reason, report, (), (text,),
     )  # fmt: skip
 
 
@@ -260,7 +229,7 @@ def _finish(
         note=note,
     )
     return Registration(
-        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, np.column_stack([x, y]),
-        scene.footprints.place_sigma, fit.used, residual, heights.smooth, placed.constrained, placed.reason, True,
-        report, tuple(notes), tuple(warnings),
+        dx, dy, dz, tilt_e, tilt_n, scene.origin, fit.covariance, heights.smooth, True, np.column_stack([x, y]),
+        scene.footprints.place_sigma, fit.used, residual, placed.constrained, placed.reason, report, tuple(notes),
+        tuple(warnings),
     )  # fmt: skip

@@ -41,11 +41,13 @@ REACH = 400.0  # metres around a part without surface in which heights may diffe
 @dataclass(frozen=True)
 class BatchOptions:
     """by_content: input files count by content, not by size and time. retry: what failed before is tried again.
+    refresh: what is held from batch to batch is found anew.
     keep_work: intermediate objects stay, so that a later change redoes only what depends on it. most_s: seconds that
     one piece of work may take."""
 
     by_content: bool = False
     retry: bool = False
+    refresh: bool = False
     keep_work: bool = True
     most_s: float = 3600.0
 
@@ -90,6 +92,8 @@ def run_batch(
         try:
             if options.retry:
                 manifest.clear_problems()
+            if options.refresh:
+                manifest.let_go()
             plan, inputs = _plan(area, out, manifest.problems(), recorder)
             for problem in inputs.problems:
                 manifest.add_problem(problem)
@@ -212,7 +216,7 @@ def _meet(a: Bounds | None, b: Bounds) -> bool:
 def _lineage(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
     """What one tile was made from."""
     images = tuple(Source("image", v.image.path.name, v.acquired) for v in inputs.views if v.name in t.images)
-    lidar = tuple(Source("lidar", p.name) for p in inputs.scene.lidar) if t.returns else ()
+    lidar = tuple(Source("lidar", name) for name in t.granules)
     config = inputs.scene.config
     r = result.registration
     after = None if r is None else r.after
@@ -224,7 +228,7 @@ def _lineage(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
     options = config.output.model_dump(exclude_none=True) | {"lidar_rules": config.lidar_rules}
     written = max(v.image.path.stat().st_mtime for v in inputs.views if v.name in t.images)
     received = datetime.fromtimestamp(int(written), UTC)
-    return Lineage(config.name, images + lidar, options, accuracy, t.pairs, received)
+    return Lineage(config.name, images + lidar, options, accuracy, t.pairs, received, result.registered)
 
 
 def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:
@@ -236,7 +240,7 @@ def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:
 def _tidy(out: Path, desk: Desk, engine: BatchEngine, manifest: Manifest, options: BatchOptions) -> None:
     """Delete what no product rests on."""
     manifest.keep_only(engine.seen)
-    keep: set[str] = set()
+    keep = set(engine.held)
     if options.keep_work:
         for record in manifest.records():
             keep |= record.objects

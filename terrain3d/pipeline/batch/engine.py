@@ -13,7 +13,7 @@ from terrain3d.io.atomic import write_bytes
 from terrain3d.io.objects import BlockRaster, Desk, Piece, digest, sha256_of
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.keys import Keys, captured, sight_of
-from terrain3d.pipeline.batch.manifest import DONE, FAILED, Manifest, Problem, Record
+from terrain3d.pipeline.batch.manifest import DONE, FAILED, HELD, Manifest, Problem, Record
 from terrain3d.pipeline.batch.parcel import pack_result, pack_work, unpack_result
 from terrain3d.pipeline.batch.worker import Outcome, Task
 from terrain3d.pipeline.blocks import Block
@@ -36,7 +36,8 @@ class BlocksFailed(Exception):
 
 class BatchEngine:
     """See ``terrain3d.pipeline.threads.Engine``. out: folder of the batch. most_s: for one piece of work. seen: keys of
-    all that the products rest on; done: pieces of work that were not known from before."""
+    all that the products rest on; done: pieces of work that were not known from before. held: objects of what is
+    held."""
 
     def __init__(
         self, desk: Desk, manifest: Manifest, executor: Executor, keys: Keys, out: Path, most_s: float = 3600.0
@@ -45,6 +46,7 @@ class BatchEngine:
         self._most_s = most_s
         self.seen: set[str] = set()
         self.done = 0
+        self.held: set[str] = set()
         self._whole: set[str] = set()
 
     def each(self, work: Callable[[T], R], items: Sequence[T], reporter: Reporter | None = None) -> list[R]:
@@ -100,6 +102,18 @@ class BatchEngine:
         )  # fmt: skip
         return result
 
+    def hold(self, name: str, value: R, held: Callable[[R, R], R | None]) -> R:
+        """What was held under a name, as long as it holds; else the value, which is held from now on."""
+        old = self._manifest.noted(f"{HELD}{name}")
+        out = None
+        if old is not None and self._desk.objects.whole(old):
+            out = held(self._unpacked(old, name), value)
+        out = value if out is None else out
+        new = self._desk.objects.put(pack_result(out, self._desk))
+        self._manifest.note(f"{HELD}{name}", new)
+        self.held.add(new)
+        return out
+
     def _known(self, key: str) -> Record | None:
         """What is in the manifest, if all of it is still whole on disk."""
         record = self._manifest.record(key)
@@ -152,13 +166,14 @@ class BatchEngine:
         return record
 
     def _result(self, record: Record) -> Any:
-        if record.result is None:
-            return None
+        return None if record.result is None else self._unpacked(record.result, record.stage)
+
+    def _unpacked(self, name: str, stage: str) -> Any:
         try:
-            return unpack_result(self._desk.objects.get(record.result), self._desk)
+            return unpack_result(self._desk.objects.get(name), self._desk)
         except (pickle.UnpicklingError, AttributeError, ImportError, EOFError) as error:
             raise OutputError(
-                f"result of {record.stage} is not readable ({error})", where=self._desk.objects.folder,
+                f"result of {stage} is not readable ({error})", where=self._desk.objects.folder,
                 fix="delete the folder 'work' there and start again",
             ) from error  # fmt: skip
 

@@ -38,8 +38,8 @@ class Inputs:
 
     @property
     def height(self) -> float:
-        """First guess of the height of the ground."""
-        return mean_height(self.views, self.lidar)
+        """First guess of the height of the ground, to ten metres, so that a new granule hardly moves it."""
+        return round(mean_height(self.views, self.lidar), -1)
 
 
 def open_inputs(scene: Scene, known: list[Problem], step: Callable[[], None]) -> Inputs:

@@ -27,6 +27,7 @@ from terrain3d.pipeline.model import Bounds, Extent
 from terrain3d.pipeline.spool import Spool
 from terrain3d.raster import Raster
 from terrain3d.stereo.plan import MatchTask
+from terrain3d.surface.under_canopy import GroundReturns
 
 POINTS_REACH = 64.0  # metres around an item from which points may be moved into it, at most
 TILE_REACH = (0.25, 250.0)  # of a tile to be matched, the surface around it that it may look at: share of it, metres
@@ -133,6 +134,8 @@ class Keys:
             seen = (value.tile, value.core)  # the images themselves go with it
         elif sight.bounds is not None and isinstance(value, Raster):
             seen = _cropped(value, sight.bounds)
+        elif sight.bounds is not None and isinstance(value, GroundReturns):
+            seen = _within(value, sight.bounds)
         elif sight.bounds is not None and isinstance(value, Spool):
             seen = [(p.path, p.count) for p in value.parts if _near(p.bounds, sight.bounds, POINTS_REACH)]
         elif sight.block is not None and isinstance(value, Extent):
@@ -221,6 +224,13 @@ def _cropped(raster: Raster, bounds: Bounds) -> Any:
     if r0 >= r1 or c0 >= c1:  # beyond the raster its nearest cells are taken
         return raster.values, g.bounds
     return raster.values[..., r0:r1, c0:c1].tobytes(), g.window(r0, c0, r1 - r0, c1 - c0).bounds, g.reference
+
+
+def _within(returns: GroundReturns, bounds: Bounds) -> list[Any]:
+    """Columns of the returns over the bounds."""
+    west, south, east, north = bounds
+    here = (returns.x >= west) & (returns.x <= east) & (returns.y >= south) & (returns.y <= north)
+    return [getattr(returns, f.name)[here] for f in fields(returns)]
 
 
 def _near(a: Bounds, b: Bounds, reach: float) -> bool:

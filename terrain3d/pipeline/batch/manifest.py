@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS problem (what TEXT NOT NULL, place TEXT NOT NULL, mes
 CREATE TABLE IF NOT EXISTS progress (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 DONE, FAILED = "done", "failed"
+HELD = "held "  # before the names of what is held from batch to batch
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,12 @@ class Manifest:
         self._run("DELETE FROM problem")
         self._run("DELETE FROM work WHERE state = ?", FAILED)
 
+    def let_go(self) -> None:
+        """Nothing is held any more."""
+        self._run("DELETE FROM progress WHERE name LIKE ?", f"{HELD}%")
+
     def note(self, name: str, value: Any) -> None:
-        """Keep a value for those who watch."""
+        """Keep a value by its name."""
         self._run("INSERT OR REPLACE INTO progress VALUES (?,?)", name, json.dumps(value))
 
     def noted(self, name: str) -> Any:

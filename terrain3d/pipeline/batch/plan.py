@@ -14,6 +14,7 @@ from terrain3d.image.view import footprint
 from terrain3d.pipeline.batch.area import Area
 from terrain3d.pipeline.batch.inputs import Inputs
 from terrain3d.pipeline.batch.sheets import Sheet, sheets_of
+from terrain3d.pipeline.canopy_ground import lidar_reach
 from terrain3d.pipeline.run import resolution_of
 from terrain3d.stereo.pairs import Pair, choose_pairs
 
@@ -29,13 +30,16 @@ FULL = 0.995  # share of a tile from which on it counts as covered
 
 @dataclass(frozen=True)
 class TilePlan:
-    """A tile and what serves it. covered: share of it that at least one pair sees. returns: of lidar, over it."""
+    """A tile and what serves it. covered: share of it that at least one pair sees. returns: of lidar, over it.
+    granules: names of
+    the lidar files with returns so near that its terrain may look at them."""
 
     sheet: Sheet
     images: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     covered: float
     returns: int
+    granules: tuple[str, ...]
 
     @property
     def missing(self) -> str:
@@ -80,7 +84,7 @@ class Plan:
                 {
                     "code": t.sheet.code, "bounds": list(t.sheet.bounds), "images": list(t.images),
                     "pairs": [list(p) for p in t.pairs], "covered": round(t.covered, 4), "lidar_returns": t.returns,
-                    "missing": t.missing,
+                    "lidar": list(t.granules), "missing": t.missing,
                 }
                 for t in self.tiles
             ],
@@ -101,11 +105,9 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
         raise OverlapError("no ground is seen by a pair of images", fix="check that the images show the same place")
     resolution = resolution_of(inputs.scene, views, crs, height)
     sheets = sheets_of(area, covered, crs)
-    points = shapely.MultiPoint([])
-    if inputs.lidar is not None:
-        r = inputs.lidar.returns
-        points = shapely.points(*from_lonlat(crs, r.lon_deg, r.lat_deg))
-    tree = None if inputs.lidar is None else shapely.STRtree(points)
+    near = None if inputs.lidar is None else inputs.lidar.returns
+    points = [] if near is None else shapely.points(*from_lonlat(crs, near.lon_deg, near.lat_deg))
+    tree = shapely.STRtree(points)
     tiles = []
     for sheet in sheets:
         serving = [p for p in chosen if p.area.intersects(sheet.outline)]
@@ -116,7 +118,8 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
                 tuple(v.name for v, outline in zip(views, prints, strict=True) if outline.intersects(sheet.outline)),
                 tuple((views[p.left].name, views[p.right].name) for p in serving),
                 float(seen.area / sheet.outline.area),
-                0 if tree is None else len(tree.query(sheet.outline, predicate="contains")),
+                len(tree.query(sheet.outline, predicate="contains")),
+                () if near is None else near.select(tree.query(sheet.outline, "dwithin", lidar_reach())).files,
             )
         )
     cells = covered.area / resolution**2

@@ -28,6 +28,7 @@ from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import Surfaces
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid
+from terrain3d.register.move import Move
 
 STRIP_ROWS = 512
 TILES = "tiles"
@@ -59,11 +60,8 @@ def tile_grid(sheet: Sheet, like: Grid) -> Grid:
 
 def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[TileItem], Products]:
     """Work that writes the files of a tile under the folder of the batch."""
-    surfaces, reference, registration = (
-        replace(result.surfaces, seen=(), waters=()),
-        result.reference,
-        result.registration,
-    )
+    surfaces, reference = replace(result.surfaces, seen=(), waters=(), canopy=None), result.reference
+    move = None if result.registration is None else result.registration.move
 
     def work(item: TileItem) -> Products:
         out = shelf.desk.out / TILES / item.code
@@ -74,7 +72,7 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
             return Products((), EMPTY)
         prefix = f"{item.code}_"
         write_rasters(own, reference, out, Silent(), prefix)
-        clouds = (to_output(c, reference) for c in _clouds(spool, item, registration))
+        clouds = (to_output(c, reference) for c in _clouds(spool, item, move))
         write_cloud(out / f"{prefix}cloud.laz", clouds, item.lineage.end.date())
         assets = [
             Asset(layer, out / f"{prefix}{layer}.tif", title, unit=unit)
@@ -126,14 +124,14 @@ def _on(value: Any, grid: Grid) -> Any:
     ))  # fmt: skip
 
 
-def _clouds(spool: Spool, item: TileItem, registration: object) -> Iterator[PointCloud]:
+def _clouds(spool: Spool, item: TileItem, move: Move | None) -> Iterator[PointCloud]:
     """Points inside the outline of a tile, strip by strip; without any, one part that has the reference."""
     grid, outline = item.grid, item.sheet.outline
     some = False
     square = _is_window(outline, grid)
     for top in range(0, grid.height, STRIP_ROWS):
         part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
-        cloud = spool.within(part, part.resolution, registration)  # type: ignore[arg-type]
+        cloud = spool.within(part, part.resolution, move)
         west, south, east, north = part.bounds
         x, y = cloud.xyz[:, 0], cloud.xyz[:, 1]
         inside = (x >= west) & (x < east) & (y > south) & (y <= north)
