@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,14 @@ def write_layer(
     write_layers(path, [NamedLayer(layer, geometries, columns, geometry_type)], crs)
 
 
-def write_layers(path: str | Path, layers: Sequence[NamedLayer], crs: str) -> None:
-    """Write layers of one CRS to a new GeoPackage, as ``write_layer`` does."""
+def write_layers(
+    path: str | Path, layers: Sequence[NamedLayer], crs: str, *, changed: datetime | None = None
+) -> None:  # fmt: skip
+    """Write layers of one CRS to a new GeoPackage, as ``write_layer`` does. changed: time of the last change that the
+    file states, which else is now; with it the same layers give the same bytes."""
     path = Path(path)
+    stamp = None if changed is None else f"{changed.astimezone(UTC):%Y-%m-%dT%H:%M:%S.000Z}"
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": stamp})
     code = parse_crs(crs).to_epsg()
     with atomic_path(path) as part:
         for layer in layers:
@@ -116,3 +122,22 @@ def read_layer(path: str | Path, layer: str | None = None) -> Layer:
     return Layer(
         np.asarray(shapes, dtype=object), columns, reference_from_crs(CRS.from_user_input(meta["crs"])).horizontal
     )
+
+
+def cut_layer(layer: NamedLayer, outline: BaseGeometry) -> NamedLayer:
+    """What of a layer lies inside an outline: polygons and lines cut there, columns as they were, in the same order."""
+    shapes = np.asarray(layer.geometries, dtype=object)
+    near = np.sort(shapely.STRtree(shapes).query(outline, "intersects"))
+    kind = layer.geometry_type
+    parts = [_of_kind(shapely.intersection(shapes[k], outline), kind) for k in near]
+    some = [k for k, part in zip(near, parts, strict=True) if not part.is_empty]
+    columns = {name: np.asarray(values)[some] for name, values in layer.columns.items()}
+    return NamedLayer(layer.name, tuple(p for p in parts if not p.is_empty), columns, kind)
+
+
+def _of_kind(shape: BaseGeometry, kind: str) -> BaseGeometry:
+    """The parts of a geometry that are of a kind; what only touches leaves points and lines behind."""
+    single = [p for p in shapely.get_parts(shape) if p.geom_type == kind]
+    if len(single) == 1:
+        return single[0]
+    return shapely.MultiLineString(single) if kind == "LineString" else shapely.MultiPolygon(single)

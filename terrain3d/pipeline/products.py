@@ -40,9 +40,10 @@ STRIP_ROWS = 512
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
     write_rasters(result.surfaces, result.reference, out, reporter)
-    write_waters(out / "water.gpkg", result.surfaces.waters, result.reference)
+    crs = result.reference.horizontal
+    write_layers(out / "water.gpkg", water_layers(result.surfaces.waters, result.reference), crs)
     reporter.step()
-    write_layers(out / "trees.gpkg", tree_layers(result.surfaces), result.reference.horizontal)
+    write_layers(out / "trees.gpkg", tree_layers(result.surfaces), crs)
     reporter.step()
     clouds = (
         to_output(c, result.reference)
@@ -104,9 +105,9 @@ def _write_ortho(path: Path, bands: tuple[StoredRaster, ...]) -> None:
                  overviews="average", bands=len(bands), band_names=names)  # fmt: skip
 
 
-def write_waters(path: Path, bodies: Sequence[WaterBody], reference: Reference) -> None:
-    """GeoPackage of bodies with their levels, and of shorelines with the level at each vertex, over the vertical
-    reference. Raises OutputError."""
+def water_layers(bodies: Sequence[WaterBody], reference: Reference) -> list[NamedLayer]:
+    """Layers ``water``, bodies with their levels, and ``shorelines``, with the level at each vertex, over the vertical
+    reference."""
 
     def over(shape: BaseGeometry, height: Floats) -> Floats:
         """Heights at the vertices of a shape."""
@@ -134,14 +135,10 @@ def write_waters(path: Path, bodies: Sequence[WaterBody], reference: Reference) 
     for _, line in shores:
         xyz = shapely.get_coordinates(line, include_z=True)
         lines.append(shapely.LineString(np.column_stack([xyz[:, :2], over(line, xyz[:, 2])])))
-    write_layers(
-        path,
-        [
-            NamedLayer("water", [b.outline for b in bodies], columns),
-            NamedLayer("shorelines", lines, {"water_id": np.array([n for n, _ in shores], int)}, "LineString"),
-        ],
-        reference.horizontal,
-    )
+    return [
+        NamedLayer("water", [b.outline for b in bodies], columns),
+        NamedLayer("shorelines", lines, {"water_id": np.array([n for n, _ in shores], int)}, "LineString"),
+    ]
 
 
 def to_output(cloud: PointCloud, reference: Reference) -> PointCloud:

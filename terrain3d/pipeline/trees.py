@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from rasterio import features
 from rasterio.transform import Affine
 
-from terrain3d.io.scratch import StoredRaster
 from terrain3d.io.vectors import NamedLayer
+from terrain3d.pipeline.blocks import Block, for_blocks
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Grid
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.trees import (
@@ -26,7 +27,7 @@ from terrain3d.surface.trees import (
     tree_tops,
 )
 
-STRIP_CELLS = 40  # rows of coarse cells that are worked with at once
+BLOCK_COARSE = 75  # coarse cells a side of what is worked with at once
 CORRELATION = 40.0  # metres within which errors of the terrain are alike
 
 Floats = NDArray[np.float64]
@@ -54,42 +55,57 @@ class _Coarse:
     grid: Grid
 
 
-def tree_layers(s: Surfaces) -> list[NamedLayer]:
+def tree_layers(s: Surfaces, workers: Workers = 1) -> list[NamedLayer]:
     """Layers ``tops`` (points) and ``stands`` (polygons) of the surfaces of a run."""
-    tops, coarse = _find(s)
+    tops, coarse = find_trees(s, workers)
     return [_tops_layer(tops), _stands_layer(tops, coarse)]
 
 
-def _find(s: Surfaces) -> tuple[Tops, _Coarse]:
-    """Tops and coarse cells, strip by strip."""
+def find_trees(s: Surfaces, workers: Workers) -> tuple[Tops, _Coarse]:
+    """Tops and coarse cells, block by block; the tops row by row."""
     grid = s.chm.grid
     step = max(round(STAND_CELL / grid.resolution), 1)
-    margin = ceil(TOPS_MARGIN / grid.resolution)
+    chm, sigma, base, mask = s.chm, s.dsm_sigma, s.dtm_sigma, s.mask
+
+    def work(block: Block) -> tuple[NDArray[Any], ...]:
+        heights = np.where(block.read(mask) == MaskCode.WATER, np.float32(0), block.read(chm))
+        found = np.zeros(block.grid.shape, bool)
+        found[block.core] = tree_tops(heights, grid.resolution)[block.core]
+        row, column = np.nonzero(found)
+        ground = block.read(base)
+        spread = np.hypot(block.read(sigma)[row, column], ground[row, column])
+        pooled = _pooled(heights[block.core], ground[block.core], step, grid.resolution)
+        return row + block.row, column + block.column, heights[row, column], spread, *pooled
+
+    blocks = _blocks(grid, step)
     rows, columns = -(-grid.height // step), -(-grid.width // step)
-    found: list[tuple[NDArray[Any], ...]] = []
     coarse = [np.zeros((rows, columns), np.float32) for _ in range(4)]
-    for top in range(0, grid.height, STRIP_CELLS * step):
-        first, last = max(top - margin, 0), min(top + STRIP_CELLS * step + margin, grid.height)
-        inner = slice(top - first, min(top + STRIP_CELLS * step, grid.height) - first)
-        chm, sigma, base, mask = (_strip(r, first, last) for r in (s.chm, s.dsm_sigma, s.dtm_sigma, s.mask))
-        chm = np.where(mask == MaskCode.WATER, np.float32(0), chm)
-        tops = tree_tops(chm, grid.resolution)
-        tops[: inner.start], tops[inner.stop :] = False, False
-        row, column = np.nonzero(tops)
-        x, y = grid.west + (column + 0.5) * grid.resolution, grid.north - (first + row + 0.5) * grid.resolution
-        spread = np.hypot(sigma[row, column], base[row, column])
-        found.append((x, y, chm[row, column], spread))
-        here = slice(top // step, top // step + -(-(inner.stop - inner.start) // step))
-        for layer, values in zip(coarse, _pooled(chm[inner], base[inner], step, grid.resolution), strict=True):
-            layer[here] = values
-    joined = [np.concatenate([f[i] for f in found]) for i in range(4)]
-    single = [a.astype(np.float32) for a in joined[2:]]
+    found = for_blocks(work, blocks, workers)
+    for block, values in zip(blocks, found, strict=True):
+        top, left = (block.row + block.core[0].start) // step, (block.column + block.core[1].start) // step
+        for layer, part in zip(coarse, values[4:], strict=True):
+            layer[top : top + part.shape[0], left : left + part.shape[1]] = part
+    row, column, height, spread = (np.concatenate([f[i] for f in found]) for i in range(4))
+    order = np.lexsort((column, row))
+    x, y = grid.west + (column[order] + 0.5) * grid.resolution, grid.north - (row[order] + 0.5) * grid.resolution
     cells = Grid(grid.reference, grid.west, grid.north, step * grid.resolution, rows, columns)
-    return Tops(joined[0], joined[1], single[0], single[1]), _Coarse(coarse[0], coarse[1], coarse[2], coarse[3], cells)
+    tops = Tops(x, y, height[order].astype(np.float32), spread[order].astype(np.float32))
+    return tops, _Coarse(coarse[0], coarse[1], coarse[2], coarse[3], cells)
 
 
-def _strip(raster: StoredRaster, first: int, last: int) -> NDArray[np.float32]:
-    return np.asarray(raster.read(first, 0, last - first, raster.grid.width))
+def _blocks(grid: Grid, step: int) -> list[Block]:
+    """Blocks whose cores are made of whole coarse cells, with what the tops need to see around them."""
+    margin, size = ceil(TOPS_MARGIN / grid.resolution), BLOCK_COARSE * step
+    out = []
+    for row in range(0, grid.height, size):
+        for column in range(0, grid.width, size):
+            top, left = max(row - margin, 0), max(column - margin, 0)
+            bottom, right = min(row + size + margin, grid.height), min(column + size + margin, grid.width)
+            rows = slice(row - top, min(row + size, grid.height) - top)
+            columns = slice(column - left, min(column + size, grid.width) - left)
+            part = grid.window(top, left, bottom - top, right - left)
+            out.append(Block(part, top, left, (rows, columns), (top, left)))
+    return out
 
 
 def _pooled(chm: Singles, sigma: Singles, step: int, resolution: float) -> tuple[Singles, ...]:
@@ -149,6 +165,7 @@ def _stands_layer(tops: Tops, coarse: _Coarse) -> NamedLayer:
             )
         )
     columns = {
+        "id": np.arange(1, len(stands) + 1),
         "area_m2": np.array([s.area for s in stands], float),
         "cover": np.array([s.cover for s in stands], float),
         "mean_height_m": np.array([s.mean_height for s in stands], float),

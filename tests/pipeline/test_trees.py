@@ -60,9 +60,11 @@ def test_tree_layers__tops_and_stand_of_a_wood(tmp_path: Path, monkeypatch: pyte
     assert 15 < stands.columns["top_height_m"][0] < 18
     assert stands.columns["mean_height_m"][0] == pytest.approx(chm[chm >= 3].mean(), abs=0.2)
     assert stands.columns["trees"][0] == pytest.approx(len(places), rel=0.35)
-    monkeypatch.setattr(trees, "STRIP_CELLS", 3)
-    again, _ = trees.tree_layers(found)
-    assert len(again.geometries) == len(tops.geometries)
+    monkeypatch.setattr(trees, "BLOCK_COARSE", 3)
+    again, parts = trees.tree_layers(found, 2)
+    assert shapely.get_coordinates(again.geometries).tolist() == shapely.get_coordinates(tops.geometries).tolist()
+    assert all((again.columns[n] == tops.columns[n]).all() for n in tops.columns)
+    assert all((parts.columns[n] == stands.columns[n]).all() for n in stands.columns)
 
 
 @pytest.mark.slow

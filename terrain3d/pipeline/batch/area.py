@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from terrain3d.config import Scene, SceneConfig, is_file, load_config, scene_of
-from terrain3d.errors import ConfigError, InputFileError
+from terrain3d.errors import InputFileError
 
 
 class TileConfig(BaseModel):
@@ -50,8 +50,6 @@ class Area(BaseModel):
 def load_area(path: Path) -> Area:
     """Read and check an area file. Raises InputFileError and ConfigError."""
     config = load_config(path, AreaConfig)
-    if config.output.super_resolution:
-        raise ConfigError("output.super_resolution is for single scenes, not for tiles", where=path, fix="leave it out")
     sheets = None
     if config.tiles.sheets is not None:
         sheets = (path.resolve().parent / config.tiles.sheets).resolve()

@@ -20,6 +20,7 @@ from terrain3d.pipeline.batch.area import Area
 from terrain3d.pipeline.batch.catalog import remove_tile, write_catalog, write_logs
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed, place_of
 from terrain3d.pipeline.batch.executors import Executor
+from terrain3d.pipeline.batch.features import AreaFeatures
 from terrain3d.pipeline.batch.inputs import IMAGE, LIDAR, Inputs, blamed, open_inputs
 from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, Problem, TileState, open_manifest
@@ -27,11 +28,12 @@ from terrain3d.pipeline.batch.plan import Plan, TilePlan, make_plan
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
 from terrain3d.pipeline.batch.worker import Products
 from terrain3d.pipeline.model import Bounds
-from terrain3d.pipeline.products import write_waters
+from terrain3d.pipeline.products import water_layers
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run import compute
 from terrain3d.pipeline.spool import Spool
+from terrain3d.pipeline.trees import tree_layers
 
 MANIFEST, WORK, PLAN, LOG = "manifest.sqlite", "work", "plan.json", "batch.log"
 LOST = "lost area"
@@ -151,7 +153,6 @@ def _settle(
         worked += engine.done
     worked += engine.done
     manifest.set_tiles(tiles)
-    write_waters(out / "water.gpkg", result.surfaces.waters, inputs.reference)
     recorder.stage("catalog")
     write_logs(out, manifest, tiles)
     write_catalog(out, inputs.scene.config.name, inputs, tiles, manifest)
@@ -183,14 +184,20 @@ def _write_tiles(
 ) -> list[TileState]:  # fmt: skip
     """Files of all tiles; their states."""
     problems = [p for p in manifest.problems() if not p.what.startswith("tile")]
-    like = result.surfaces.dsm.grid
+    like, shelf = result.surfaces.dsm.grid, DeskShelf(desk)
+    recorder.stage("trees")
+    features = AreaFeatures(
+        tree_layers(result.surfaces, engine), water_layers(result.surfaces.waters, inputs.reference)
+    )
     items = []
     for t in plan.tiles:
         near = [p for p in problems if _meet(p.bounds, t.sheet.bounds)]
         note = "; ".join(sorted({f"{p.what} {p.place}: {p.message}" for p in near}))[:1000]
-        items.append(TileItem(t.sheet, tile_grid(t.sheet, like), _lineage(t, inputs, result), note))
+        grid = tile_grid(t.sheet, like)
+        own = features.within(t.sheet.outline, grid, shelf)
+        items.append(TileItem(t.sheet, grid, _lineage(t, inputs, result), own, note))
     recorder.stage("tiles", len(items))
-    found: list[Products | None] = [*engine.each(tile_writer(result, spool, DeskShelf(desk)), items, recorder)]
+    found: list[Products | None] = [*engine.each(tile_writer(result, spool, shelf), items, recorder)]
     errors = {p.place: p.message for p in manifest.problems() if p.what.startswith("tile")}
     states = []
     for item, products in zip(items, found, strict=True):
@@ -203,6 +210,7 @@ def _write_tiles(
         if state in (EMPTY, "failed"):
             remove_tile(desk.out / TILES / item.code)
         states.append(TileState(item.code, state, item.sheet.bounds, note))
+    features.write(desk.out, inputs.reference.horizontal, max(i.lineage.end for i in items))
     for code in files_of(desk.out / TILES) - {i.code for i in items}:
         remove_tile(desk.out / TILES / code)
     return states

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
-from shapely.geometry.base import BaseGeometry
 
 from terrain3d.export.lineage import Lineage, write_metadata
 from terrain3d.export.stac import Asset, stac_item
@@ -17,6 +15,7 @@ from terrain3d.io.atomic import write_json
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.objects import DeskShelf, sha256_of
 from terrain3d.io.scratch import StoredRaster, padded
+from terrain3d.pipeline.batch.features import Features, inside
 from terrain3d.pipeline.batch.sheets import Sheet
 from terrain3d.pipeline.batch.worker import Products
 from terrain3d.pipeline.model import Bounds
@@ -33,15 +32,18 @@ from terrain3d.register.move import Move
 STRIP_ROWS = 512
 TILES = "tiles"
 EMPTY = "empty"
+TITLES = {"trees": "Tree tops and stands", "water": "Bodies of water and shorelines"}
 
 
 @dataclass(frozen=True)
 class TileItem:
-    """A tile to be written. lineage: of what serves it. note: what is not as it should be in it."""
+    """A tile to be written. lineage: of what serves it. features: trees and waters in it. note: what is not as it
+    should be in it."""
 
     sheet: Sheet
     grid: Grid
     lineage: Lineage
+    features: Features
     note: str = ""
 
     @property
@@ -86,6 +88,8 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
             assets.append(Asset("ortho_super", out / f"{prefix}ortho_super.tif", "Super-resolved orthophoto"))
         assets.append(Asset("mask", out / f"{prefix}mask.tif", "Why a cell is what it is", roles=("metadata",)))
         assets.append(Asset("cloud", out / f"{prefix}cloud.laz", "Point cloud"))
+        for name, path in item.features.write(out, prefix, reference.horizontal, item.lineage.end):
+            assets.append(Asset(name, path, TITLES[name]))
         grid = replace(item.grid, reference=reference)
         for path, title in write_metadata(out, item.code, grid, item.lineage, cells, item.note):
             assets.append(Asset(path.suffix[1:], path, title, roles=("metadata",)))
@@ -126,24 +130,17 @@ def _on(value: Any, grid: Grid) -> Any:
 
 def _clouds(spool: Spool, item: TileItem, move: Move | None) -> Iterator[PointCloud]:
     """Points inside the outline of a tile, strip by strip; without any, one part that has the reference."""
-    grid, outline = item.grid, item.sheet.outline
+    grid = item.grid
     some = False
-    square = _is_window(outline, grid)
     for top in range(0, grid.height, STRIP_ROWS):
         part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
         cloud = spool.within(part, part.resolution, move)
-        west, south, east, north = part.bounds
         x, y = cloud.xyz[:, 0], cloud.xyz[:, 1]
-        inside = (x >= west) & (x < east) & (y > south) & (y <= north)
-        if not square:
-            inside &= shapely.contains_xy(outline, x, y)
-        if inside.any() or (not some and top + STRIP_ROWS >= grid.height):
+        _, south, _, north = part.bounds
+        here = inside(item.sheet.outline, grid, x, y) & (y > south) & (y <= north)
+        if here.any() or (not some and top + STRIP_ROWS >= grid.height):
             some = True
-            yield cloud.select(np.flatnonzero(inside))
-
-
-def _is_window(outline: BaseGeometry, grid: Grid) -> bool:
-    return bool(np.isclose(outline.area, grid.height * grid.width * grid.resolution**2, rtol=1e-9))
+            yield cloud.select(np.flatnonzero(here))
 
 
 def files_of(folder: Path) -> set[str]:

@@ -13,17 +13,20 @@ import laspy
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import yaml
+from pyogrio import list_layers
 from pystac import STACObjectType
 from pystac.validation import RegisteredValidator
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
 from terrain3d.cli import main
+from terrain3d.io.vectors import read_layer
 from terrain3d.simulate.scene import SceneFiles, write_scene
 
 pytestmark = pytest.mark.slow
-LAYERS = ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "mask")
+LAYERS = ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "ortho_super", "mask")
 
 
 def call(*arguments: object) -> int:
@@ -37,6 +40,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> SceneFiles:
     """Two views over 150 m with lidar, and an area file with tiles of 100 m."""
     made = write_scene(tmp_path_factory.mktemp("area"), "town", 150, seed=3, views=2)
     content = yaml.safe_load(made.config.read_text(encoding="utf-8"))
+    content["output"]["super_resolution"] = True
+    made.config.write_text(yaml.safe_dump(content), encoding="utf-8")
     (made.folder / "area.yaml").write_text(yaml.safe_dump(content | {"tiles": {"utm": 100}}), encoding="utf-8")
     return made
 
@@ -59,7 +64,7 @@ def test_batch__tiles_are_the_run(scene: SceneFiles, done: Path, tmp_path: Path)
         with rasterio.open(tmp_path / "run" / f"{layer}.tif") as file:
             whole, west, north = file.read(1).astype(float), file.bounds.left, file.bounds.top
         with rasterio.open(done / f"{layer}.vrt") as file:
-            place = round((west - file.bounds.left) / 0.5), round((file.bounds.top - north) / 0.5)
+            place = (round((west - file.bounds.left) / file.res[0]), round((file.bounds.top - north) / file.res[0]))
             window = Window(*place, whole.shape[1], whole.shape[0])
             parts = file.read(1, window=window, boundless=True, fill_value=file.nodata).astype(float)
             rest = (file.read(1) != file.nodata).sum()
@@ -67,6 +72,23 @@ def test_batch__tiles_are_the_run(scene: SceneFiles, done: Path, tmp_path: Path)
         assert (np.abs(whole - parts) < 1e-3).mean() >= 0.9999, layer
     tiles = json.loads((done / "plan.json").read_text(encoding="utf-8"))["tiles"]
     assert len(tiles) == len(list((done / "tiles").iterdir())) == 4
+
+
+def test_batch__trees_and_waters_of_tiles_are_those_of_the_area(done: Path) -> None:
+    whole = read_layer(done / "trees.gpkg", "tops")
+    files = sorted((done / "tiles").rglob("*_trees.gpkg"))
+    tops = [read_layer(p, "tops").geometries for p in files]
+    every = shapely.get_coordinates(np.concatenate(tops))
+    assert len(whole.geometries) == len(every) > 50  # each in one tile
+    assert {*map(tuple, every)} == {*map(tuple, shapely.get_coordinates(whole.geometries))}
+    for name in ("stands", "water"):
+        area = read_layer(done / ("trees.gpkg" if name == "stands" else "water.gpkg"), name)
+        size = dict(zip(area.columns["id"], shapely.area(area.geometries), strict=True))
+        parts = [read_layer(p, name) for p in sorted((done / "tiles").rglob("*.gpkg")) if name in list_layers(p)[:, 0]]
+        for layer in parts:
+            for number, shape in zip(layer.columns["id"], layer.geometries, strict=True):
+                size[number] -= shape.area
+        assert np.allclose(list(size.values()), 0, atol=0.01), name
 
 
 def test_batch__products_are_what_they_are_said_to_be(done: Path) -> None:
