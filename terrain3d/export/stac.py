@@ -31,6 +31,8 @@ MEDIA_TYPES = {
     ".html": "text/html",
     ".yaml": "application/yaml",
     ".log": "text/plain",
+    ".vrt": "application/xml",
+    ".xml": "application/xml",
     ".png": "image/png",
 }
 
@@ -93,27 +95,23 @@ def stac_item(
 
 
 def stac_collection(
-    name: str,
-    items: Sequence[Path],
-    mosaics: Sequence[Path],
-    *,
-    folder: Path,
-    start: datetime | None = None,
-    end: datetime | None = None,
-) -> dict[str, Any]:
+    name: str, items: Sequence[Path], assets: Sequence[tuple[Path, str]], *, folder: Path
+) -> dict[str, Any]:  # fmt: skip
     """Collection of items that lie in files under ``folder``, where it is to be written.
 
-    mosaics: rasters over all items. start, end: first and last image. Raises InputFileError if an item is missing.
+    assets: files over all items with their titles. Raises InputFileError if an item or an asset is missing.
     """
-    boxes = []
+    boxes, times = [], []
     for path in items:
         try:
-            boxes.append(json.loads(path.read_text(encoding="utf-8"))["bbox"])
+            item = json.loads(path.read_text(encoding="utf-8"))
+            boxes.append(item["bbox"])
+            p = item["properties"]
+            times += [t for t in (p["datetime"], p.get("start_datetime"), p.get("end_datetime")) if t is not None]
         except (OSError, ValueError, KeyError) as error:
             raise InputFileError("item of the collection cannot be read", where=path) from error
     b = np.array(boxes) if boxes else np.array([[-180.0, -90.0, 180.0, 90.0]])
     box = [*b[:, :2].min(axis=0).tolist(), *b[:, 2:].max(axis=0).tolist()]
-    times = [None if t is None else _iso(t) for t in (start, end)]
     links = [{"rel": "root", "href": "./collection.json", "type": "application/json"}]
     links += [
         {"rel": "item", "href": f"./{p.relative_to(folder).as_posix()}", "type": "application/geo+json"} for p in items
@@ -126,15 +124,18 @@ def stac_collection(
         "title": name,
         "description": f"Surface and terrain models of {name}, made with terrain3d {__version__}",
         "license": "other",
-        "extent": {"spatial": {"bbox": [box]}, "temporal": {"interval": [times]}},
+        "extent": {
+            "spatial": {"bbox": [box]},
+            "temporal": {"interval": [[min(times, default=None), max(times, default=None)]]},
+        },
         "links": links,
         "assets": {
-            p.stem: {
-                "href": f"./{p.relative_to(folder).as_posix()}", "title": f"{p.stem} of all tiles",
-                "type": "application/xml", "roles": ["data"], "file:size": p.stat().st_size,
-                "file:checksum": checksum(p),
+            p.relative_to(folder).as_posix().replace("/", "_").removesuffix(p.suffix): {
+                "href": f"./{p.relative_to(folder).as_posix()}", "title": title,
+                "type": MEDIA_TYPES.get(p.suffix, "application/octet-stream"), "roles": ["data"],
+                "file:size": p.stat().st_size, "file:checksum": checksum(p),
             }
-            for p in mosaics
+            for p, title in assets
         },
     }  # fmt: skip
 

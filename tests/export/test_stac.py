@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
 from terrain3d.raster import Grid, Raster
 
 GRID = Grid(Reference("EPSG:32654", ELLIPSOID), 293400.0, 3915600.0, 0.5, 300, 320)
+Faults = Callable[[dict[str, Any]], list[str]]
 MAY = datetime(2024, 5, 1, 10, 30, tzinfo=UTC)
 
 
@@ -31,8 +35,15 @@ def make(folder: Path, **times: datetime) -> dict:
     return stac_item("town", GRID, assets, folder=folder, lineage="3 images, 1 granule", **times)
 
 
-def test_stac_item__required_fields_and_extensions(tmp_path: Path) -> None:
+def test_stac_item__required_fields_and_extensions(tmp_path: Path, faults_of: Faults) -> None:
     item = make(tmp_path, start=MAY, end=MAY)
+    assert faults_of(item) == []
+    wrong = copy.deepcopy(item)
+    wrong["properties"] |= {"proj:code": "32654", "proj:shape": [300, 320.5], "proj:epsg": 32654}
+    wrong["assets"]["dsm"] |= {"file:checksum": "12", "raster:sampling": "cell"}
+    wrong["assets"]["dsm"]["bands"][0]["data_type"] = "single"
+    wrong["stac_extensions"].pop()
+    assert len(faults_of(wrong)) == 7
     json.dumps(item, allow_nan=False)
     assert (item["type"], item["stac_version"], item["id"], item["links"]) == ("Feature", "1.1.0", "town", [])
     prefixes = {uri.split("/")[3] for uri in item["stac_extensions"]}

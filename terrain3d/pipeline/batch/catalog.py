@@ -5,21 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from terrain3d.export.stac import stac_collection
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.mosaic import write_mosaic
-from terrain3d.pipeline.batch.inputs import Inputs
 from terrain3d.pipeline.batch.manifest import Manifest, TileState
-from terrain3d.pipeline.batch.tile import TILES
+from terrain3d.pipeline.batch.tile import TILES, TITLES
 
 WRITTEN = ("done", "incomplete")
 
 
-def write_catalog(out: Path, name: str, inputs: Inputs, tiles: Sequence[TileState], manifest: Manifest) -> None:
+def write_catalog(out: Path, name: str, tiles: Sequence[TileState], manifest: Manifest) -> None:
     """Write ``LAYER.vrt`` with overviews for each layer, ``collection.json``, ``SHA256SUMS``. Raises OutputError."""
     codes = [t.code for t in tiles if t.state in WRITTEN]
     sums = {path: total for r in manifest.records() for path, total in r.files if path.split("/")[1] in codes}
@@ -33,17 +31,11 @@ def write_catalog(out: Path, name: str, inputs: Inputs, tiles: Sequence[TileStat
     for stale in {p.stem for p in out.glob("*.vrt")} - set(layers):
         for suffix in ("vrt", "vrt.ovr"):
             (out / f"{stale}.{suffix}").unlink(missing_ok=True)
-    write_json(out / "collection.json", _collection(out, name, inputs, codes, list(layers)))
-    write_text(out / "SHA256SUMS", "".join(f"{sums[p]}  {p}\n" for p in sorted(sums)))
-
-
-def _collection(out: Path, name: str, inputs: Inputs, codes: list[str], layers: list[str]) -> dict[str, Any]:
-    times = sorted(v.acquired for v in inputs.views if v.acquired is not None)
     items = [out / TILES / code / f"{code}.json" for code in codes]
-    return stac_collection(
-        name, items, [out / f"{layer}.vrt" for layer in layers], folder=out,
-        start=times[0] if times else None, end=times[-1] if times else None,
-    )  # fmt: skip
+    assets = [(out / f"{layer}.vrt", f"{layer} of all tiles") for layer in layers]
+    assets += [(out / f"{key}.gpkg", title) for key, title in TITLES.items()]
+    write_json(out / "collection.json", stac_collection(name, items, assets, folder=out))
+    write_text(out / "SHA256SUMS", "".join(f"{sums[p]}  {p}\n" for p in sorted(sums)))
 
 
 def write_logs(out: Path, manifest: Manifest, tiles: Sequence[TileState]) -> None:

@@ -153,9 +153,10 @@ def _settle(
         worked += engine.done
     worked += engine.done
     manifest.set_tiles(tiles)
+    manifest.keep_only(engine.seen)
     recorder.stage("catalog")
     write_logs(out, manifest, tiles)
-    write_catalog(out, inputs.scene.config.name, inputs, tiles, manifest)
+    write_catalog(out, inputs.scene.config.name, tiles, manifest)
     _tidy(out, desk, engine, manifest, options)
     return BatchResult(plan, tuple(tiles), tuple(manifest.problems()), worked, tuple(recorder.warnings))
 
@@ -247,7 +248,6 @@ def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:
 
 def _tidy(out: Path, desk: Desk, engine: BatchEngine, manifest: Manifest, options: BatchOptions) -> None:
     """Delete what no product rests on."""
-    manifest.keep_only(engine.seen)
     keep = set(engine.held)
     if options.keep_work:
         for record in manifest.records():

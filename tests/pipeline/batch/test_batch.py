@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import laspy
@@ -91,18 +93,22 @@ def test_batch__trees_and_waters_of_tiles_are_those_of_the_area(done: Path) -> N
         assert np.allclose(list(size.values()), 0, atol=0.01), name
 
 
-def test_batch__products_are_what_they_are_said_to_be(done: Path) -> None:
+def test_batch__products_are_what_they_are_said_to_be(
+    done: Path, faults_of: Callable[[dict[str, Any]], list[str]]
+) -> None:
     for path in sorted((done / "tiles").rglob("*.tif")):
         assert cog_validate(path, strict=True) == (True, [], []), path
     validator = RegisteredValidator.get_validator()
     collection = json.loads((done / "collection.json").read_text(encoding="utf-8"))
     validator.validate_core(collection, STACObjectType.COLLECTION, "1.1.0")
+    assert faults_of(collection) == [] and None not in collection["extent"]["temporal"]["interval"][0]
     links = [link["href"] for link in collection["links"] if link["rel"] == "item"]
     sums = dict(line.split("  ")[::-1] for line in (done / "SHA256SUMS").read_text().splitlines())
     assert len(links) == 4
     for href in links:
         item = json.loads((done / href).read_text(encoding="utf-8"))
         validator.validate_core(item, STACObjectType.ITEM, "1.1.0")
+        assert faults_of(item) == []
         assert item["collection"] == collection["id"] and item["properties"]["proj:code"] == "EPSG:32632"
         for asset in item["assets"].values():
             path = (done / href).parent / asset["href"]
@@ -158,6 +164,8 @@ def test_batch__a_changed_option_redoes_what_depends_on_it(
     (scene.folder / "geoid.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert call("batch", scene.folder / "geoid.yaml", "--out", out, "--workers", 1) == 0
     assert "(4 items of work done now)" in capsys.readouterr().out  # the tiles
+    sums = dict(line.split("  ")[::-1] for line in (out / "SHA256SUMS").read_text().splitlines())
+    assert sums == {name: hashlib.sha256(data).hexdigest() for name, data in products(out).items()}
 
 
 def test_batch__a_bad_image_is_left_out(
