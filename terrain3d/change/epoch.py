@@ -45,9 +45,9 @@ class Epoch:
 
 
 def load_epoch(path: str | Path) -> Epoch:
-    """Epoch from the directory of a run or from a DSM; the rasters stay in their files.
+    """Epoch from the directory of a run or a batch, or from a DSM; the rasters stay in their files.
 
-    Of a directory: dsm.tif, and where present dsm_sigma.tif, mask.tif, dtm.tif, dtm_sigma.tif, ortho.tif and the dates
+    Of a directory: dsm.tif (dsm.vrt of a batch), and where present dsm_sigma, mask, dtm, dtm_sigma, ortho and the dates
     in quality.json. Raises InputFileError if there is no readable DSM, FrameError if it has no CRS.
     """
     path = Path(path)
@@ -55,14 +55,15 @@ def load_epoch(path: str | Path) -> Epoch:
         raise InputFileError("no such file or directory", where=path, fix="give a run's directory or a DSM GeoTIFF")
     if not path.is_dir():
         return Epoch(path.stem, raster_file(path))
-    if not (path / "dsm.tif").is_file():
+    kind = next((k for k in ("tif", "vrt") if (path / f"dsm.{k}").is_file()), None)
+    if kind is None:
         raise InputFileError("directory holds no dsm.tif", where=path, fix="give a run's directory or a DSM GeoTIFF")
 
     def found(name: str, codes: bool = False) -> RasterFile | None:
-        file = path / f"{name}.tif"
+        file = path / f"{name}.{kind}"
         return raster_file(file, codes=codes) if file.is_file() else None
 
-    dsm = raster_file(path / "dsm.tif")
+    dsm = raster_file(path / f"dsm.{kind}")
     vertical = dsm.grid.reference.vertical
     dtm = found("dtm")
     return Epoch(

@@ -35,13 +35,14 @@ def batch_command(
             plan, inputs = plan_batch(found, out, reporter)
         _say_plan(plan, inputs)
         return
+    threads = workers or os.cpu_count() or 1
     executor: Executor
     if scheduler is not None:
         executor = DaskWorkers(scheduler)
     else:
         limit = None if memory_gb is None else int(memory_gb * 2**30)
-        executor = Processes(workers or os.cpu_count() or 1, limit)
-    options = BatchOptions(by_content, retry_failed, refresh, not discard_work, 60 * minutes)
+        executor = Processes(threads, limit)
+    options = BatchOptions(by_content, retry_failed, refresh, not discard_work, 60 * minutes, threads)
     try:
         with ConsoleReporter(quiet=quiet) as reporter:
             result = run_batch(
@@ -59,6 +60,9 @@ def _say_plan(plan: Plan, inputs: Inputs, executor: Executor | None = None) -> N
     pairs = sum(p.chosen for p in plan.pairs)
     lidar = len(inputs.scene.lidar)
     say(f"area: {len(inputs.views)} images, {pairs} pairs, {lidar} lidar files, {len(plan.tiles)} tiles")
+    for name in plan.previous:
+        over = sum(name in t.previous for t in plan.tiles)
+        say(f"previous model {name}: over {over} tiles")
     if len(plan.tiles) <= LISTED:
         say_table(
             ["tile", "images", "pairs", "returns", "missing"],

@@ -94,6 +94,15 @@ def stac_item(
     }
 
 
+def in_collection(item: dict[str, Any], name: str, above: str = "../..") -> dict[str, Any]:
+    """The item as one of a collection, whose file lies in the folder ``above`` it."""
+    links = [
+        {"rel": rel, "href": f"{above}/collection.json", "type": "application/json"}
+        for rel in ("root", "parent", "collection")
+    ]
+    return item | {"collection": name, "links": links}
+
+
 def stac_collection(
     name: str, items: Sequence[Path], assets: Sequence[tuple[Path, str]], *, folder: Path
 ) -> dict[str, Any]:  # fmt: skip

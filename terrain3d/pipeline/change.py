@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from terrain3d.change.epoch import load_epoch
+from terrain3d.change.epoch import Epoch, load_epoch
 from terrain3d.change.result import ChangeOptions, ChangeResult, Region
 from terrain3d.config import load_scene
 from terrain3d.export.report import write_report
@@ -20,7 +21,7 @@ from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.io.vectors import NamedLayer, write_layers
 from terrain3d.pipeline.change_report import change_report
-from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, check_scheme, rank_tiles, tile_layer
+from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, check_scheme, rank_tiles, tile_layer, tiles_of
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quick import quick_model
@@ -59,34 +60,51 @@ def run_change(
         result = replace(result, notes=(*notes, *result.notes))
         for note in result.notes:
             reporter.note(note)
-        ranked = rank_tiles(result, scheme)
-        reporter.stage("writing", 6)
         grid = result.difference.grid
-        write_strips(
-            out / "change.tif", grid, _bands(result), np.float32, nodata=HEIGHT_NODATA, bands=3, heights=False, level=1,
-            band_names=("height difference after - before, m", "1-sigma, m", "significant"),
-        )  # fmt: skip
+        ranked = rank_tiles(result, tiles_of(scheme, grid))
+        reporter.stage("writing", 6)
+        write_change_raster(out / "change.tif", (result.difference, result.sigma, result.significant))
         reporter.step()
         write_strips(
             out / "detectable.tif", grid, _rounded(result.detectable), np.float32, level=1, nodata=HEIGHT_NODATA,
             band_names=("smallest height change that would have been seen, m",), heights=False,
         )  # fmt: skip
         reporter.step()
-        columns = change_columns(result.regions, first.date, second.date)
-        polygons = [r.polygon for r in result.regions]
-        layers = [NamedLayer("changes", polygons, columns), *_squares(result), tile_layer(ranked, grid)]
-        write_layers(out / "change.gpkg", layers, grid.reference.horizontal)
-        reporter.step()
-        write_json(out / "change.geojson", _geojson(polygons, columns, grid.reference.horizontal))
-        reporter.step()
-        figures = {"dates": [first.date, second.date], "tiles": _tile_figures(ranked)}
-        told = [options.vertical_before, options.vertical_after]
-        named = {"before": str(before), "after": str(after), "vertical_told": told}
-        write_json(out / "quality.json", {**named, **result.quality(), **figures})
-        reporter.step()
-        write_report(out / "report.html", change_report(result, first, second, ranked))
-        reporter.step()
+        told = (options.vertical_before, options.vertical_after)
+        named = {"before": str(before), "after": str(after), "vertical_told": list(told)}
+        write_findings(result, first, second, ranked, named, out, reporter)
     return result
+
+
+def write_findings(
+    result: ChangeResult[StoredRaster], first: Epoch, second: Epoch, ranked: Sequence[RankedTile],
+    named: dict[str, Any], out: Path, reporter: Reporter, *, changed: datetime | None = None,
+) -> None:  # fmt: skip
+    """Write ``change.gpkg``, ``change.geojson``, ``quality.json`` and ``report.html``.
+
+    named: what ``quality.json`` says of the epochs. changed: as of ``write_layers``. Raises OutputError.
+    """
+    grid = result.difference.grid
+    columns = change_columns(result.regions, first.date, second.date)
+    polygons = [r.polygon for r in result.regions]
+    layers = [NamedLayer("changes", polygons, columns), *_squares(result), tile_layer(ranked, grid)]
+    write_layers(out / "change.gpkg", layers, grid.reference.horizontal, changed=changed)
+    reporter.step()
+    write_json(out / "change.geojson", _geojson(polygons, columns, grid.reference.horizontal))
+    reporter.step()
+    figures = {"dates": [first.date, second.date], "tiles": _tile_figures(ranked)}
+    write_json(out / "quality.json", {**named, **result.quality(), **figures})
+    reporter.step()
+    write_report(out / "report.html", change_report(result, first, second, ranked))
+    reporter.step()
+
+
+def write_change_raster(path: Path, rasters: tuple[StoredRaster, StoredRaster, StoredRaster]) -> None:
+    """Write difference, its sigma and what is significant as the bands of one file. Raises OutputError."""
+    write_strips(
+        path, rasters[0].grid, _bands(rasters), np.float32, nodata=HEIGHT_NODATA, bands=3, heights=False, level=1,
+        band_names=("height difference after - before, m", "1-sigma, m", "significant"),
+    )  # fmt: skip
 
 
 def run_quick_change(
@@ -113,8 +131,7 @@ def _rounded(raster: StoredRaster) -> Iterator[tuple[int, NDArray[Any]]]:
         yield row, (np.round(values * np.float32(1024)) / np.float32(1024) if values.dtype.kind == "f" else values)
 
 
-def _bands(result: ChangeResult[StoredRaster]) -> Iterator[tuple[int, NDArray[Any]]]:
-    rasters = (result.difference, result.sigma, result.significant)
+def _bands(rasters: Sequence[StoredRaster]) -> Iterator[tuple[int, NDArray[Any]]]:
     for parts in zip(*(_rounded(r) for r in rasters), strict=True):
         yield parts[0][0], np.stack([values.astype(np.float32) for _, values in parts])
 

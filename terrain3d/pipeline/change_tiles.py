@@ -51,18 +51,17 @@ def _is_file(scheme: TileScheme) -> bool:
     return path.suffix != "" or path.exists()
 
 
-def rank_tiles(result: ChangeResult[R], scheme: TileScheme) -> list[RankedTile]:
-    """Tiles that hold changes, the one with the largest changed area first.
-
-    Raises ConfigError (unknown scheme), InputFileError (sheet index).
-    """
-    grid = result.difference.grid
-    crs = grid.reference.horizontal
-    area = shapely.box(*grid.bounds)
+def tiles_of(scheme: TileScheme, grid: Grid) -> list[Tile]:
+    """Tiles of a scheme over a grid. Raises ConfigError (unknown scheme), InputFileError (sheet index)."""
+    crs, area = grid.reference.horizontal, shapely.box(*grid.bounds)
     if _is_file(scheme):
-        tiles = sheets_over(area, crs, read_sheets(Path(scheme.scheme), scheme.column))
-    else:
-        tiles = tiles_over(area, crs, scheme.scheme)
+        return sheets_over(area, crs, read_sheets(Path(scheme.scheme), scheme.column))
+    return tiles_over(area, crs, scheme.scheme)
+
+
+def rank_tiles(result: ChangeResult[R], tiles: Sequence[Tile]) -> list[RankedTile]:
+    """Those of the tiles that hold changes, the one with the largest changed area first."""
+    crs = result.difference.grid.reference.horizontal
     polygons = [r.polygon for r in result.regions]
     if not polygons:
         return []

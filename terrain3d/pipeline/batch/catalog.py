@@ -12,13 +12,17 @@ from terrain3d.export.stac import stac_collection
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.mosaic import write_mosaic
 from terrain3d.pipeline.batch.manifest import Manifest, TileState
+from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet
 from terrain3d.pipeline.batch.tile import TILES, TITLES
 
 WRITTEN = ("done", "incomplete")
 
 
-def write_catalog(out: Path, name: str, tiles: Sequence[TileState], manifest: Manifest) -> None:
-    """Write ``LAYER.vrt`` with overviews for each layer, ``collection.json``, ``SHA256SUMS``. Raises OutputError."""
+def write_mosaics(
+    out: Path, tiles: Sequence[TileState], manifest: Manifest
+) -> tuple[dict[str, str], list[str]]:  # fmt: skip
+    """Write ``LAYER.vrt`` with overviews for each layer; SHA-256 of the products of all tiles by their names, and the
+    layers. Raises OutputError."""
     codes = [t.code for t in tiles if t.state in WRITTEN]
     sums = {path: total for r in manifest.records() for path, total in r.files if path.split("/")[1] in codes}
     layers: dict[str, list[Path]] = {}
@@ -31,9 +35,21 @@ def write_catalog(out: Path, name: str, tiles: Sequence[TileState], manifest: Ma
     for stale in {p.stem for p in out.glob("*.vrt")} - set(layers):
         for suffix in ("vrt", "vrt.ovr"):
             (out / f"{stale}.{suffix}").unlink(missing_ok=True)
-    items = [out / TILES / code / f"{code}.json" for code in codes]
+    return sums, list(layers)
+
+
+def write_catalog(
+    out: Path, name: str, tiles: Sequence[TileState], sums: dict[str, str], layers: Sequence[str],
+    changes: Sequence[ChangeSet],
+) -> None:  # fmt: skip
+    """Write ``collection.json`` and ``SHA256SUMS``. sums, layers: of ``write_mosaics``. Raises OutputError."""
+    items = [out / TILES / t.code / f"{t.code}.json" for t in tiles if t.state in WRITTEN]
     assets = [(out / f"{layer}.vrt", f"{layer} of all tiles") for layer in layers]
     assets += [(out / f"{key}.gpkg", title) for key, title in TITLES.items()]
+    for change in changes:
+        items += [out / item for item in change.items]
+        assets.append((out / CHANGE / change.name / f"{CHANGE}.gpkg", f"Changes since {change.name}"))
+        sums = sums | change.files
     write_json(out / "collection.json", stac_collection(name, items, assets, folder=out))
     write_text(out / "SHA256SUMS", "".join(f"{sums[p]}  {p}\n" for p in sorted(sums)))
 

@@ -17,7 +17,7 @@ from terrain3d.io.atomic import output_error, write_json, write_text
 from terrain3d.io.objects import Desk, DeskShelf, Objects, free_bytes
 from terrain3d.io.rasters import bounded_cache
 from terrain3d.pipeline.batch.area import Area
-from terrain3d.pipeline.batch.catalog import remove_tile, write_catalog, write_logs
+from terrain3d.pipeline.batch.catalog import WRITTEN, remove_tile, write_catalog, write_logs, write_mosaics
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed, place_of
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.features import AreaFeatures
@@ -25,11 +25,13 @@ from terrain3d.pipeline.batch.inputs import IMAGE, LIDAR, Inputs, blamed, open_i
 from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, Problem, TileState, open_manifest
 from terrain3d.pipeline.batch.plan import Plan, TilePlan, make_plan
+from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet, changes_since
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
 from terrain3d.pipeline.batch.worker import Products
 from terrain3d.pipeline.model import Bounds
 from terrain3d.pipeline.products import water_layers
 from terrain3d.pipeline.progress import Recorder, Reporter
+from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run import compute
 from terrain3d.pipeline.spool import Spool
@@ -45,13 +47,14 @@ class BatchOptions:
     """by_content: input files count by content, not by size and time. retry: what failed before is tried again.
     refresh: what is held from batch to batch is found anew.
     keep_work: intermediate objects stay, so that a later change redoes only what depends on it. most_s: seconds that
-    one piece of work may take."""
+    one piece of work may take. threads: of this process, for what workers do not do."""
 
     by_content: bool = False
     retry: bool = False
     refresh: bool = False
     keep_work: bool = True
     most_s: float = 3600.0
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,14 @@ def run_batch(
 
 def _plan(area: Area, out: Path, known: list[Problem], reporter: Reporter) -> tuple[Plan, Inputs]:
     reporter.stage("inputs", len(area.scene.images))
-    inputs = open_inputs(area.scene, known, reporter.step)
+    inputs = open_inputs(area, known, reporter.step)
     plan = make_plan(area, inputs)
     write_json(out / PLAN, plan.as_json(inputs))
     completed = area.scene.completed() | {"tiles": area.tiles.model_dump(exclude_none=True)}
     if area.sheets is not None:
         completed["tiles"]["sheets"] = str(area.sheets)
+    told = [{"name": p.name, "path": str(p.path), "vertical": p.vertical} for p in area.previous]
+    completed["previous"] = [{k: v for k, v in entry.items() if v is not None} for entry in told]
     write_text(out / "config.yaml", yaml.safe_dump(completed, sort_keys=False, allow_unicode=True))
     return plan, inputs
 
@@ -156,7 +161,11 @@ def _settle(
     manifest.keep_only(engine.seen)
     recorder.stage("catalog")
     write_logs(out, manifest, tiles)
-    write_catalog(out, inputs.scene.config.name, tiles, manifest)
+    figures = quality(result)
+    write_json(out / "quality.json", {k: v for k, v in figures.items() if k not in ("seconds", "peak_memory_mb")})
+    sums, layers = write_mosaics(out, tiles, manifest)
+    changes = _changes(area, plan, inputs, tiles, sums, out, keys, manifest, options.threads, recorder)
+    write_catalog(out, inputs.scene.config.name, tiles, sums, layers, changes)
     _tidy(out, desk, engine, manifest, options)
     return BatchResult(plan, tuple(tiles), tuple(manifest.problems()), worked, tuple(recorder.warnings))
 
@@ -217,6 +226,26 @@ def _write_tiles(
     return states
 
 
+def _changes(
+    area: Area, plan: Plan, inputs: Inputs, tiles: list[TileState], sums: dict[str, str], out: Path, keys: Keys,
+    manifest: Manifest, threads: int, recorder: Recorder,
+) -> list[ChangeSet]:  # fmt: skip
+    """Change since each of the previous models that can be compared; folders of others go."""
+    with_data = {t.code for t in tiles if t.state in WRITTEN}
+    sheets = [t.sheet for t in plan.tiles if t.sheet.code in with_data]
+    name, times = inputs.scene.config.name, [_utc(v.acquired) for v in inputs.views if v.acquired is not None]
+    end = max(times) if times else _received(inputs, tuple(v.name for v in inputs.views))
+    found = []
+    for model in area.previous if sheets else ():
+        recorder.stage(f"change since {model.name}")
+        found.append(changes_since(model, sheets, sums, plan.crs, end, out, keys, manifest, threads, name, recorder))
+    made = [c for c in found if c is not None]
+    for folder in (out / CHANGE).glob("*"):
+        if folder.name not in [c.name for c in made]:
+            remove_tile(folder)
+    return made
+
+
 def _meet(a: Bounds | None, b: Bounds) -> bool:
     """Whether something at ``a`` may be felt at ``b``."""
     return a is not None and a[0] < b[2] + REACH and b[0] < a[2] + REACH and a[1] < b[3] + REACH and b[1] < a[3] + REACH
@@ -235,9 +264,19 @@ def _lineage(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
         "held_out_nmad_m": None if after is None else after.nmad,
     }
     options = config.output.model_dump(exclude_none=True) | {"lidar_rules": config.lidar_rules}
-    written = max(v.image.path.stat().st_mtime for v in inputs.views if v.name in t.images)
-    received = datetime.fromtimestamp(int(written), UTC)
+    received = _received(inputs, t.images)
     return Lineage(config.name, images + lidar, options, accuracy, t.pairs, received, result.registered)
+
+
+def _utc(time: datetime) -> datetime:
+    """The time with its zone; without one it is UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _received(inputs: Inputs, names: tuple[str, ...]) -> datetime:
+    """When the newest file of some images was written."""
+    written = max(v.image.path.stat().st_mtime for v in inputs.views if v.name in names)
+    return datetime.fromtimestamp(int(written), UTC)
 
 
 def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:

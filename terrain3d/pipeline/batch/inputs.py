@@ -6,11 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from terrain3d.change.epoch import load_epoch
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.errors import ConfigError, OverlapError, Terrain3dError
 from terrain3d.image.view import View
 from terrain3d.lidar.read import LidarSet
+from terrain3d.pipeline.batch.area import Area
 from terrain3d.pipeline.batch.manifest import Problem
 from terrain3d.pipeline.load import (
     check_overlap,
@@ -22,12 +27,13 @@ from terrain3d.pipeline.load import (
     with_unique_names,
 )
 
-IMAGE, LIDAR = "image", "lidar file"
+IMAGE, LIDAR, PREVIOUS = "image", "lidar file", "previous model"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an area is made from. scene: without the files that were left out; problems: a line for each of those."""
+    """What an area is made from. scene: without the files that were left out; problems: a line for each of those, and
+    for previous models that cannot be read. previous: extent of the others by name, with its CRS."""
 
     scene: Scene
     views: list[View]
@@ -35,6 +41,7 @@ class Inputs:
     lidar: LidarSet | None
     reference: Reference
     problems: tuple[Problem, ...]
+    previous: dict[str, tuple[BaseGeometry, str]]
 
     @property
     def height(self) -> float:
@@ -42,11 +49,12 @@ class Inputs:
         return round(mean_height(self.views, self.lidar), -1)
 
 
-def open_inputs(scene: Scene, known: list[Problem], step: Callable[[], None]) -> Inputs:
-    """Open the images and the lidar. known: files that are to be left out from the start.
+def open_inputs(area: Area, known: list[Problem], step: Callable[[], None]) -> Inputs:
+    """Open the images, the lidar and the previous models. known: files that are to be left out from the start.
 
     Raises ConfigError or OverlapError if fewer than two images remain, and what no single file is to blame for.
     """
+    scene = area.scene
     problems = [p for p in known if p.what in (IMAGE, LIDAR)]
     for problem in problems:
         scene = without_file(scene, Path(problem.place))
@@ -85,7 +93,14 @@ def open_inputs(scene: Scene, known: list[Problem], step: Callable[[], None]) ->
             problems.append(Problem(*bad, str(error)))
             scene = without_file(scene, Path(bad[1]))
     reference = output_reference(scene.config.output, views, mean_height(views, lidar), scene.folder)
-    return Inputs(scene, views, limits, lidar, reference, tuple(problems))
+    previous = {}
+    for model in area.previous:
+        try:
+            grid = load_epoch(model.path).dsm.grid
+            previous[model.name] = shapely.box(*grid.bounds), grid.reference.horizontal
+        except Terrain3dError as error:
+            problems.append(Problem(PREVIOUS, str(model.path), str(error)))
+    return Inputs(scene, views, limits, lidar, reference, tuple(problems), previous)
 
 
 def blamed(error: Terrain3dError, scene: Scene) -> tuple[str, str] | None:

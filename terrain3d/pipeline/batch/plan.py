@@ -17,6 +17,7 @@ from terrain3d.pipeline.batch.sheets import Sheet, sheets_of
 from terrain3d.pipeline.canopy_ground import lidar_reach
 from terrain3d.pipeline.run import resolution_of
 from terrain3d.stereo.pairs import Pair, choose_pairs
+from terrain3d.tiles import reproject
 
 # Measured (tools/bench_batch.py 2586): seconds of one core, per million cells of output, pixels of a matched pair, and
 # pixels of an image.
@@ -31,8 +32,8 @@ FULL = 0.995  # share of a tile from which on it counts as covered
 @dataclass(frozen=True)
 class TilePlan:
     """A tile and what serves it. covered: share of it that at least one pair sees. returns: of lidar, over it.
-    granules: names of
-    the lidar files with returns so near that its terrain may look at them."""
+    granules: names of the lidar files with returns so near that its terrain may look at them. previous: names of
+    previous models over it."""
 
     sheet: Sheet
     images: tuple[str, ...]
@@ -40,6 +41,7 @@ class TilePlan:
     covered: float
     returns: int
     granules: tuple[str, ...]
+    previous: tuple[str, ...]
 
     @property
     def missing(self) -> str:
@@ -62,6 +64,7 @@ class Plan:
     work_bytes: float
     product_bytes: float
     covered: BaseGeometry
+    previous: tuple[str, ...]
 
     def as_json(self, inputs: Inputs) -> dict[str, Any]:
         """Plain values for ``plan.json``."""
@@ -71,6 +74,7 @@ class Plan:
             "resolution_m": self.resolution,
             "images": [{"name": v.name, "path": v.image.path} for v in inputs.views],
             "lidar": [str(p) for p in inputs.scene.lidar],
+            "previous": list(self.previous),
             "left_out": [{"what": p.what, "place": p.place, "message": p.message} for p in inputs.problems],
             "pairs": [
                 {"images": [names[p.left], names[p.right]], "matched": p.chosen, "reason": p.reason} for p in self.pairs
@@ -84,7 +88,7 @@ class Plan:
                 {
                     "code": t.sheet.code, "bounds": list(t.sheet.bounds), "images": list(t.images),
                     "pairs": [list(p) for p in t.pairs], "covered": round(t.covered, 4), "lidar_returns": t.returns,
-                    "lidar": list(t.granules), "missing": t.missing,
+                    "lidar": list(t.granules), "previous": list(t.previous), "missing": t.missing,
                 }
                 for t in self.tiles
             ],
@@ -108,6 +112,7 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
     near = None if inputs.lidar is None else inputs.lidar.returns
     points = [] if near is None else shapely.points(*from_lonlat(crs, near.lon_deg, near.lat_deg))
     tree = shapely.STRtree(points)
+    earlier = {name: reproject(shape, source, crs) for name, (shape, source) in inputs.previous.items()}
     tiles = []
     for sheet in sheets:
         serving = [p for p in chosen if p.area.intersects(sheet.outline)]
@@ -120,6 +125,7 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
                 float(seen.area / sheet.outline.area),
                 len(tree.query(sheet.outline, predicate="contains")),
                 () if near is None else near.select(tree.query(sheet.outline, "dwithin", lidar_reach())).files,
+                tuple(n for n, shape in earlier.items() if shapely.relate_pattern(shape, sheet.outline, "T********")),
             )
         )
     cells = covered.area / resolution**2
@@ -128,4 +134,5 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
     return Plan(
         tuple(tiles), tuple(pairs), resolution, crs, cells / 1e6 * CELL_S + pixels / 1e6 * PIXEL_S
         + mega * IMAGE_S + START_S, WORKER_MB, cells * WORK_BYTES, cells * PRODUCT_BYTES, covered,
+        tuple(earlier),
     )  # fmt: skip

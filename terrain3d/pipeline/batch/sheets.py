@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -14,11 +13,9 @@ from shapely.geometry.base import BaseGeometry
 from terrain3d.crs import parse_crs
 from terrain3d.errors import ConfigError
 from terrain3d.io.vectors import read_layer
-from terrain3d.pipeline.batch.area import Area
+from terrain3d.pipeline.batch.area import SAFE, Area
 from terrain3d.pipeline.model import Bounds
 from terrain3d.tiles import MOST_TILES, SQUARE_DIGITS, Tile, sheets_over, tiles_over
-
-SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,79}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from terrain3d.export.lineage import Lineage, write_metadata
-from terrain3d.export.stac import Asset, stac_item
+from terrain3d.export.stac import Asset, in_collection, stac_item
 from terrain3d.io.atomic import write_json
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.objects import DeskShelf, sha256_of
@@ -96,12 +96,7 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
         lineage = item.lineage
         described = stac_item(item.code, grid, assets, folder=out, start=lineage.start, end=lineage.end,
                               lineage=lineage.statement())  # fmt: skip
-        described["collection"] = lineage.name
-        described["links"] = [
-            {"rel": rel, "href": "../../collection.json", "type": "application/json"}
-            for rel in ("root", "parent", "collection")
-        ]
-        write_json(out / f"{item.code}.json", described)
+        write_json(out / f"{item.code}.json", in_collection(described, lineage.name))
         files = sorted(p for p in out.iterdir() if not p.name.startswith("."))
         return Products(tuple((f"{TILES}/{item.code}/{p.name}", str(sha256_of(p))) for p in files), cells)
 

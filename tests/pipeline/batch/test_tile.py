@@ -12,6 +12,8 @@ import shapely
 from terrain3d.crs import Reference
 from terrain3d.export.lineage import Lineage
 from terrain3d.io.clouds import read_cloud, write_cloud
+from terrain3d.io.vectors import NamedLayer
+from terrain3d.pipeline.batch.features import Features
 from terrain3d.pipeline.batch.sheets import Sheet
 from terrain3d.pipeline.batch.tile import TileItem, _clouds, tile_grid
 from terrain3d.pipeline.spool import Spool, save_part
@@ -34,7 +36,7 @@ def spool(folder: Path, xy: np.ndarray) -> Spool:
 
 def item(outline: shapely.Polygon) -> TileItem:
     sheet = Sheet("t", outline)
-    return TileItem(sheet, tile_grid(sheet, LIKE), LINEAGE)
+    return TileItem(sheet, tile_grid(sheet, LIKE), LINEAGE, Features(None, NamedLayer("stands", (), {}), ()))
 
 
 def test_clouds__every_point_is_in_one_tile_also_where_the_first_strip_has_none(tmp_path: Path) -> None:
