@@ -84,7 +84,7 @@ def _compared(window: Block, cells: CanopyCells, slope: Floats, hidden: HiddenGr
     column, row = column[here], row[here]
     at = np.rint(row).astype(np.int64), np.rint(column).astype(np.int64)
     ground, sigma, steep = (bilinear(a, column, row) for a in (hidden.height.values, hidden.sigma.values, slope))
-    lidar = np.hypot(out.sigma[here], np.nan_to_num(steep) * out.place_sigma[here])
+    lidar = _chosen(out, here).sigma_on(steep)
     canopy = cv2.dilate(np.nan_to_num(cells.top - hidden.height.values), np.ones((3, 3), np.uint8))
     under = (hidden.weight.values[at] > 0.5) & (cells.seen[at] > SEEN)
     return np.column_stack([ground - out.height[here], np.hypot(sigma, lidar), canopy[at], out.canopy[here], under])

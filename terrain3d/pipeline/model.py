@@ -180,20 +180,21 @@ def clean_heights(
 
 def settled_heights(
     model: StoredModel, clean: StoredRaster, folder: Place, workers: Workers, reporter: Reporter
-) -> StoredRaster:
-    """The clean heights without what the looks do not agree upon and without overhangs. The files of ``clean`` and of
-    the looks are used up."""
-    settled = new_raster(folder / "settled.raw", model.grid, np.float32)
+) -> tuple[StoredRaster, StoredRaster]:
+    """The clean heights without what the looks do not agree upon, with overhangs (the envelope of crowns) and without
+    them. The files of ``clean`` and of the looks are used up."""
+    envelope, settled = (new_raster(folder / f"{n}.raw", model.grid, np.float32) for n in ("envelope", "settled"))
 
     def work(block: Block) -> None:
         sigma = block.read(model.sigma)
         looks = [block.read(look).astype(np.float32) for look in model.looks]
         even = Raster(without_noise(block.read(clean), sigma, looks), block.grid)
         over = overhangs(even, sigma, block.read(model.pairs))
+        block.write(envelope, even.values)
         block.write(settled, np.where(over, np.float32(np.nan), even.values))
 
     margin = max(MARGIN_CELLS * model.grid.resolution, OVERHANG_MARGIN)
     for_blocks(work, cut(model.grid, margin), workers, reporter)
     for used in (clean, *model.looks):
         used.remove()
-    return settled
+    return envelope, settled

@@ -81,7 +81,7 @@ def derive(
     reporter.stage("voids", 3 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    clean = settled_heights(model, clean, folder, workers, reporter)
+    envelope, clean = settled_heights(model, clean, folder, workers, reporter)
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
     model.sigma.remove()
     if options.reference is not None:
@@ -91,7 +91,8 @@ def derive(
     waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
-    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter)
+    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, envelope)
+    envelope.remove()
 
     finer: tuple[StoredRaster, ...] = ()
     if options.super_resolution:

@@ -63,11 +63,13 @@ class _CoarseGround:
 
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
-    folder: Place, workers: Workers, reporter: Reporter,
+    folder: Place, workers: Workers, reporter: Reporter, envelope: StoredRaster | None = None,
 ) -> Terrain:  # fmt: skip
     """Terrain model of a surface model.
 
     What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
+    envelope: surface with the rims of crowns that were taken off ``dsm`` for the ground's sake; heights above ground
+    are those of whichever is higher.
     """
     grid = dsm.grid
     blocks = cut(grid, DTM_MARGIN)
@@ -107,7 +109,7 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    dtm, chm = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, folder, workers)
+    dtm, chm = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, envelope, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return Terrain(dtm, spread, chm, check)
@@ -151,7 +153,7 @@ def _coarse_ground(
 
 def _finish(
     dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
-    spread: StoredRaster, hidden: StoredHidden, folder: Place, workers: Workers,
+    spread: StoredRaster, hidden: StoredHidden, envelope: StoredRaster | None, folder: Place, workers: Workers,
 ) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
     """Terrain with the ground under trees, elsewhere not above the surface, and height over it. Updates the sigma."""
     grid = dsm.grid
@@ -167,6 +169,9 @@ def _finish(
         lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
         block.write(dtm, lower)
+        if envelope is not None:
+            crowns = np.where(np.isfinite(z.values) & ~water, np.fmax(z.values, block.read(envelope)), z.values)
+            z = Raster(crowns, block.grid)
         block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)

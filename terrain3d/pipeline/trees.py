@@ -74,7 +74,8 @@ def find_trees(s: Surfaces, workers: Workers) -> tuple[Tops, _Coarse]:
         row, column = np.nonzero(found)
         ground = block.read(base)
         spread = np.hypot(block.read(sigma)[row, column], ground[row, column])
-        pooled = _pooled(heights[block.core], ground[block.core], step, grid.resolution)
+        tall = block.read(s.dsm) - block.read(s.dtm) >= LEAST_TREE  # the crowns of chm are wide
+        pooled = _pooled(heights[block.core], tall[block.core], ground[block.core], step, grid.resolution)
         return row + block.row, column + block.column, heights[row, column], spread, *pooled
 
     blocks = _blocks(grid, step)
@@ -108,10 +109,10 @@ def _blocks(grid: Grid, step: int) -> list[Block]:
     return out
 
 
-def _pooled(chm: Singles, sigma: Singles, step: int, resolution: float) -> tuple[Singles, ...]:
-    """Sums over coarse cells, m2 and m3, and mean sigma of the terrain."""
+def _pooled(chm: Singles, tall: NDArray[np.bool_], sigma: Singles, step: int, resolution: float) -> tuple[Singles, ...]:
+    """Sums over coarse cells, m2 and m3, and mean sigma of the terrain. tall: cells of the surface that are trees."""
     known = np.isfinite(chm)
-    tree = known & (chm >= LEAST_TREE)
+    tree = known & tall & (chm >= LEAST_TREE)
     layers = (tree, np.where(tree, chm, 0), np.where(known, sigma, 0), known)
     h, w = chm.shape
     shape = -(-h // step), -(-w // step)

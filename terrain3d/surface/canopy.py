@@ -3,6 +3,10 @@
 The model holds everything that stands on the terrain, buildings too: from height alone a hedge and a shed are the
 same, and a wrong cut is worse for users than a clear definition. Mask buildings with a footprint layer where only
 trees count.
+
+It is the upper envelope of what was matched: rims of crowns that the surface model gives to the ground beside them,
+because the ground is as likely there, belong to the crowns here. So heights of crowns are right up to their edges, and
+crowns are up to a metre too wide; how much land they cover is told by the surface model itself.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ _STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else i
 _FIRST_TOP = 6.0  # m: chance of tops before it is measured
 _GROUND_ERROR, _GAP_ERROR, _RETURN_ERROR = 0.15, 2.0, 0.5  # m, of cells that stand for more than they saw
 _GAP_SIGMAS, _GAP_CHANCE = 2.0, 0.7  # ground in a gap is believed this near (sigmas and m) to the rest
+_SPOT = 0.1  # share of slope times footprint: light reaches the ground at a few spots of a footprint, anywhere in it
 _RETURN_SIGMAS = 4.0  # a return farther off has no weight
 _LOW_ERROR = 1.5  # m: of tops that are ground or shrubs
 _SHARES = (0.6, 0.2, 0.2 / 12.0)  # prior of tops: canopy, ground, anything else (a metre)
@@ -52,8 +53,8 @@ _GUESS_SIGMA = 0.6  # relative 1-sigma of a stand height that is only guessed fr
 
 @dataclass(frozen=True)
 class GroundReturns:
-    """Lidar ground returns in a surface's plane: place x, y and height, its sigma, that of the place, and canopy height
-    over the ground (NaN where unknown); all (N,) metres."""
+    """Lidar ground returns in a surface's plane: place x, y and height, its sigma, that of the place, canopy height
+    over the ground (NaN where unknown), and size of the footprint; all (N,) metres."""
 
     x: Floats
     y: Floats
@@ -61,9 +62,15 @@ class GroundReturns:
     sigma: Floats
     place_sigma: Floats
     canopy: Floats
+    footprint: Floats
 
     def __len__(self) -> int:
         return len(self.height)
+
+    def sigma_on(self, slope: Floats) -> Floats:
+        """1-sigma under trees on a slope (rise over run) at each return, metres."""
+        sideways = np.hypot(self.place_sigma, _SPOT * self.footprint)
+        return np.asarray(np.sqrt(self.sigma**2 + (np.nan_to_num(slope) * sideways) ** 2))
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class HiddenGround:
 def ground_returns(returns: LidarReturns, crs: str) -> GroundReturns:
     """Returns in the plane of a surface whose CRS is ``crs``."""
     x, y = from_lonlat(crs, returns.lon_deg, returns.lat_deg)
-    return GroundReturns(x, y, returns.height, returns.sigma, horizontal_sigma(returns), returns.canopy)
+    footprint = np.nan_to_num(np.sqrt(returns.length * returns.width))
+    return GroundReturns(x, y, returns.height, returns.sigma, horizontal_sigma(returns), returns.canopy, footprint)
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,7 @@ class _Estimate:
             return None, None
         kept = GroundReturns(*(getattr(returns, n)[inside] for n in GroundReturns.__dataclass_fields__))
         steep = bilinear(self._slope(), column[inside], row[inside])
-        sigma = np.sqrt(kept.sigma**2 + _RETURN_ERROR**2 + (np.nan_to_num(steep) * kept.place_sigma) ** 2)
+        sigma = np.hypot(kept.sigma_on(steep), _RETURN_ERROR)
         matrix = interpolation(column[inside], row[inside], self.number, self.cells_n)
         return replace(kept, sigma=sigma), matrix
 

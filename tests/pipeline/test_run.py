@@ -118,10 +118,10 @@ def test_terrain__lies_under_the_surface_and_canopy_is_between(before: Path) -> 
     assert (over > 0.5).mean() < 0.01  # in gaps between crowns, where the ground under trees passes over noise
     np.testing.assert_array_equal(chm != -9999, valid)
     assert (chm[valid] >= 0).all()
-    # pits in crowns are closed, so the model may only be higher than the plain difference, and only there
+    # pits in crowns are closed and rims are kept, so the model is only higher than the plain difference, and only there
     above = chm[valid] - np.maximum(dsm - dtm, 0)[valid]
     assert above.min() > -1e-3
-    assert (np.abs(above) < 1e-3).mean() > 0.97
+    assert (np.abs(above) < 1e-3).mean() > 0.9
 
 
 def test_ortho__has_a_picture_where_the_surface_is(before: Path) -> None:

@@ -40,7 +40,7 @@ def returns_over(truth: np.ndarray, n: int = 50, seed: int = 2) -> GroundReturns
     height[::8] += rng.uniform(4, 12, len(height[::8]))  # the canopy was taken for the ground
     x, y = GRID.west + (column + 0.5) * 8, GRID.north - (row + 0.5) * 8
     one = np.ones(n)
-    return GroundReturns(x, y, height, 0.3 * one, one, 18 * one)
+    return GroundReturns(x, y, height, 0.3 * one, one, 18 * one, 15 * one)
 
 
 @pytest.mark.parametrize("stand", [8.0, 24.0])
@@ -102,3 +102,11 @@ def test_ground_returns__places_and_sigma() -> None:
     found = ground_returns(returns, "EPSG:32654")
     np.testing.assert_allclose([found.x[0], found.y[0]], [3e5 + 10, 4e6 - 20], atol=1e-3)
     assert found.place_sigma[0] == 1.0 and found.canopy[0] == 9
+
+
+def test_ground_returns__a_wide_footprint_on_a_slope_knows_the_ground_less() -> None:
+    one = np.ones(2)
+    returns = GroundReturns(one, one, one, 0.3 * one, 0 * one, one, np.array([12.0, 25.0]))
+    np.testing.assert_allclose(returns.sigma_on(np.zeros(2)), 0.3)
+    narrow, wide = returns.sigma_on(0.8 * one)
+    assert narrow < 1.1 and 1.9 < wide < 2.2
