@@ -248,7 +248,9 @@ def ground(
 def dsm(
     cloud: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or a text table of x, y, z.")],
     out: Out,
-    resolution: Annotated[float | None, typer.Option(help="Cell size, metres; 0.5.")] = None,
+    resolution: Annotated[
+        list[float] | None, typer.Option(help="Cell size, metres; 0.5. Several: further files.")
+    ] = None,
     crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
     vertical: Annotated[str | None, typer.Option(help="Of such a cloud's heights: ellipsoid, egm96, a grid.")] = None,
     workers: Workers = None,
@@ -264,7 +266,7 @@ def dsm(
 def dtm(
     source: Annotated[Path, typer.Argument(help="Cloud as for ground, a DSM GeoTIFF, or the folder of a run.")],
     out: Out,
-    resolution: Annotated[float | None, typer.Option(help="Cell size for a cloud, metres; 0.5.")] = None,
+    resolution: Annotated[list[float] | None, typer.Option(help="As for dsm, of a cloud.")] = None,
     crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
     vertical: Annotated[str | None, typer.Option(help="Of such a cloud's heights: ellipsoid, egm96, a grid.")] = None,
     classified: Annotated[bool, typer.Option("--classified", help="Take the cloud's class 2, filter nothing.")] = False,

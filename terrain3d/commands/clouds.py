@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from terrain3d.console import ConsoleReporter, say
@@ -22,11 +23,12 @@ def ground_command(cloud: Path, out: Path, *, crs: str | None, workers: int | No
 
 
 def dsm_command(
-    cloud: Path, out: Path, *, resolution: float | None, crs: str | None, vertical: str | None, workers: int | None,
-    quiet: bool,
+    cloud: Path, out: Path, *, resolution: Sequence[float] | None, crs: str | None, vertical: str | None,
+    workers: int | None, quiet: bool,
 ) -> None:  # fmt: skip
     """``terrain3d dsm``."""
-    options = CloudOptions(_checked(resolution), crs, vertical)
+    finest, *coarser = _checked(resolution)
+    options = CloudOptions(finest, crs, vertical, coarser=tuple(coarser))
     with ConsoleReporter(quiet=quiet) as reporter:
         made = cloud_surface(cloud, out, options, reporter, workers=workers or os.cpu_count() or 1)
     if not quiet:
@@ -34,31 +36,34 @@ def dsm_command(
 
 
 def dtm_command(
-    source: Path, out: Path, *, resolution: float | None, crs: str | None, vertical: str | None, classified: bool,
-    workers: int | None, quiet: bool,
+    source: Path, out: Path, *, resolution: Sequence[float] | None, crs: str | None, vertical: str | None,
+    classified: bool, workers: int | None, quiet: bool,
 ) -> None:  # fmt: skip
     """``terrain3d dtm``."""
     threads = workers or os.cpu_count() or 1
     with ConsoleReporter(quiet=quiet) as reporter:
         if is_raster(source):
-            if resolution is not None or crs is not None or vertical is not None or classified:
+            if resolution or crs is not None or vertical is not None or classified:
                 raise ConfigError(
                     "a raster keeps its cells, CRS and heights", where=source,
                     fix="leave out --resolution, --crs, --vertical and --classified",
                 )  # fmt: skip
             made = raster_terrain(source, out, reporter, workers=threads)
         else:
-            options = CloudOptions(_checked(resolution), crs, vertical, classified)
+            finest, *coarser = _checked(resolution)
+            options = CloudOptions(finest, crs, vertical, classified, tuple(coarser))
             made = cloud_surface(source, out, options, reporter, workers=threads, terrain=True)
     if not quiet:
         _say(made, out)
 
 
-def _checked(resolution: float | None) -> float:
-    value = CLOUD_RESOLUTION if resolution is None else resolution
-    if not FINEST <= value <= 100:
-        raise ConfigError(f"resolution {value:g} m is not within {FINEST:g} to 100 m")
-    return value
+def _checked(resolutions: Sequence[float] | None) -> list[float]:
+    """Cell sizes from the finest on."""
+    values = sorted(set(resolutions or [CLOUD_RESOLUTION]))
+    for value in values:
+        if not FINEST <= value <= 100:
+            raise ConfigError(f"resolution {value:g} m is not within {FINEST:g} to 100 m")
+    return values
 
 
 def _say(made: ModelSummary, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrain3d.crs import Reference
-from terrain3d.errors import FrameError
+from terrain3d.errors import ConfigError, FrameError
 from terrain3d.io.cloud_files import CloudFile, open_cloud_file
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
@@ -40,13 +41,26 @@ CLOUD_RESOLUTION = 0.5
 
 @dataclass(frozen=True)
 class CloudOptions:
-    """resolution: cell size (m). crs: of a cloud that declares none. vertical: of its heights, likewise. classified:
-    the cloud's own class 2 is the ground, nothing is filtered."""
+    """resolution: cell size (m). coarser: further ones, multiples of it, of which the same model is written too. crs:
+    of a cloud that declares none. vertical: of its heights, likewise. classified: the cloud's own class 2 is the
+    ground, nothing is filtered."""
 
     resolution: float = CLOUD_RESOLUTION
     crs: str | None = None
     vertical: str | None = None
     classified: bool = False
+    coarser: tuple[float, ...] = ()
+
+    def folds(self) -> tuple[int, ...]:
+        """Cells a side that make one of each coarser resolution. Raises ConfigError for what is no multiple."""
+        found = tuple(round(c / self.resolution) for c in self.coarser)
+        for fold, cell in zip(found, self.coarser, strict=True):
+            if fold < 2 or abs(fold * self.resolution - cell) > 1e-6 * cell:
+                raise ConfigError(
+                    f"resolution {cell:g} m is no multiple of the finest, {self.resolution:g} m",
+                    fix="give cell sizes that hold whole cells of the finest",
+                )
+        return found
 
 
 @dataclass(frozen=True)
@@ -89,21 +103,25 @@ def cloud_surface(
         )  # fmt: skip
     mean = max(round(options.resolution), 1) if options.resolution > COARSEST else 1
     inside = Reference(file.reference.horizontal)
-    result = Grid.from_bounds(inside, *file.bounds(), options.resolution)  # on multiples of its cells
+    folds = options.folds()
+    common = math.lcm(1, *folds) * options.resolution
+    result = Grid.from_bounds(inside, *file.bounds(), common)  # on multiples of all cells
     grid = aligned(Grid.from_bounds(inside, *result.bounds, options.resolution / mean))
     with scratch_folder(out) as folder, bounded_cache():
         layers, mask, extent = _surface(file, grid, folder, workers, reporter)
         if terrain:
             layers += _terrain(file, layers, extent, options, folder, workers, reporter)
-        reporter.stage("writing", len(layers) + 1)
-        window = _whole_cells(extent.window(), mean, grid)
-        for layer in layers:
-            write_layer(layer, window, file.reference, out, mean)
+        reporter.stage("writing", (len(layers) + 1) * (len(folds) + 1))
+        names: list[str] = []
+        for fold, name in zip((1, *folds), ("", *(f"_{c:g}m" for c in options.coarser)), strict=True):
+            window = _whole_cells(extent.window(), mean * fold, grid)
+            for layer in layers:
+                write_layer(replace(layer, name=layer.name + name), window, file.reference, out, mean * fold)
+                reporter.step()
+            write_mask(mask, window, out, mean * fold, f"mask{name}.tif")
             reporter.step()
-        write_mask(mask, window, out, mean)
-        reporter.step()
-        seen = mask.window(*window)
-        return summary(seen, mean, tuple(f"{layer.name}.tif" for layer in layers) + ("mask.tif",))
+            names += [f"{layer.name}{name}.tif" for layer in layers] + [f"mask{name}.tif"]
+        return summary(mask.window(*_whole_cells(extent.window(), mean, grid)), mean, tuple(names))
 
 
 def _surface(
@@ -215,12 +233,12 @@ def write_layer(
     )  # fmt: skip
 
 
-def write_mask(mask: StoredRaster, window: tuple[int, int, int, int], out: Path, mean: int = 1) -> None:
-    """Write a mask; a coarser cell is measured if any of its cells is. Raises OutputError."""
+def write_mask(mask: StoredRaster, window: tuple[int, int, int, int], out: Path, mean: int, name: str) -> None:
+    """Write a mask under that name; a coarser cell is measured if any of its cells is. Raises OutputError."""
     raster = mask.window(*window)
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
     write_strips(
-        out / "mask.tif", _coarser(raster.grid, mean), _codes(raster, mean), np.uint8, nodata=int(MaskCode.NODATA),
+        out / name, _coarser(raster.grid, mean), _codes(raster, mean), np.uint8, nodata=int(MaskCode.NODATA),
         heights=False, tags={"CODES": codes},
     )  # fmt: skip
 

@@ -115,6 +115,26 @@ def test_cloud_surface__coarse_cells_are_means_on_their_multiples(
     assert np.sqrt(np.nanmean(error**2)) < 0.2
 
 
+def test_cloud_surface__several_resolutions_are_means_of_the_finest(
+    points: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    source = write_las(tmp_path / "cloud.laz", points[0], "EPSG:32654")
+    made = cloud_surface(source, tmp_path / "out", CloudOptions(1.0, coarser=(2.0, 5.0)), Silent())
+    assert set(made.files) == {p.name for p in (tmp_path / "out").iterdir()}
+    fine = read_raster(tmp_path / "out" / "dsm.tif")
+    for fold in (2, 5):
+        coarse = read_raster(tmp_path / "out" / f"dsm_{fold}m.tif")
+        assert coarse.grid.resolution == fold and coarse.grid.west % fold == 0 and coarse.grid.north % fold == 0
+        row = round(fine.grid.north - coarse.grid.north + 10 * fold)
+        column = round(coarse.grid.west - fine.grid.west + 10 * fold)
+        assert coarse.values[10, 10] == pytest.approx(
+            fine.values[row : row + fold, column : column + fold].mean(), abs=1e-3
+        )
+        assert (read_classes(tmp_path / "out" / f"mask_{fold}m.tif").values == MaskCode.MEASURED).mean() > 0.9
+    with pytest.raises(ConfigError, match="no multiple"):
+        CloudOptions(1.0, coarser=(2.5,)).folds()
+
+
 def test_raster_terrain__of_a_raster_off_the_multiples(tmp_path: Path) -> None:
     grid = Grid(Reference("EPSG:32654"), 3e5 + 0.37, 4e6 + 150.21, 1.0, 150, 160)
     x, y = grid.centres()
