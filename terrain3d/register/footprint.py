@@ -31,6 +31,8 @@ class Footprints:
 
     x, y: centre, metres in the surface's CRS. along_x, along_y: unit vector along the track in that CRS.
     length, width: metres.
+    says: (N, 3) chance that the height of the return is the mean of the ground in its footprint, the height of the
+    ground's plane at the centre, or the median; a row sums to 1.
     place_sigma: 1-sigma of the horizontal error, metres. shared: 1-sigma of the part that the returns of a track have
     in common, as it was before anything of it was estimated, and moved: (N, 2) metres by which it was taken off.
     """
@@ -44,15 +46,16 @@ class Footprints:
     place_sigma: Floats
     shared: Floats
     moved: Floats
+    says: Floats
 
 
 @dataclass(frozen=True)
 class FootprintSample:
     """What the surface shows within each footprint, one row a return; NaN where too little of it has values.
 
-    height: of the ground, metres: mean of the weighted median of the surface and of the robust plane's height at the
-        centre. On even ground these are one, and a parked car or a bush moves neither; on a bend or a terrace products
-        differ in which of them they give. unclear: half their difference, metres.
+    heights: (N, 3) of the ground, metres: weighted mean, height of a robust plane at the centre, weighted median; what
+        stands above the plane is lowered to it. On even ground these are one; on a bend or a terrace products differ in
+        which of them they give. height: their mean by the chances that ``Footprints.says`` has, unclear: 1-sigma of it.
     slope_x, slope_y: derivative of the height toward east and north, of a robust plane.
     spread: robust 1-sigma of the surface around that plane, metres.
     raised: share of the samples that stand 1.5 m and more above the plane.
@@ -60,6 +63,7 @@ class FootprintSample:
     objects: share of the samples on cells marked as objects.
     """
 
+    heights: Floats
     height: Floats
     slope_x: Floats
     slope_y: Floats
@@ -100,6 +104,7 @@ def place_footprints(returns: LidarReturns, crs: str) -> Footprints:
     return Footprints(
         x, y, along_x, along_y, np.asarray(returns.length, float), np.asarray(returns.width, float), sigma,
         np.where(sigma > POINTING, np.sqrt(SHARED_BY_TRACK) * sigma, 0.0), np.zeros((len(x), 2)),
+        np.full((len(x), 3), 1 / 3),
     )  # fmt: skip
 
 
@@ -116,12 +121,15 @@ def sample_footprints(
     """
     columns, rows = dsm.grid.column_row(footprints.x - shift[0], footprints.y - shift[1])
     ratio = dsm.grid.resolution / objects.grid.resolution
-    out = np.full((8, len(columns)), np.nan)
+    heights, out = np.full((3, len(columns)), np.nan), np.full((6, len(columns)), np.nan)
     _sample(
         dsm.values, objects.values, dsm.grid.resolution, ratio, columns, rows, footprints.along_x, footprints.along_y,
-        footprints.length, footprints.width, min_valid, out,
+        footprints.length, footprints.width, min_valid, heights, out,
     )  # fmt: skip
-    return FootprintSample(*out)
+    height = np.einsum("nk,kn->n", footprints.says, heights)
+    unclear = np.sqrt(np.einsum("nk,kn->n", footprints.says, (heights - height) ** 2))
+    slope_x, slope_y, spread, raised, valid, on_objects = out
+    return FootprintSample(heights.T, height, slope_x, slope_y, spread, raised, valid, on_objects, unclear)
 
 
 @njit(cache=True, nogil=True)
@@ -168,12 +176,12 @@ def _plane(u: Floats, v: Floats, z: Floats, w: Floats, n: int) -> tuple[float, f
 
 
 @njit(cache=True, nogil=True)
-def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, out):  # type: ignore[no-untyped-def]
+def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, heights, out):  # type: ignore[no-untyped-def]
     height, wide = dsm.shape
     object_rows, object_columns = objects.shape
     for k in range(len(columns)):
         if not (-2.0 - wide < columns[k] < 2.0 * wide and -2.0 - height < rows[k] < 2.0 * height):
-            out[5, k] = 0.0
+            out[4, k] = 0.0
             continue
         is_round = length[k] < ROUND_RATIO * width[k]
         step = width[k] / SAMPLES_ACROSS
@@ -183,6 +191,7 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         u, v = np.empty(most), np.empty(most)
         z, w = np.empty(most), np.empty(most)
         asked, got, n, on_object = 0.0, 0.0, 0, 0.0
+        end = most  # samples without a value are listed from there on
         for i in range(n_along):
             a = (i + 0.5) / n_along - 0.5
             for j in range(n_across):
@@ -197,6 +206,8 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
                 east = a * length[k] * along_x[k] + b * width[k] * along_y[k]
                 north = a * length[k] * along_y[k] - b * width[k] * along_x[k]
                 c, r = columns[k] + east / resolution, rows[k] - north / resolution
+                end -= 1
+                u[end], v[end], w[end] = east, north, weight
                 if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
                     continue
                 c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
@@ -207,13 +218,14 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
                 ) * fr
                 if not np.isfinite(value):
                     continue
+                end += 1
                 got += weight
                 u[n], v[n], z[n], w[n] = east, north, value, weight
                 n += 1
                 orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
                 if objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0:
                     on_object += weight
-        out[5, k] = got / asked
+        out[4, k] = got / asked
         if n < 3 or got < min_valid * asked:
             continue
         wr = w[:n].copy()
@@ -237,7 +249,10 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
             if residual[i] > CLEAR_OFFSET:
                 raised += w[i]
                 z[i] -= residual[i]  # to the ground beneath, or on a slope it would lift the median
-        median = _weighted_median(z, w, n)
-        out[0, k], out[7, k] = (median + a0) / 2, abs(median - a0) / 2
-        out[1, k], out[2, k], out[3, k] = p, q, scale
-        out[4, k], out[6, k] = raised / got, on_object / got
+        for i in range(end, most):  # on a slope, what is missing on one side would move mean and median
+            u[n], v[n], w[n], z[n] = u[i], v[i], w[i], a0 + p * u[i] + q * v[i]
+            n += 1
+        heights[0, k] = (w[:n] * z[:n]).sum() / w[:n].sum()
+        heights[1, k], heights[2, k] = a0, _weighted_median(z, w, n)
+        out[0, k], out[1, k], out[2, k] = p, q, scale
+        out[3, k], out[5, k] = raised / got, on_object / got

@@ -30,7 +30,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
-MIN_GAIN = (0.0, 0.0, 0.04)  # of the held-out loss, for each to be preferred to less
+# of the held-out loss, for each to be preferred to less; a tilt is drawn to what is expected of it already, and a loss
+# that grows by less than this is chance
+MIN_GAIN = (0.0, -0.03, 0.04)
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
 MIN_ROWS = 20  # for more than a constant
@@ -174,8 +176,7 @@ def _hold_out(
 
 
 def _level(held: Floats, sigma: Floats) -> int:
-    """What to correct: each more only if it is better on tracks that were held out. How large it is taken to be is
-    drawn to what is expected of it already."""
+    """What to correct: a tilt unless tracks that were held out fit plainly worse for it, bends if they fit better."""
     both = np.isfinite(held).all(axis=0)
     if both.sum() < MIN_ROWS:
         return CONSTANT

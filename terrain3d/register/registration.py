@@ -27,7 +27,7 @@ from terrain3d.register.validate import (
     gross,
     group_errors,
 )
-from terrain3d.register.weights import weighed_by_product
+from terrain3d.register.weights import heard_by_product, heard_notes, weighed_by_product
 from terrain3d.stats import ErrorSummary, summarize
 
 Floats = NDArray[np.float64]
@@ -116,6 +116,7 @@ def register_dsm(
         candidates &= precise
     start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
     fit, problem = scene.fit(SHIFT, start)
+    scene = heard_by_product(scene, problem)
     scene = weighed_by_product(scene, fit, problem)
     unmoved = scene.linearize((0.0, 0.0))
     placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved)
@@ -128,7 +129,7 @@ def register_dsm(
     heights = settle_heights(
         problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
     )
-    heights = replace(heights, notes=[*beams, *heights.notes])
+    heights = replace(heights, notes=[*heard_notes(scene), *beams, *heights.notes])
     return _finish(scene, heights, problem, unmoved, placed)
 
 

@@ -34,6 +34,10 @@ class Scene:
         places = Footprints(*(getattr(self.footprints, f.name)[rows] for f in fields(Footprints)))
         return replace(self, returns=self.returns.select(rows), footprints=places)
 
+    def hearing(self, says: NDArray[np.float64]) -> Scene:
+        """With other chances of what the returns say, see ``Footprints.says``."""
+        return replace(self, footprints=replace(self.footprints, says=says))
+
     def linearize(self, shift: tuple[float, float]) -> Linearization:
         return linearize(self.dsm, self.objects, self.returns, self.footprints, shift, self.origin, self.dsm_sigma)[0]
 

@@ -69,7 +69,8 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
     slope = np.column_stack([problem.slope_x, problem.slope_y])[rows]
     root = np.linalg.cholesky(fit.covariance[:2, :2])
     shared, moved = places.shared[rows, None], places.moved[rows]
-    placed = np.where(moved.any(axis=1), places.place_sigma[rows], shared[:, 0])  # of the sigma, what is in the slopes
+    # what is left of the displacement of a beam that was placed is in the slopes but for their bends
+    placed = np.where(moved.any(axis=1), 0.0, shared[:, 0])
     own = np.sqrt(np.maximum(problem.sigma[rows] ** 2 - placed**2 * (slope**2).sum(axis=1), OWN_SIGMA**2))
     few = STATED_COUNTS / (STATED_COUNTS + len(rows))  # of the returns that say how large residuals are
     scale = np.sqrt((1 - few) * fit.scale**2 + few)

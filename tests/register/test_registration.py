@@ -21,7 +21,7 @@ from terrain3d.register.registration import register_dsm
 from terrain3d.register.scene import prepare
 from terrain3d.register.shift import SHIFT, most_common
 from terrain3d.register.validate import make_folds
-from terrain3d.register.weights import weighed_by_product
+from terrain3d.register.weights import heard_by_product, weighed_by_product
 from terrain3d.stats import nmad
 
 CRS = "EPSG:32654"
@@ -491,7 +491,7 @@ def test_scene__tilt_of_a_real_surface_is_recovered(shared_data: Path) -> None:
         *to_lonlat(crs, x, y), 0 * ones, 0.3 * ones, 20 * ones, 11 * ones, np.nan * ones, y, number,
         tuple(f"g/{k}" for k in range(12)), ("ATL08",) * 12,
     )  # fmt: skip
-    seen = sample_footprints(model, object_map(model), place_footprints(returns, crs)).height
+    seen = sample_footprints(model, object_map(model), place_footprints(returns, crs)).heights[:, 0]
     height = seen + up + tilt[0] * (x - middle[0]) + tilt[1] * (y - middle[1]) + rng.normal(0, 0.05, len(x))
     result = register_dsm(model, replace(returns, height=height).select(np.isfinite(height)))
     at = result.vertical_at(*(np.array([c]) for c in middle))
@@ -513,6 +513,17 @@ def test_report__held_out_rmse_is_the_true_one() -> None:
         assert result.after is not None
         ratio.append(result.after.rmse / np.sqrt(np.nanmean(error**2)))
     assert np.mean(ratio) == pytest.approx(1.0, abs=0.2)
+
+
+def test_heard_by_product__median_of_a_bent_footprint_is_told_from_its_mean() -> None:
+    returns, bent = lidar(hills, noise=0.0), surface(hills)
+    for k in (0, 2):
+        scene = prepare(bent, returns, None)
+        height = sample_footprints(bent, scene.objects, scene.footprints).heights[:, k]
+        noise = np.random.default_rng(0).normal(0, 0.02, len(height))
+        scene = replace(scene, returns=replace(returns, height=height + noise))
+        scene = heard_by_product(scene, scene.linearize((0.0, 0.0)))
+        assert scene.footprints.says[0, k] > 0.5 and scene.footprints.says[0, 2 - k] < 0.001
 
 
 def test_weighed_by_product__one_that_states_too_little_counts_less() -> None:
