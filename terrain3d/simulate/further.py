@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from terrain3d.simulate.buildings import Building
 from terrain3d.simulate.events import Event, bare, ellipse, event_of
-from terrain3d.simulate.layers import GROUND, WATER, Layers, Window
+from terrain3d.simulate.layers import GROUND, TREE, WATER, Layers, Window
 from terrain3d.simulate.noise import smoothstep
 from terrain3d.simulate.trees import grow
 from terrain3d.simulate.world import World, world_of
@@ -39,6 +39,8 @@ def evolve_further(
     for work in works:
         for _ in range(each):
             _somewhere(layers, base, work, rng, busy, events)
+    for kind in ("land_to_water", "water_to_land"):
+        _shore(layers, base, kind, rng, busy, events)
     for kind in ("erosion", "accretion"):
         for _ in range(each):
             _bank(layers, base, kind, rng, busy, events)
@@ -215,4 +217,54 @@ def _bank(
         mask = _dig(layers, window, np.where(free, fade * rise, 0.0).astype(np.float32), rng)
         busy.append((float(x), float(y)))
         events.append(event_of(kind, (ellipse(float(x), float(y), 0.0, 22.0, 22.0),), layers, base, window, mask))
+        return
+
+
+def _shore(
+    layers: Layers,
+    base: World,
+    kind: str,
+    rng: np.random.Generator,
+    busy: list[tuple[float, float]],
+    events: list[Event],
+) -> None:
+    """A bay dug into low land beside the water, or a stretch of the water that is filled."""
+    cell = layers.grid.resolution
+    water = base.classes == WATER
+    if not water.any():
+        return
+    dig = kind == "land_to_water"
+    away = cv2.distanceTransform((water != dig).astype(np.uint8), cv2.DIST_L2, 5) * cell  # from the shore, into it
+    level = float(np.median(base.ground[water]))
+    depth = 16.0 if dig else 5.0
+    spots = np.argwhere((away > depth) & (away < depth + 1.0))
+    long, short = (28.0, 20.0) if dig else (30.0, 16.0)
+    for row, column in spots[rng.permutation(len(spots))[:TRIES]]:
+        x = layers.grid.west + (column + 0.5) * cell
+        y = layers.grid.north - (row + 0.5) * cell
+        window = layers.window(x, y, long + 12.0)
+        if window is None or not _apart(x, y, busy):
+            continue
+        u, v = _fields(layers, window, x, y)
+        # the long axis lies along the shore
+        gy, gx = np.gradient(cv2.GaussianBlur(away[window], (0, 0), 4.0 / cell))
+        middle = gx.shape[0] // 2, gx.shape[1] // 2
+        turn = float(np.arctan2(-gy[middle], gx[middle])) + pi / 2
+        a, b = u * np.cos(turn) + v * np.sin(turn), -u * np.sin(turn) + v * np.cos(turn)
+        inside = (a / long) ** 2 + (b / short) ** 2 < 1.0
+        here = inside & (water[window] != dig)
+        allowed = (GROUND, TREE) if dig else (WATER,)
+        free = np.isin(layers.classes[window], allowed) & (layers.road[window] < 0.1)
+        if free[here].mean() < 0.95 or (dig and np.percentile(layers.ground[window][here], 90) > level + 6.0):
+            continue
+        height = level if dig else level + 1.5 + 0.2 * np.hypot(u, v)[here] / long
+        layers.ground[window][here] = height
+        layers.surface[window][here] = height
+        bare(layers, window, here, 0.25, rng)
+        layers.building[window][here] = 0
+        if dig:
+            layers.classes[window][here] = WATER
+            layers.albedo[window][here] = 0.03
+        busy.append((float(x), float(y)))
+        events.append(event_of(kind, (ellipse(float(x), float(y), turn, long, short),), layers, base, window, here))
         return
