@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -15,11 +16,16 @@ from terrain3d.raster import odd_cells
 from terrain3d.stats import NMAD_FACTOR
 
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
-STEP = 1.5  # metres
+STEP = (1.5, 2.5)  # metres: at least, and more at most where an object is higher
+STEP_PART = 0.6  # of an object's height falls within the reach of a wall; earth at its angle of repose falls less
 STEP_REACH = 2.5  # metres outside the rim
 STEP_CELLS = 4.0  # and cells: a wall is smeared over some
 SURROUNDINGS = (2.0, 8.0)  # metres from the rim
 BANK = 4.0  # metres from the rim within which water is looked for
+SHORE = 3.0  # metres from the water, whose lowest tenth stands for its level
+FLAT = 12.0  # metres from the water within which ground may be its shore
+LOW = 1.0  # metres over the water: what lies lower is under it now and then
+BED = (0.7, 2.0)  # metres under and over the level, where ground lies that the water took
 TEXTURE_WINDOW = 2.5  # metres
 GROUND_WINDOW = 10.0  # metres over which the change of the ground is averaged
 
@@ -28,10 +34,10 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Surfaces:
-    """Both epochs on a window of the grid, metres: surfaces, ground where known, water in either epoch, images.
+    """Both epochs on a window of the grid, metres: surfaces, ground where known, water, images.
 
     closed: difference of the surfaces with the cells that were filled, a guess. ground_sigma: of the difference of the
-    grounds.
+    grounds. wet: 1 where there is water before, 2 where after, 3 in both.
     """
 
     before: Array
@@ -40,9 +46,14 @@ class Surfaces:
     dtm_before: Array | None = None
     dtm_after: Array | None = None
     ground_sigma: Array | None = None
-    water: NDArray[np.bool_] | None = None
+    wet: NDArray[np.uint8] | None = None
     ortho_before: Array | None = None
     ortho_after: Array | None = None
+
+    @property
+    def water(self) -> NDArray[np.bool_] | None:
+        """Water in either epoch; None where it is not known."""
+        return None if self.wet is None else self.wet > 0
 
     def ground_change(self, resolution: float) -> Array | None:
         """Rise of the ground, averaged over GROUND_WINDOW; None where a ground is not known."""
@@ -94,9 +105,9 @@ class Evidence:
 
     object: the place in the epoch in which the object stands, after a rise and before a fall; other: in the other one.
     solidity: area over that of the convex hull. wooded: most of its surroundings are rough. water_share: of the strip
-    around it. tone: brightness after over before, that of the surroundings taken out; NaN without images.
-    ground_change: median rise of the ground, metres; NaN where it is not known. ground: median height of the other
-    epoch's surface, metres. area: m2. row, column: centroid.
+    around it (``_water_share``). tone: brightness after over before, that of the surroundings taken out; NaN without
+    images. ground_change: median rise of the ground, metres; NaN where it is not known. ground: median height of the
+    other epoch's surface, metres. area: m2. row, column: centroid.
     """
 
     object: Standing
@@ -116,15 +127,16 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     """Evidence of one patch."""
     r = scene.resolution
     window = odd_cells(TEXTURE_WINDOW, r)
-    where, cells = patch.window(window + round(SURROUNDINGS[1] / r), scene.shape)
+    where, cells = patch.window(window + round((BANK + FLAT) / r), scene.shape)
     seen = scene.surfaces(where)
     core = inner_part(cells, 1.5 / r)
     around = ring(cells, SURROUNDINGS[0] / r, SURROUNDINGS[1] / r)
     epochs = [(seen.before, seen.dtm_before), (seen.after, seen.dtm_after)]
+    least_step = float(np.clip(STEP_PART * abs(_median((seen.after - seen.before)[core])), *STEP))
     residuals = [NMAD_FACTOR * np.abs(z - box_mean(z, window)) for z, _ in epochs]
     places = [
         Standing(
-            step_share=_step_share(cells, z, r) if r <= BUILDING_CELL else 0.0,
+            step_share=_step_share(cells, z, least_step, r) if r <= BUILDING_CELL else 0.0,
             texture=_median(residual[core]),
             above_ground=float("nan") if dtm is None else _median((z - dtm)[core]),
             level=_range(z[core]),
@@ -134,15 +146,14 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     ]
     standing, other = (1, 0) if patch.sign > 0 else (0, 1)
     change = seen.ground_change(r)
-    bank = ring(cells, 0.5 / r, max(BANK / r, 1.5))
     rows, columns = np.nonzero(cells)
     return Evidence(
         object=places[standing],
         other=places[other],
         solidity=solidity(cells),
         wooded=bool(_median(residuals[standing][around]) > scene.smooth_limit),
-        water_share=0.0 if seen.water is None or not bank.any() else float(seen.water[bank].mean()),
-        tone=_tone(seen, cells, around),
+        water_share=_water_share(seen, cells, patch.sign, r),
+        tone=tone(seen, cells, around),
         ground_change=float("nan") if change is None else _median(change[cells]),
         area=rows.size * r * r,
         ground=_median(epochs[other][0][cells]),
@@ -157,7 +168,7 @@ def _contrast(image: Array, core: NDArray[np.bool_], window: int) -> float:
     return NMAD_FACTOR * _median(np.abs(light - box_mean(light, window))[core]) / level if level > 0 else float("nan")
 
 
-def _tone(seen: Surfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
+def tone(seen: Surfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
     if seen.ortho_before is None or seen.ortho_after is None:
         return float("nan")
     levels = [_median(o[part]) for o in (seen.ortho_before, seen.ortho_after) for part in (cells, around)]
@@ -176,12 +187,31 @@ def _range(values: Array) -> float:
     return float(np.subtract(*np.percentile(values, (90, 10)))) if values.size else float("nan")
 
 
-def _step_share(cells: NDArray[np.bool_], heights: Array, resolution: float) -> float:
-    """Share of the surroundings' cells that lie at least STEP below the nearest cells of the patch."""
+def _step_share(cells: NDArray[np.bool_], heights: Array, least: float, resolution: float) -> float:
+    """Share of the surroundings' cells that lie at least ``least`` metres below the nearest cells of the patch."""
     outside = ring(cells, 1.0 / resolution, max(STEP_CELLS, STEP_REACH / resolution)) & np.isfinite(heights)
     inside = inner_part(cells, 0.5 / resolution) & np.isfinite(heights)
     if not outside.any() or not inside.any():
         return 0.0
     nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
     step = heights[nearest[0][outside], nearest[1][outside]] - heights[outside]
-    return float(np.mean(step > STEP))
+    return float(np.mean(step > least))
+
+
+def _water_share(seen: Surfaces, cells: NDArray[np.bool_], sign: int, resolution: float) -> float:
+    """Share of the strip around a patch that is water; around one that fell to about the level of the water, also
+    ground beside the water that lies hardly above it: it is how far the bank moved, and water lies there no day."""
+    bank = ring(cells, 0.5 / resolution, max(BANK / resolution, 1.5))
+    wet = seen.water
+    if wet is None or not wet.any() or not bank.any():
+        return 0.0
+    away = cv2.distanceTransform((~wet).astype(np.uint8), cv2.DIST_L2, 5) * resolution
+    shore = seen.after[(away > 0) & (away <= SHORE) & np.isfinite(seen.after) & ~cells]
+    if sign < 0 and shore.size:
+        level = float(np.percentile(shore, 10))
+        fallen = seen.after[cells & np.isfinite(seen.after)]
+        bottom, middle = np.percentile(fallen, (10, 50)) - level if fallen.size else (np.nan, np.nan)
+        if bottom > -BED[0] and middle < BED[1]:
+            with np.errstate(invalid="ignore"):
+                wet = wet | ((away <= FLAT) & (seen.after < level + LOW))
+    return float(wet[bank].mean())

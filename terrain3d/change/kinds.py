@@ -14,9 +14,11 @@ The object is looked at in the epoch in which it stands: after a rise, before a 
    risen ``accretion``, fallen ``erosion``.
 4. A **landslide** is earth that came down: risen earth, and close to it and above it a loss of earth. Earth is what
    rule 3 says, and where the grounds of both epochs are known also a loss of trees whose ground rose or sank
-   (``regions.split_by_ground``). All its parts, ``source`` and ``deposit``, take the kind ``landslide``.
-5. A **construction site** is earth risen and earth fallen side by side, at least one of them level afterwards; that it
-   is level keeps it from being a landslide.
+   (``regions.split_by_ground``), half as much being enough right beside the rest of the slide. All its parts,
+   ``source`` and ``deposit``, take the kind ``landslide``.
+5. A **construction site** is earth fallen to a level floor, and beside it earth risen, or something small that is no
+   clear building or stand of trees. It is looked for before landslides, whose parts are not level afterwards.
+6. **Land turned to water** and **water turned to land** are told from the masks of both epochs (``shore``).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.change.evidence import BUILDING_CELL, Evidence, Scene, Standing, observe
-from terrain3d.change.regions import Patch, groups, merged
+from terrain3d.change.regions import Patch, gaps_closed, groups, merged, within
 
 STEP_SHARE = 0.5  # of the rim
 SOLIDITY = 0.65  # of a building at least; 0.75 is an L of equal wings
@@ -36,18 +38,23 @@ HIGH_VEGETATION = 2.5  # metres above the DTM
 LOW_BUILDING = 2.0  # metres above the DTM
 SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
 WATER_SHARE = 0.15  # of the rim of a bank: a quarter of a square one, less where water was not found
+BAR = 0.2  # of the limit of texture, by which trees beside water must be the rougher
 COARSE_MARGIN = 0.4
 CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
 CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
+CROWN_GAP = 4.0  # metres, radius of gaps between crowns that are part of a stand
 STAND_DISTANCE = 5.0  # metres between parts of one stand of trees
 LINK_DISTANCE = 22.0  # metres between parts of a landslide: where it is thin it is not seen
 SITE_DISTANCE = 12.0  # metres between parts of a construction site
 DEPOSIT_AREA = 80.0  # m2 of risen earth at least
 SLIDE_AREA = 300.0  # m2 of all parts
 SLIDE_FALL = 0.05  # fall of the ground from the losses to the deposit, over their distance
-SITE_AREA = 60.0  # m2 of risen and of fallen earth at least
-SITE_SHARE = 0.25  # of a group's area at least that is level afterwards
-SITE_LEVEL = 0.9  # metres: range of heights on a levelled floor
+STAND_MOVED = 0.5  # metres that the ground of a stand beside a landslide rose or sank, if it is part of it
+SITE_AREA = 60.0  # m2 of the levelled floor at least
+SITE_LEVEL = 0.6  # metres: range of heights on a levelled floor
+HEAPS_MOST = 3.0  # times the area of the floor
+HEAP_AREA = 150.0  # m2 of what may be a heap at most
+HEAP_MARGIN = 0.5
 
 
 class Kind(StrEnum):
@@ -65,11 +72,14 @@ class Kind(StrEnum):
     EROSION = "erosion"
     ACCRETION = "accretion"
     CONSTRUCTION_SITE = "construction_site"
+    LAND_TO_WATER = "land_to_water"
+    WATER_TO_LAND = "water_to_land"
 
 
 WOODED = (Kind.FELLING, Kind.VEGETATION_GROWTH)
 BUILDINGS = (Kind.NEW_BUILDING, Kind.DEMOLISHED_BUILDING, Kind.RAISED_BUILDING, Kind.LOWERED_BUILDING)
 EARTH = (Kind.FILL, Kind.EXCAVATION)
+LINKED = (Kind.LANDSLIDE, Kind.CONSTRUCTION_SITE)
 
 
 @dataclass(frozen=True)
@@ -125,8 +135,8 @@ def classify(found: list[Patch], scene: Scene) -> list[Classified]:
         for patch, e in zip(found, evidence, strict=True)
         for verdict in [_doubted(decide(patch.sign, e, scene.smooth_limit), scene.resolution)]
     ]
-    seen = link_landslides(seen, scene.resolution)
     seen = link_sites(seen, scene.resolution)
+    seen = link_landslides(seen, scene.resolution)
     return join_parts(seen, scene.resolution)
 
 
@@ -152,7 +162,16 @@ def join_parts(found: list[Classified], resolution: float) -> list[Classified]:
             members = [own[k] for k in group]
             largest = max(members, key=lambda c: c.evidence.area)
             out.append(replace(largest, patch=merged([c.patch for c in members])))
-    return sorted(out, key=lambda c: (c.patch.row, c.patch.column, c.patch.sign))
+    out = sorted(out, key=lambda c: (c.patch.row, c.patch.column, c.patch.sign))
+    # Single cells are tested, and where a stand was lost the gaps between its crowns are not significant. Without them
+    # an area of crowns alone, which matching makes wider, would stand for the stand.
+    patches = [c.patch for c in out]
+    return [
+        replace(c, patch=gaps_closed(k, patches, CROWN_GAP / resolution))
+        if c.verdict.kind in (*WOODED, Kind.LANDSLIDE)
+        else c
+        for k, c in enumerate(out)
+    ]
 
 
 def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
@@ -160,6 +179,8 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     building = _building(seen.object.step_share, seen.object.texture, seen.solidity, smooth_limit)
     smooth = _smooth(seen.object.texture, smooth_limit)
     crowns = 1 - SMOOTHEST_VEGETATION - smooth  # how clearly a tall object has the texture of crowns
+    if seen.water_share >= WATER_SHARE:
+        crowns -= BAR  # the ground of a new bar is often not found, and the bar then stands as high as young trees
     if seen.object.contrast > CROWN_CONTRAST and smooth < 1 - SMOOTHEST_VEGETATION / 2:
         crowns = max(crowns, building + 0.1)  # light and shade in the image decide what the surface leaves open
     tall = seen.object.above_ground > HIGH_VEGETATION and crowns > 0
@@ -172,7 +193,7 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
         return Verdict(kind, _margin(building))
     if tall or smooth < 0:
         kind = Kind.VEGETATION_GROWTH if sign > 0 else Kind.FELLING
-        return Verdict(kind, _margin(max(-smooth, 0.5 if tall else 0.0)))
+        return Verdict(kind, _margin(max(-smooth, min(2 * crowns, 0.5) if tall else 0.0)))
     margin = _margin(min(smooth, -building))
     if seen.water_share >= WATER_SHARE:
         return Verdict(Kind.ACCRETION if sign > 0 else Kind.EROSION, margin)
@@ -201,6 +222,35 @@ def _earth_sign(seen: Classified) -> int:
     return seen.patch.sign if seen.verdict.kind in EARTH else 0
 
 
+def link_sites(found: list[Classified], resolution: float) -> list[Classified]:
+    """Rule 5: earth fallen to a level floor, and what rose within SITE_DISTANCE of it and is earth, or may be."""
+    out, event = list(found), max((c.event for c in found), default=0)
+    parts = [k for k, c in enumerate(found) if _floor(c) or _heap(c)]
+    for group in groups([found[k].patch for k in parts], SITE_DISTANCE, resolution):
+        members = [parts[k] for k in group]
+        floors = [k for k in members if _floor(found[k])]
+        heaps = [k for k in members if k not in floors]
+        whole = {s: sum(found[k].evidence.area for k in part) for s, part in ((1, heaps), (-1, floors))}
+        if whole[-1] < SITE_AREA or not heaps or whole[1] > HEAPS_MOST * whole[-1]:
+            continue
+        event += 1
+        for k in members:
+            margin = min(found[j].verdict.margin for j in floors) if k in floors else HEAP_MARGIN
+            out[k] = replace(found[k], verdict=Verdict(Kind.CONSTRUCTION_SITE, margin), event=event)
+    return out
+
+
+def _floor(seen: Classified) -> bool:
+    """Whether earth was taken away down to a level floor."""
+    return seen.verdict.kind is Kind.EXCAVATION and seen.evidence.other.level < SITE_LEVEL
+
+
+def _heap(seen: Classified) -> bool:
+    """Whether earth was put here, or something small that is no clear building or stand of trees."""
+    doubtful = seen.verdict.margin < HEAP_MARGIN and seen.evidence.area < HEAP_AREA
+    return seen.patch.sign > 0 and (seen.verdict.kind is Kind.FILL or doubtful)
+
+
 def link_landslides(found: list[Classified], resolution: float) -> list[Classified]:
     """Rule 4 on groups of earth risen and lost, whose parts lie within LINK_DISTANCE of the next."""
     signs = [_earth_sign(c) for c in found]
@@ -221,39 +271,29 @@ def link_landslides(found: list[Classified], resolution: float) -> list[Classifi
         source, deposit = _centre(losses), _centre(gains)
         run = float(np.hypot(*(source[:2] - deposit[:2]))) * resolution
         fall = float(source[2] - deposit[2]) / max(run, resolution)
-        if fall < SLIDE_FALL or _levelled(members, found):
+        if fall < SLIDE_FALL:
             continue
         event += 1
         margin = _margin((fall / SLIDE_FALL - 1) / 2)
         for k in members:
             verdict = Verdict(Kind.LANDSLIDE, margin, "deposit" if signs[k] > 0 else "source")
             out[k] = replace(found[k], verdict=verdict, event=event)
-    return out
+    return _with_stands(out, resolution)
 
 
-def _levelled(members: list[int], found: list[Classified]) -> bool:
-    """Whether a large part of a group is level afterwards, as earth that came down is not."""
-    whole = sum(found[k].evidence.area for k in members)
-    level = [k for k in members if found[k].verdict.kind in EARTH and _after(found[k]).level < SITE_LEVEL]
-    return sum(found[k].evidence.area for k in level) >= max(SITE_AREA, SITE_SHARE * whole)
-
-
-def _after(seen: Classified) -> Standing:
-    return seen.evidence.object if seen.patch.sign > 0 else seen.evidence.other
-
-
-def link_sites(found: list[Classified], resolution: float) -> list[Classified]:
-    """Rule 5 on groups of earth, whose parts lie within SITE_DISTANCE of the next."""
-    out, event = list(found), max((c.event for c in found), default=0)
-    parts = [k for k, c in enumerate(found) if c.verdict.kind in EARTH]
-    for group in groups([found[k].patch for k in parts], SITE_DISTANCE, resolution):
-        members = [parts[k] for k in group]
-        areas = {s: sum(found[k].evidence.area for k in members if found[k].patch.sign == s) for s in (1, -1)}
-        if min(areas.values()) < SITE_AREA or not _levelled(members, found):
+def _with_stands(found: list[Classified], resolution: float) -> list[Classified]:
+    """Landslides with the stands that they took beside them: there the ground moved, if less than proves a slide."""
+    out = list(found)
+    for k, c in enumerate(found):
+        moved = c.evidence.ground_change
+        if c.verdict.kind is not Kind.FELLING or not abs(moved) >= STAND_MOVED:
             continue
-        event += 1
-        for k in members:
-            out[k] = replace(found[k], verdict=Verdict(Kind.CONSTRUCTION_SITE, found[k].verdict.margin), event=event)
+        part = "deposit" if moved > 0 else "source"
+        for other in found:
+            same = other.verdict.kind is Kind.LANDSLIDE and other.verdict.part == part
+            if same and within(c.patch, other.patch, STAND_DISTANCE / resolution):
+                out[k] = replace(c, verdict=replace(other.verdict, margin=HEAP_MARGIN), event=other.event)
+                break
     return out
 
 

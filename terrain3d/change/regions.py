@@ -228,13 +228,13 @@ def solidity(cells: NDArray[np.bool_]) -> float:
 def groups(found: list[Patch], distance: float, resolution: float) -> list[list[int]]:
     """Indices of patches that hang together by gaps of at most ``distance`` (m), in the order of the patches."""
     n = len(found)
-    pairs = [(i, j) for i in range(n) for j in range(i) if _within(found[i], found[j], distance / resolution)]
+    pairs = [(i, j) for i in range(n) for j in range(i) if within(found[i], found[j], distance / resolution)]
     rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
     _, label = connected_components(coo_array((np.ones(len(pairs)), (rows, columns)), shape=(n, n)), directed=False)
     return [np.flatnonzero(label == k).tolist() for k in range(int(label.max(initial=-1)) + 1)]
 
 
-def _within(first: Patch, second: Patch, reach: float) -> bool:
+def within(first: Patch, second: Patch, reach: float) -> bool:
     """Whether the gap between two patches is at most ``reach`` cells."""
     (height, width), (height2, width2) = first.cells.shape, second.cells.shape
     rows = max(second.row - first.row - height, first.row - second.row - height2)
@@ -261,3 +261,24 @@ def merged(parts: list[Patch]) -> Patch:
         r, c = p.row - top, p.column - left
         cells[r : r + p.cells.shape[0], c : c + p.cells.shape[1]] |= p.cells
     return replace(parts[0], row=top, column=left, cells=cells)
+
+
+def gaps_closed(number: int, found: list[Patch], radius: float) -> Patch:
+    """One of the patches with its holes and its gaps of up to twice the radius (cells) filled, but for cells of the
+    others."""
+    own = found[number]
+    pad = 2 * int(np.ceil(radius)) + 2
+    inside = (
+        cv2.distanceTransform(np.pad(~own.cells, pad, constant_values=True).astype(np.uint8), cv2.DIST_L2, 5) <= radius
+    )
+    away = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) > radius
+    cells = own.cells | ndimage.binary_fill_holes(away[pad:-pad, pad:-pad])
+    height, width = cells.shape
+    for k, other in enumerate(found):
+        row, column = other.row - own.row, other.column - own.column
+        rows = slice(max(row, 0), min(row + other.cells.shape[0], height))
+        columns = slice(max(column, 0), min(column + other.cells.shape[1], width))
+        if k != number and rows.start < rows.stop and columns.start < columns.stop:
+            part = other.cells[rows.start - row : rows.stop - row, columns.start - column : columns.stop - column]
+            cells[rows, columns] &= ~part
+    return replace(own, cells=cells)

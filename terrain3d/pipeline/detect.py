@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from terrain3d.change.epoch import ASSUMED_SIGMA, Epoch, common_vertical
 from terrain3d.change.evidence import Surfaces, Window
-from terrain3d.change.kinds import BUILDINGS, CANOPY_BIAS, Classified, Kind, classify
+from terrain3d.change.kinds import BUILDINGS, CANOPY_BIAS, LINKED, Classified, classify
 from terrain3d.change.outline import outline, straight_outline, trimmed
 from terrain3d.change.regions import Patch, make_patch, measure, split_by_ground
 from terrain3d.change.result import ChangeOptions, ChangeResult, Region, confidence, discoveries
+from terrain3d.change.shore import LEVEL_SIGMA, cover_changes, look_at_shore
 from terrain3d.change.significance import ErrorModel, Fields, error_model, look, test
 from terrain3d.errors import OverlapError
 from terrain3d.io.scratch import StoredRaster, new_raster
@@ -73,6 +74,7 @@ def detect_stored(
     scene = _Scene(rasters, model.smooth_limit)
     found = [part for patch in found for part in _by_ground(patch, scene)]
     regions = _regions(classify(found, scene), scene, model, options, compared)
+    regions += _shores(scene, model, options, folder, workers)
     return ChangeResult(
         difference=rasters.difference, sigma=rasters.sigma, significant=rasters.significant,
         detectable=rasters.detectable, regions=tuple(regions), alignment=pair.alignment, stable=model.stable,
@@ -107,13 +109,14 @@ class _Rasters:
     detectable: StoredRaster
     extent: StoredRaster
     seed: StoredRaster
+    cover: StoredRaster
     known: dict[str, StoredRaster]
 
     @classmethod
     def new(cls, folder: Path, pair: EpochPair) -> _Rasters:
         grid = pair.grid
         heights = {n: new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("difference", "sigma", "detectable")}
-        signs = {n: new_raster(folder / f"{n}.raw", grid, np.int8) for n in ("extent", "seed")}
+        signs = {n: new_raster(folder / f"{n}.raw", grid, np.int8) for n in ("extent", "seed", "cover")}
         corner = grid.window(0, 0, 1, 1)
         one = pair.surfaces(corner, *pair.heights(corner))
         known = {
@@ -140,6 +143,9 @@ def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rast
         block.write(raster, values)
     core = block.part(*block.core)
     every = pair.surfaces(core.grid, first[block.core], second[block.core])
+    wet = pair.wet(block.grid)
+    if wet is not None and wet.any():
+        block.write(rasters.cover, cover_changes(first, second, wet, r))
     for name, raster in rasters.known.items():
         core.write(raster, getattr(every, name))
     return int(np.count_nonzero(known[block.core]))
@@ -147,22 +153,26 @@ def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rast
 
 def _patches(rasters: _Rasters, options: ChangeOptions, folder: Path, workers: int) -> tuple[int, list[Patch]]:
     """Cells that belong to supported changes, which are marked, and the patches of those large and high enough."""
-    grid = rasters.extent.grid
-    cell = grid.resolution**2
+    cell = rasters.extent.grid.resolution**2
     found: list[Patch] = []
     changed = 0
     for sign in (1, -1):
-
-        def mask(block: Block, sign: int = sign) -> NDArray[np.bool_]:
-            return np.asarray(block.read(rasters.extent) == sign)
-
-        parts = label(mask, grid, folder / f"labels{sign}.raw", workers)
+        parts = _parts(rasters.extent, sign, folder, workers)
         proven = _seed_cells(parts, rasters.seed, sign, workers) * cell >= options.test.seed_area
         proven[0] = False
         changed += _mark(parts, proven, rasters, workers)
         for k in np.flatnonzero(proven & (parts.area * cell >= options.min_area)):
             found += _patch(parts, int(k), sign, rasters, options)
     return changed, sorted(found, key=lambda p: (p.row, p.column, p.sign))
+
+
+def _parts(signs: StoredRaster, sign: int, folder: Path, workers: int) -> Components:
+    """Connected cells of one sign."""
+
+    def mask(block: Block) -> NDArray[np.bool_]:
+        return np.asarray(block.read(signs) == sign)
+
+    return label(mask, signs.grid, folder / f"labels{sign}.raw", workers)
 
 
 def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int) -> NDArray[np.int64]:
@@ -259,7 +269,7 @@ def _regions(
         )  # fmt: skip
         # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
         weak = m.area < options.min_stand_area or abs(m.mean_dz) < options.test.seed_z * m.mean_dz_sigma
-        if m.area < options.min_area or (weak and item.wooded and item.verdict.kind is not Kind.LANDSLIDE):
+        if m.area < options.min_area or (weak and item.wooded and item.verdict.kind not in LINKED):
             continue
         polygon = straight_outline(patch, grid) if built else outline(patch, grid)
         region = Region(
@@ -270,3 +280,31 @@ def _regions(
     certainty = np.array([r.measures.certainty for r in kept])
     stand = discoveries(certainty, compared * grid.resolution**2 / options.min_area, options.level)
     return [region for region, ok in zip(kept, stand, strict=True) if ok]
+
+
+def _shores(scene: _Scene, model: ErrorModel, options: ChangeOptions, folder: Path, workers: int) -> list[Region]:
+    """Regions where land became water or water land."""
+    if "wet" not in scene.rasters.known:
+        return []
+    cover, r = scene.rasters.cover, scene.resolution
+    out = []
+    for sign in (1, -1):
+        parts = _parts(cover, sign, folder, workers)
+        for k in np.flatnonzero(parts.area * r * r >= options.min_stand_area):
+            if k == 0:
+                continue
+            row, column, bottom, right = (int(v) for v in parts.bounds[k])
+            window = row, column, bottom - row, right - column
+            patch = Patch(sign, row, column, parts.numbers.window(*window) == k)
+            seen = look_at_shore(patch, scene, options.test.min_height)
+            if seen is None:
+                continue
+            m = measure(patch.cells, seen.rise, np.full_like(seen.rise, LEVEL_SIGMA), model.stable, r)
+            certainty = 1 - np.exp(-m.area / options.min_stand_area / 2)  # the larger the less likely a mask's mistake
+            out.append(
+                Region(
+                    outline(patch, cover.grid), seen.verdict.kind, m, round(float(certainty) * seen.verdict.margin, 3),
+                    cover_before=seen.cover_before, cover_after=seen.cover_after, tone=seen.tone,
+                )
+            )  # fmt: skip
+    return out

@@ -79,13 +79,12 @@ class EpochPair:
     def surfaces(self, grid: Grid, before: Array, after: Array) -> Surfaces:
         """All that is known on a part of the grid, of which ``heights`` gave the first two."""
         a, b, shift = self.before, self.after, self._shift
-        shifts = ((a, (0.0, 0.0)), (b, shift))
-        water = [on_grid(e.mask, grid, *s) == MaskCode.WATER for e, s in shifts if e.mask is not None]
-        sigmas = [on_grid(e.dtm_sigma, grid, *s) for e, s in shifts if e.dtm_sigma is not None]
+        wet = self.wet(grid)
+        sigmas = [on_grid(e.dtm_sigma, grid, *s) for e, s in ((a, (0.0, 0.0)), (b, shift)) if e.dtm_sigma is not None]
         grounds = a.dtm is not None and b.dtm is not None
         images = a.ortho is not None and b.ortho is not None
         closed = None
-        if water:
+        if wet is not None:
             closed = self._levelled(on_grid(b.dsm, grid, *shift), grid) - on_grid(a.dsm, grid)
         return Surfaces(
             before,
@@ -94,10 +93,20 @@ class EpochPair:
             None if a.dtm is None else on_grid(a.dtm, grid),
             None if b.dtm is None else self._levelled(on_grid(b.dtm, grid, *shift), grid),
             np.hypot(*sigmas).astype(np.float32) if grounds and len(sigmas) == 2 else None,
-            np.logical_or.reduce(water) if water else None,
+            wet,
             on_grid(a.ortho, grid) if images and a.ortho is not None else None,
             on_grid(b.ortho, grid, *shift) if images and b.ortho is not None else None,
         )
+
+    def wet(self, grid: Grid) -> NDArray[np.uint8] | None:
+        """Water on a part of the grid, codes of ``Surfaces.wet``; None without masks."""
+        shifts = ((self.before, (0.0, 0.0)), (self.after, self._shift))
+        known = [
+            np.where(on_grid(e.mask, grid, *shift) == MaskCode.WATER, np.uint8(k), np.uint8(0))
+            for k, (e, shift) in enumerate(shifts, 1)
+            if e.mask is not None
+        ]
+        return np.bitwise_or.reduce(known) if known else None
 
     @property
     def _shift(self) -> tuple[float, float]:
