@@ -61,8 +61,9 @@ class Patch:
 class Measures:
     """area m2; mean_dz and its sigma, extreme_dz (99th percentile of the patch's own direction) m; volume m3 (positive:
     gained) and its sigma; ground_volume of the bare earth and its sigma, NaN where no ground is known; share of the
-    area measured in both epochs. certainty: mean_dz over its sigma, of typical cells rather than of all: a few that are
-    hardly known make a volume doubtful, but not that there is a change."""
+    area measured in both epochs. certainty: mean size of the height change over its sigma, of typical cells rather than
+    of all: a few that are hardly known make a volume doubtful, but not that there is a change; nor does a deposit on
+    felled trees, where the surface rose here and sank there."""
 
     area: float
     mean_dz: float
@@ -183,7 +184,7 @@ def measure(
         ground_volume=ground[0],
         ground_volume_sigma=ground[1],
         measured_share=float(known.mean()),
-        certainty=abs(mean) / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
+        certainty=float(np.abs(d[known]).mean(dtype=np.float64)) / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
     )
 
 
