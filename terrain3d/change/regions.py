@@ -184,7 +184,8 @@ def measure(
         ground_volume=ground[0],
         ground_volume_sigma=ground[1],
         measured_share=float(known.mean()),
-        certainty=float(np.abs(d[known]).mean(dtype=np.float64)) / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
+        certainty=float(np.abs(d[known]).mean(dtype=np.float64))
+        / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
     )
 
 

@@ -143,7 +143,8 @@ def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rast
         block.write(raster, values)
     core = block.part(*block.core)
     every = pair.surfaces(core.grid, first[block.core], second[block.core])
-    wet = pair.wet(block.grid)
+    masks = pair.before.mask is not None and pair.after.mask is not None  # without one there may have been water too
+    wet = pair.wet(block.grid) if masks else None
     if wet is not None and wet.any():
         block.write(rasters.cover, cover_changes(first, second, wet, r))
     for name, raster in rasters.known.items():

@@ -123,6 +123,6 @@ def test_evolve_further__changes_what_it_says(small_town: World) -> None:
     kinds = {e.kind for e in events}
     assert "raised_building" in kinds and len(kinds) >= 3
     for e in events:
-        rise = e.kind in ("raised_building", "vegetation_growth", "fill", "accretion")
+        rise = e.kind in ("raised_building", "vegetation_growth", "fill", "accretion", "water_to_land")
         assert (e.area_m2 > 10 and (e.mean_dz > 0) == rise) or e.kind == "construction_site"
     assert (after.surface >= after.ground - 0.01).all()
