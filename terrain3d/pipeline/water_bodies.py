@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
-from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.picture import VALUES, Picture
 from terrain3d.pipeline.polygons import burned
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, Tally, tally
@@ -27,6 +27,7 @@ from terrain3d.surface.water import (
     WATER_MARGIN,
     Shores,
     WaterLimits,
+    agreeing,
     is_pit,
     is_water,
     picture_texture,
@@ -41,6 +42,8 @@ from terrain3d.surface.water_level import BodyShape, WaterKind, WaterLevel, wate
 TEXTURE_MARGIN = 8.0  # metres
 TEXTURE_BINS = (1.0, 100_000)
 SHAPE_CELL, SHAPE_CELLS = 2.0, 4_000_000  # metres, and cells at most, of the shape along which levels are found
+LOST_CELLS = 4  # of the rim of a patch, to the window in which texture is looked at
+RIM_CELLS = 3  # that a body may end before its bank
 WIDE_SHORE = 14.0  # metres around a user's polygon, where its own shore shows nothing
 FRAGMENT = 100.0  # m2: what growing to the banks leaves beside a body is none
 LAND = "land"
@@ -107,7 +110,8 @@ def find_waters(
         patches.labels.remove()
     kinds = _claimed(bodies, given, workers)
     every = np.arange(len(bodies) + 1) > 0
-    levels, found, _ = _levels(bodies, every, clean, sigma, workers, kinds=kinds)
+    beside = max(SHORE, RIM_CELLS * grid.resolution)
+    levels, found, _ = _levels(bodies, every, clean, sigma, workers, kinds=kinds, reach=beside)
     missing = np.isin(np.arange(len(bodies) + 1), [k for k in kinds if k not in levels])
     if missing.any():
         wider, more, _ = _levels(bodies, missing, clean, sigma, workers, kinds=kinds, reach=WIDE_SHORE)
@@ -140,7 +144,7 @@ def _seen(
     clean: StoredRaster, sigma: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
 ) -> tuple[dict[int, Look], Components | None]:
     """Patches that the images show to be water, by number."""
-    limits = _limits(picture, workers, reporter)
+    limits = _limits(clean, picture, workers, reporter)
     if limits is None:
         return {}, None
     grid, cell, image = clean.grid, clean.grid.resolution**2, picture.values
@@ -150,7 +154,8 @@ def _seen(
     )  # fmt: skip
     large = patches.area * cell >= MIN_AREA
     large[0] = False
-    levels, _, values = _levels(patches, large, clean, sigma, workers, image=image)
+    reach = max(SHORE, LOST_CELLS * grid.resolution)
+    levels, _, values = _levels(patches, large, clean, sigma, workers, image=image, reach=reach)
     length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
     return {
         k: Look(*_centre_and_spread(values, k), level)
@@ -159,17 +164,21 @@ def _seen(
     }, patches
 
 
-def _limits(picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
+def _limits(clean: StoredRaster, picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
     """What the whole picture says of water; None if it is empty."""
-    values, texture = picture.values, Counts(*TEXTURE_BINS)
+    values, texture, land = picture.values, Counts(*TEXTURE_BINS), Counts(VALUES, VALUES)
 
-    def measure(block: Block) -> Tally:
+    def measure(block: Block) -> tuple[Tally, Tally]:
         image = block.read(values)
-        return tally(picture_texture(image)[block.core][image[block.core] > 0], *TEXTURE_BINS)
+        lit = image[block.core] > 0
+        matched = lit & agreeing(block.read(clean))[block.core]
+        shown = tally(picture_texture(image)[block.core][lit], *TEXTURE_BINS)
+        return shown, tally(image[block.core][matched], VALUES, VALUES)
 
-    for found in for_blocks(measure, cut(values.grid, TEXTURE_MARGIN), workers, reporter):
-        texture.put(found)
-    median, smooth = picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
+    for shown, matched in for_blocks(measure, cut(values.grid, TEXTURE_MARGIN), workers, reporter):
+        texture.put(shown)
+        land.put(matched)
+    median, smooth = land.quantile(0.5) or picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
     return None if median is None or smooth is None else water_limits(median, smooth)
 
 

@@ -25,7 +25,7 @@ _SUPPORT_WIDTH = 7.5  # m over which matches are counted
 _SUPPORT = 0.5  # share of cells with a match that agrees with its neighbours, below which matching failed
 _AGREE = 0.7  # m
 _SCATTER = 0.8  # m: standard deviation of invented heights in the same window
-_DARK = 0.85  # of the median of the scene, half of which may be woods
+_DARK = 0.85  # of the median of the land, half of which may be woods
 _SMOOTH = 0.08  # local standard deviation over mean: photon noise, no texture
 SMOOTH_RANK = 0.25  # and among this share of the smoothest of the scene
 MIN_AREA = 1500.0  # m2
@@ -58,7 +58,8 @@ class Shores:
 
 
 def water_limits(median: float, texture: float) -> WaterLimits:
-    """Limits from the median of a scene's picture, and from the ``SMOOTH_RANK`` quantile of its texture."""
+    """Limits from the median of a scene's picture where matches agree (a sea may fill most of it), and from the
+    ``SMOOTH_RANK`` quantile of its texture."""
     return WaterLimits(_DARK * median, min(_SMOOTH, texture * 1.2))
 
 
@@ -84,7 +85,7 @@ def water_candidates(dsm: Raster, ortho: Raster, limits: WaterLimits) -> Bools:
     if not plain.any():
         return plain
     size = round(_SUPPORT_WIDTH / resolution) | 1
-    failed = (cv2.blur(_agreeing(z).astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
+    failed = (cv2.blur(agreeing(z).astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
     kernel = _disk(_MIN_WIDTH / 2 / resolution)
     closed = cv2.morphologyEx((failed & plain).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
     return cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel) > 0
@@ -101,7 +102,7 @@ def shores(
     """
     near = cv2.dilate(bodies.astype(np.float32), _disk(reach / dsm.grid.resolution))[core].astype(np.int32)
     z = np.asarray(dsm.values[core], np.float32)
-    at = np.nonzero((near > 0) & (bodies[core] == 0) & _agreeing(dsm.values)[core])
+    at = np.nonzero((near > 0) & (bodies[core] == 0) & agreeing(dsm.values)[core])
     row, column = at[0] + (place[0] + core[0].start), at[1] + (place[1] + core[1].start)
     return Shores(near[at], row, column, z[at], np.asarray(sigma[core][at], np.float32))
 
@@ -135,7 +136,7 @@ def without_land(body: Bools, dsm: Raster, level: Singles) -> Bools:
     """
     z = np.asarray(dsm.values, np.float32)
     with np.errstate(invalid="ignore"):
-        land = body & _agreeing(z) & (z > level + _ABOVE)
+        land = body & agreeing(z) & (z > level + _ABOVE)
     gap, width = (_disk(r / dsm.grid.resolution) for r in (1.0, _LAND_WIDTH / 2))
     # a rim is narrower: what is high at the bank bleeds over the water
     land = cv2.morphologyEx(cv2.morphologyEx(land.astype(np.uint8), cv2.MORPH_CLOSE, gap), cv2.MORPH_OPEN, width)
@@ -146,7 +147,7 @@ def without_land(body: Bools, dsm: Raster, level: Singles) -> Bools:
     return rest | (body & ~outside[label])
 
 
-def _agreeing(z: Singles) -> Bools:
+def agreeing(z: Singles) -> Bools:
     """Matched cells that lie within ``_AGREE`` of the median of their matched neighbours."""
     ok = np.isfinite(z)
     if not ok.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import shapely
 
-from terrain3d.crs import Reference
+from terrain3d.crs import Reference, to_lonlat, vertical_from_name
+from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks
 from terrain3d.pipeline.picture import Picture
@@ -44,11 +46,13 @@ def levelled(folder: Path, z: np.ndarray, image: np.ndarray, given: GivenWater |
     return worked(folder, z, image, given or GivenWater())[0]
 
 
-def worked(folder: Path, z: np.ndarray, image: np.ndarray, given: GivenWater) -> tuple[Arrays, list[WaterBody]]:
+def worked(
+    folder: Path, z: np.ndarray, image: np.ndarray, given: GivenWater, grid: Grid = GRID
+) -> tuple[Arrays, list[WaterBody]]:
     """The same, and the bodies of water."""
 
     def stored(name: str, values: np.ndarray) -> StoredRaster:
-        raster = new_raster(folder / name, GRID, values.dtype)
+        raster = new_raster(folder / name, grid, values.dtype)
         raster.write(0, 0, values)
         return raster
 
@@ -186,6 +190,26 @@ def test_level_water__sea_has_one_level(tmp_path: Path) -> None:
     z = np.where(lake, z, np.where(np.arange(N) < 200, 20.0, 20.4)).astype(np.float32)
     (_, heights, _), bodies = worked(tmp_path, z, np.full_like(image, 600), GivenWater(shapes, ("sea", "sea")))
     assert len(bodies) == 2 and bodies[0].level.low == bodies[1].level.low == heights[180, 170] == heights[180, 236]
+
+
+def test_level_water__a_coast_is_found_and_the_sea_has_one_level(tmp_path: Path) -> None:
+    """A sea over two thirds of the scene, parted by a mole, at the height of the geoid; nobody says what it is."""
+    rng = np.random.default_rng(5)
+    grid = replace(GRID, resolution=2.0)
+    x, y = grid.centres()
+    lon, lat = to_lonlat(grid.reference.horizontal, x[200:201], y[200:201])
+    geoid = float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+    row, column = np.mgrid[0:N, 0:N] * 2.0
+    inland = 220 + 25 * np.sin(row / 70) - column
+    land = (inland > 0) | (np.abs(row - 400) < 20)
+    z = geoid + 0.3 + np.where(inland > 0, 0.06 * inland, 0.3) + rng.normal(0, 0.1, (N, N))
+    z[(row < 400) & (inland > 0)] += 0.2
+    z[~land] = np.where(rng.random((~land).sum()) < 0.6, np.nan, geoid + rng.normal(0, 5, (~land).sum()))
+    image = np.where(land, rng.normal(600, 120, (N, N)), rng.normal(150, 7, (N, N))).clip(1).astype(np.uint16)
+    (water, heights, _), bodies = worked(tmp_path, z.astype(np.float32), image, GivenWater(), grid)
+    assert (water & ~land).sum() > 0.97 * (~land).sum() and (water & land).sum() < 0.02 * land.sum()
+    assert [b.level.kind for b in bodies] == [WaterKind.SEA] * 2
+    assert np.ptp(heights[water]) < 1e-3 and abs(heights[water][0] - geoid - 0.4) < 0.4
 
 
 def test_level_water__without_flattening_heights_stay(tmp_path: Path) -> None:
