@@ -9,6 +9,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from terrain3d.pipeline.progress import time_left
+
 
 class ConsoleReporter:
     """Reporter for a terminal (bar with ETA), for a pipe (one line a stage), or quiet (warnings only)."""
@@ -19,6 +21,7 @@ class ConsoleReporter:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._stage: tuple[str, float] | None = None
+        self._overall = ""
         if not quiet and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
@@ -42,7 +45,7 @@ class ConsoleReporter:
         self._finish()
         self._stage = (name, time.perf_counter())
         if self._progress is not None:
-            self._task = self._progress.add_task(name, total=max(steps, 1))
+            self._task = self._progress.add_task(f"{name}{self._overall}", total=max(steps, 1))
 
     def step(self) -> None:
         if self._progress is not None and self._task is not None:
@@ -54,6 +57,12 @@ class ConsoleReporter:
     def warn(self, text: str) -> None:
         self.console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
 
+    def overall(self, share: float, left_s: float) -> None:
+        """Of a command with many stages: beside the name of the stage."""
+        self._overall = f" ({share:.0%} of all, {time_left(left_s)} left)"
+        if self._progress is not None and self._task is not None and self._stage is not None:
+            self._progress.update(self._task, description=f"{self._stage[0]}{self._overall}")
+
     def _finish(self) -> None:
         """End the open stage."""
         if self._stage is None:
@@ -62,9 +71,9 @@ class ConsoleReporter:
         took = time.perf_counter() - start
         if self._progress is not None and self._task is not None:
             total = self._progress.tasks[self._task].total or 1
-            self._progress.update(self._task, completed=total)
+            self._progress.update(self._task, description=name, completed=total)
         elif not self._quiet:
-            self.console.print(f"{name}: {took:.1f} s", markup=False, soft_wrap=True)
+            self.console.print(f"{name}: {took:.1f} s{self._overall}", markup=False, soft_wrap=True)
         self._stage = None
 
 

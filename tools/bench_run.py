@@ -95,6 +95,9 @@ class Meter:
     def warn(self, text: str) -> None:
         print(f"warning: {text}", file=sys.stderr)
 
+    def overall(self, share: float, left_s: float) -> None:
+        pass
+
 
 def reset_peak() -> None:
     """Forget the peak of this process."""

@@ -10,7 +10,7 @@ import typer
 from terrain3d.console import ConsoleReporter, say, say_table
 from terrain3d.errors import ConfigError
 from terrain3d.pipeline.batch.area import load_area
-from terrain3d.pipeline.batch.driver import MANIFEST, BatchOptions, BatchResult, plan_batch, run_batch
+from terrain3d.pipeline.batch.driver import MANIFEST, BatchOptions, BatchResult, is_worked_on, plan_batch, run_batch
 from terrain3d.pipeline.batch.executors import DaskWorkers, Executor, Processes
 from terrain3d.pipeline.batch.inputs import Inputs
 from terrain3d.pipeline.batch.manifest import open_manifest
@@ -100,5 +100,5 @@ def _say_status(out: Path) -> None:
     if not (out / MANIFEST).is_file():
         raise ConfigError("no batch has been started here", where=out, fix="leave --status out to start one")
     with open_manifest(out / MANIFEST, read_only=True) as manifest:
-        for line in status_lines(manifest):
+        for line in status_lines(manifest, working=is_worked_on(out)):
             say(line)

@@ -12,12 +12,20 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+import cv2
+import numba
+import numpy as np
+import pyproj
+import rasterio
+import scipy
+
 from terrain3d import __version__
 from terrain3d.export.stac import outline
 from terrain3d.io.atomic import write_bytes, write_json
 from terrain3d.raster import Grid
 
 GMD, GCO, GML = "http://www.isotc211.org/2005/gmd", "http://www.isotc211.org/2005/gco", "http://www.opengis.net/gml/3.2"
+XLINK, METRE = "http://www.w3.org/1999/xlink", "urn:ogc:def:uom:EPSG::9001"
 CODES = "http://standards.iso.org/iso/19139/resources/gmxCodelists.xml"
 
 
@@ -77,6 +85,7 @@ def write_metadata(
     content: dict[str, Any] = {
         "code": code,
         "software": f"terrain3d {__version__}",
+        "libraries": _libraries(),
         "horizontal": grid.reference.horizontal,
         "vertical": grid.reference.vertical.name,
         "sources": [_plain_source(asdict(s)) for s in lineage.sources],
@@ -93,6 +102,14 @@ def write_metadata(
     return [(sidecar, "Sources, options and accuracy"), (xml, "ISO 19115 metadata")]
 
 
+def _libraries() -> dict[str, str]:
+    """Versions of what the numbers rest on besides the program."""
+    return {
+        "numpy": np.__version__, "scipy": scipy.__version__, "numba": numba.__version__, "opencv": cv2.__version__,
+        "gdal": rasterio.__gdal_version__, "proj": pyproj.proj_version_str,
+    }  # fmt: skip
+
+
 def _plain_source(source: dict[str, Any]) -> dict[str, Any]:
     time = source["acquired"]
     return source | {"acquired": None if time is None else time.isoformat()}
@@ -100,7 +117,7 @@ def _plain_source(source: dict[str, Any]) -> dict[str, Any]:
 
 def iso_metadata(code: str, grid: Grid, lineage: Lineage, cells: dict[str, Any], note: str = "") -> bytes:
     """ISO 19115 metadata of a product: identification, extent, reference systems, quality and lineage."""
-    for prefix, uri in (("gmd", GMD), ("gco", GCO), ("gml", GML)):
+    for prefix, uri in (("gmd", GMD), ("gco", GCO), ("gml", GML), ("xlink", XLINK)):
         ElementTree.register_namespace(prefix, uri)
     root = Element(_gmd("MD_Metadata"))
     _text(root, "fileIdentifier", f"{lineage.name}/{code}")
@@ -172,10 +189,13 @@ def _quality(root: Element, lineage: Lineage, cells: dict[str, Any]) -> None:
     for name, value in (lineage.accuracy | {"median_sigma_m": cells.get("median_sigma_m")}).items():
         if value is None:
             continue
-        report = _inside(quality, "report", "DQ_AbsoluteExternalPositionalAccuracy")
+        unit = name.rpartition("_")[2]
+        kind = "DQ_RelativeInternalPositionalAccuracy" if unit == "px" else "DQ_AbsoluteExternalPositionalAccuracy"
+        report = _inside(quality, "report", kind)
         _text(report, "nameOfMeasure", name)
         result = _inside(report, "result", "DQ_QuantitativeResult")
-        SubElement(result, _gmd("valueUnit"))
+        link = {f"{{{XLINK}}}href": METRE} if unit == "m" else {f"{{{GCO}}}nilReason": "inapplicable"}
+        SubElement(result, _gmd("valueUnit"), link)
         SubElement(SubElement(result, _gmd("value")), f"{{{GCO}}}Record").text = f"{value:.4g}"
     line = _inside(quality, "lineage", "LI_Lineage")
     _text(line, "statement", lineage.statement())

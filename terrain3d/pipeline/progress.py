@@ -22,6 +22,9 @@ class Reporter(Protocol):
     def warn(self, text: str) -> None:
         """A line that the user should see."""
 
+    def overall(self, share: float, left_s: float) -> None:
+        """That share of all stages together is done, and the rest will take some ``left_s`` seconds."""
+
 
 class Silent:
     """Reporter that says nothing."""
@@ -36,6 +39,9 @@ class Silent:
         pass
 
     def warn(self, text: str) -> None:
+        pass
+
+    def overall(self, share: float, left_s: float) -> None:
         pass
 
 
@@ -77,5 +83,16 @@ class Recorder:
         self._write(f"warning: {text}")
         self._inner.warn(text)
 
+    def overall(self, share: float, left_s: float) -> None:
+        self._inner.overall(share, left_s)
+
     def _write(self, text: str) -> None:
         self.log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")
+
+
+def time_left(seconds: float) -> str:
+    """A time to come in words, no finer than it can be known."""
+    minutes = seconds / 60
+    if minutes < 1:
+        return "under 1 min"
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -6,13 +6,11 @@ import fcntl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from terrain3d.errors import ConfigError, OutputError, Terrain3dError
-from terrain3d.export.lineage import Lineage, Source
 from terrain3d.io.atomic import output_error, write_json, write_text
 from terrain3d.io.objects import Desk, DeskShelf, Objects, free_bytes
 from terrain3d.io.rasters import bounded_cache
@@ -24,9 +22,11 @@ from terrain3d.pipeline.batch.features import AreaFeatures
 from terrain3d.pipeline.batch.inputs import IMAGE, LIDAR, Inputs, blamed, open_inputs
 from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, Problem, TileState, open_manifest
-from terrain3d.pipeline.batch.plan import Plan, TilePlan, make_plan
+from terrain3d.pipeline.batch.origins import lineage_of, newest
+from terrain3d.pipeline.batch.plan import Plan, make_plan
 from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet, changes_since
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
+from terrain3d.pipeline.batch.watch import Watch
 from terrain3d.pipeline.batch.worker import Products
 from terrain3d.pipeline.model import Bounds
 from terrain3d.pipeline.products import water_layers
@@ -37,7 +37,7 @@ from terrain3d.pipeline.run import compute
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.trees import tree_layers
 
-MANIFEST, WORK, PLAN, LOG = "manifest.sqlite", "work", "plan.json", "batch.log"
+MANIFEST, WORK, PLAN, LOG, LOCK = "manifest.sqlite", "work", "plan.json", "batch.log", ".lock"
 LOST = "lost area"
 REACH = 400.0  # metres around a part without surface in which heights may differ for it
 
@@ -92,8 +92,9 @@ def run_batch(
     Raises Terrain3dError where nothing can go on (configuration, full disk, fewer than two usable images); what was
     finished stays and is not done again.
     """
-    recorder, out = Recorder(reporter), out.resolve()  # workers elsewhere have folders of their own
+    out = out.resolve()  # workers elsewhere have folders of their own
     with _locked(out), open_manifest(out / MANIFEST) as manifest, bounded_cache():
+        recorder = Watch(reporter, out / LOG, manifest)
         try:
             if options.retry:
                 manifest.clear_problems()
@@ -103,12 +104,12 @@ def run_batch(
             for problem in inputs.problems:
                 manifest.add_problem(problem)
             show(plan, inputs)
+            recorder.expect(plan.core_s, executor.workers())
             recorder.note(f"{executor.where()}")
             _check_space(plan, out, recorder)
             return _settle(area, plan, inputs, out, recorder, executor, manifest, options)
         finally:
-            recorder.close()
-            _append(out / LOG, recorder.log)
+            recorder.end()
 
 
 def _plan(area: Area, out: Path, known: list[Problem], reporter: Reporter) -> tuple[Plan, Inputs]:
@@ -126,7 +127,7 @@ def _plan(area: Area, out: Path, known: list[Problem], reporter: Reporter) -> tu
 
 
 def _settle(
-    area: Area, plan: Plan, inputs: Inputs, out: Path, recorder: Recorder, executor: Executor, manifest: Manifest,
+    area: Area, plan: Plan, inputs: Inputs, out: Path, recorder: Watch, executor: Executor, manifest: Manifest,
     options: BatchOptions,
 ) -> BatchResult:  # fmt: skip
     """Work until all that can be done is done: each turn leaves out what failed in the one before."""
@@ -138,6 +139,7 @@ def _settle(
     while True:
         desk = Desk(Objects(out / WORK / "objects"), at_once=True)
         engine = BatchEngine(desk, manifest, executor, keys, out, options.most_s)
+        recorder.follow(engine.worked)
         try:
             result, spool = compute(
                 inputs.scene, inputs.views, inputs.limits, inputs.lidar, inputs.reference, DeskShelf(desk), engine,
@@ -205,7 +207,7 @@ def _write_tiles(
         note = "; ".join(sorted({f"{p.what} {p.place}: {p.message}" for p in near}))[:1000]
         grid = tile_grid(t.sheet, like)
         own = features.within(t.sheet.outline, grid, shelf)
-        items.append(TileItem(t.sheet, grid, _lineage(t, inputs, result), own, note))
+        items.append(TileItem(t.sheet, grid, lineage_of(t, inputs, result), own, note))
     recorder.stage("tiles", len(items))
     found: list[Products | None] = [*engine.each(tile_writer(result, spool, shelf), items, recorder)]
     errors = {p.place: p.message for p in manifest.problems() if p.what.startswith("tile")}
@@ -233,9 +235,7 @@ def _changes(
     """Change since each of the previous models that can be compared; folders of others go."""
     with_data = {t.code for t in tiles if t.state in WRITTEN}
     sheets = [t.sheet for t in plan.tiles if t.sheet.code in with_data]
-    name, times = inputs.scene.config.name, [_utc(v.acquired) for v in inputs.views if v.acquired is not None]
-    end = max(times) if times else _received(inputs, tuple(v.name for v in inputs.views))
-    found = []
+    name, end, found = inputs.scene.config.name, newest(inputs), []
     for model in area.previous if sheets else ():
         recorder.stage(f"change since {model.name}")
         found.append(changes_since(model, sheets, sums, plan.crs, end, out, keys, manifest, threads, name, recorder))
@@ -249,34 +249,6 @@ def _changes(
 def _meet(a: Bounds | None, b: Bounds) -> bool:
     """Whether something at ``a`` may be felt at ``b``."""
     return a is not None and a[0] < b[2] + REACH and b[0] < a[2] + REACH and a[1] < b[3] + REACH and b[1] < a[3] + REACH
-
-
-def _lineage(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
-    """What one tile was made from."""
-    images = tuple(Source("image", v.image.path.name, v.acquired) for v in inputs.views if v.name in t.images)
-    lidar = tuple(Source("lidar", name) for name in t.granules)
-    config = inputs.scene.config
-    r = result.registration
-    after = None if r is None else r.after
-    accuracy = {
-        "adjustment_rms_px": max(result.network.adjustment.rms_after_px),
-        "held_out_bias_m": None if after is None else after.bias,
-        "held_out_nmad_m": None if after is None else after.nmad,
-    }
-    options = config.output.model_dump(exclude_none=True) | {"lidar_rules": config.lidar_rules}
-    received = _received(inputs, t.images)
-    return Lineage(config.name, images + lidar, options, accuracy, t.pairs, received, result.registered)
-
-
-def _utc(time: datetime) -> datetime:
-    """The time with its zone; without one it is UTC."""
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _received(inputs: Inputs, names: tuple[str, ...]) -> datetime:
-    """When the newest file of some images was written."""
-    written = max(v.image.path.stat().st_mtime for v in inputs.views if v.name in names)
-    return datetime.fromtimestamp(int(written), UTC)
 
 
 def _check_space(plan: Plan, out: Path, recorder: Recorder) -> None:
@@ -296,12 +268,24 @@ def _tidy(out: Path, desk: Desk, engine: BatchEngine, manifest: Manifest, option
         path.unlink(missing_ok=True)
 
 
+def is_worked_on(out: Path) -> bool:
+    """Whether a batch works in the folder right now."""
+    try:
+        with (out / LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """The folder for this batch alone. Raises OutputError, ConfigError if another batch works in it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("a")
+        file = (out / LOCK).open("a")
     except OSError as error:
         raise output_error(out, error) from error
     with file:
@@ -310,11 +294,3 @@ def _locked(out: Path) -> Iterator[None]:
         except OSError as error:
             raise ConfigError("another batch works in this folder", where=out, fix="wait for it, or end it") from error
         yield
-
-
-def _append(path: Path, lines: list[str]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
-    except OSError as error:
-        raise output_error(path, error) from error

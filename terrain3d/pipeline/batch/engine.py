@@ -114,6 +114,10 @@ class BatchEngine:
         self.held.add(new)
         return out
 
+    def worked(self) -> int:
+        """Pieces of work that were done now."""
+        return self.done
+
     def _known(self, key: str) -> Record | None:
         """What is in the manifest, if all of it is still whole on disk."""
         record = self._manifest.record(key)

@@ -31,6 +31,9 @@ class Executor(Protocol):
     def where(self) -> str:
         """What a person calls it."""
 
+    def workers(self) -> int:
+        """How many tasks it does at once."""
+
     def close(self) -> None:
         """Let the workers go."""
 
@@ -62,6 +65,9 @@ class Processes:
 
     def where(self) -> str:
         return f"{self._workers} local processes"
+
+    def workers(self) -> int:
+        return self._workers
 
     def run(self, tasks: Iterator[Task], stop: Callable[[], bool]) -> Iterator[Outcome]:
         open_: dict[Future[Outcome], Task] = {}
@@ -147,6 +153,9 @@ class DaskWorkers:
     def where(self) -> str:
         link = self._client.dashboard_link
         return f"Dask scheduler {self._address}" + (f", dashboard {link}" if link else "")
+
+    def workers(self) -> int:
+        return sum(self._client.nthreads().values())
 
     def run(self, tasks: Iterator[Task], stop: Callable[[], bool]) -> Iterator[Outcome]:
         from distributed import wait as wait_for

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from terrain3d.pipeline.batch.manifest import DONE, Manifest
+from terrain3d.pipeline.batch.watch import Progress, progress_of
+from terrain3d.pipeline.progress import time_left
 
 LISTED = 40
 
@@ -31,13 +33,13 @@ def stages(manifest: Manifest) -> dict[str, StageState]:
     return out
 
 
-def status_lines(manifest: Manifest) -> list[str]:
-    """Tiles by state, stages with what they took, problems."""
+def status_lines(manifest: Manifest, *, working: bool) -> list[str]:
+    """How far it is, tiles by state, stages with what they took, problems. working: whether a batch runs now."""
     tiles, problems = manifest.tiles(), manifest.problems()
     by_state: dict[str, list[str]] = {}
     for tile in tiles:
         by_state.setdefault(tile.state, []).append(tile.code)
-    lines = [f"tiles: {len(tiles)}"]
+    lines = [*_progress_lines(progress_of(manifest), working), f"tiles: {len(tiles)}"]
     for state, codes in sorted(by_state.items()):
         shown = ", ".join(codes[:LISTED]) + (", ..." if len(codes) > LISTED else "")
         lines.append(f"  {state}: {len(codes)} ({shown})")
@@ -46,3 +48,16 @@ def status_lines(manifest: Manifest) -> list[str]:
         lines.append(f"{name:32s}{s.done:8d}{s.failed:8d}{s.cpu_s:10.1f}{s.memory_mb:8.0f}")
     lines += [f"{p.what} {p.place}: {p.message}" for p in problems[:LISTED]]
     return lines
+
+
+def _progress_lines(p: Progress | None, working: bool) -> list[str]:
+    if p is None:
+        return []
+    if working:
+        return [
+            f"working since {p.since} on {p.stage}, {p.done} of {p.total}",
+            f"{p.share:.0%} of all work done, {time_left(p.left_s)} left (as of {p.at})",
+        ]
+    if p.ended:
+        return [f"not working; left off at {p.at}"]
+    return [f"not working; broke off in {p.stage} after {p.at}: start it again to go on"]

@@ -22,6 +22,9 @@ class Here:
     def where(self) -> str:
         return "here"
 
+    def workers(self) -> int:
+        return 1
+
     def close(self) -> None:
         pass
 

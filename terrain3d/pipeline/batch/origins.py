@@ -1,0 +1,60 @@
+"""What the tiles of an area were made from, for their lineage."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from terrain3d.export.lineage import Lineage, Source
+from terrain3d.pipeline.batch.inputs import Inputs
+from terrain3d.pipeline.batch.plan import TilePlan
+from terrain3d.pipeline.result import RunResult
+
+
+def lineage_of(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
+    """What one tile was made from."""
+    images = tuple(Source("image", v.image.path.name, v.acquired) for v in inputs.views if v.name in t.images)
+    lidar = tuple(Source("lidar", name) for name in t.granules)
+    config = inputs.scene.config
+    options: dict[str, Any] = config.output.model_dump(exclude_none=True) | {"lidar_rules": config.lidar_rules}
+    options["water"] = config.water.model_dump(exclude_none=True)
+    if inputs.scene.reference_dem is not None:
+        options["reference_dem"] = inputs.scene.reference_dem.path
+    received = _received(inputs, t.images)
+    return Lineage(config.name, images + lidar, options, _accuracy(result), t.pairs, received, result.registered)
+
+
+def _accuracy(result: RunResult) -> dict[str, float | None]:
+    """Figures that hold for the whole area; the held-out ones are model minus lidar."""
+    out: dict[str, float | None] = {"adjustment_rms_px": max(result.network.adjustment.rms_after_px)}
+    r = result.registration
+    if r is None:
+        return out
+    after = r.after
+    for name in ("bias", "nmad", "rmse", "le90"):
+        out[f"held_out_{name}_m"] = None if after is None else getattr(after, name)
+    out["held_out_returns"] = None if after is None else after.n
+    if r.smooth is not None:
+        east, north = np.sqrt(np.diag(r.covariance)[:2])
+        out["sigma_sideways_m"] = float(np.hypot(east, north) / np.sqrt(2))  # of either coordinate
+        out["sigma_up_m"] = float(np.median(r.smooth.sigma.values))
+    return out
+
+
+def newest(inputs: Inputs) -> datetime:
+    """Time of the newest image; where none is known, when its file was written."""
+    times = [_utc(v.acquired) for v in inputs.views if v.acquired is not None]
+    return max(times) if times else _received(inputs, tuple(v.name for v in inputs.views))
+
+
+def _utc(time: datetime) -> datetime:
+    """The time with its zone; without one it is UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _received(inputs: Inputs, names: tuple[str, ...]) -> datetime:
+    """When the newest file of some images was written."""
+    written = max(v.image.path.stat().st_mtime for v in inputs.views if v.name in names)
+    return datetime.fromtimestamp(int(written), UTC)
