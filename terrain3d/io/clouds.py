@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import date
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def _header(cloud: PointCloud) -> laspy.LasHeader:
     return header
 
 
+@lru_cache(maxsize=16)
 def cloud_wkt(reference: Reference) -> str:
     """OGC WKT 1 of a reference. Ellipsoidal heights have the vertical datum type 2002, which PROJ reads as 3D."""
     if not reference.vertical.is_ellipsoid:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,11 +92,11 @@ def write_strips(
     path = Path(path)
     continuous = np.issubdtype(np.dtype(dtype), np.floating)
     kind = np.dtype(np.float32) if continuous else np.dtype(dtype)
-    crs, ellipsoid_code = _file_crs(grid.reference, heights)
+    wkt, ellipsoid_code = _file_crs(grid.reference, heights)
     profile = {
         "driver": "GTiff", "dtype": kind.name, "count": bands, "nodata": nodata,
         "height": grid.height, "width": grid.width, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
-        "crs": RasterioCRS.from_wkt(crs.to_wkt()), "transform": Affine(*grid.transform), "bigtiff": "if_safer",
+        "crs": RasterioCRS.from_wkt(wkt), "transform": Affine(*grid.transform), "bigtiff": "if_safer",
         "sparse_ok": True,
     }  # fmt: skip
     with atomic_path(path) as part:
@@ -130,19 +131,21 @@ def bounded_cache() -> Iterator[None]:
         yield
 
 
-def _file_crs(reference: Reference, heights: bool) -> tuple[CRS, int | None]:
-    """CRS to hand to GDAL, and the code of the geographic 3D CRS to put in place of its vertical part, if any."""
+@lru_cache(maxsize=64)
+def _file_crs(reference: Reference, heights: bool) -> tuple[str, int | None]:
+    """CRS for GDAL as WKT, and the code of the geographic 3D CRS to put in place of its vertical part, if any."""
     horizontal = reference.crs
     if not heights or not reference.vertical.is_declared:
-        return horizontal, None
+        return horizontal.to_wkt(), None
     if not reference.vertical.is_ellipsoid or horizontal.is_geographic:
-        return reference.compound(), None
+        return reference.compound().to_wkt(), None
     base = horizontal.to_3d().geodetic_crs
     code = None if base is None else base.to_epsg()
     if base is None or code is None:
-        return ellipsoid_compound(horizontal), None
+        return ellipsoid_compound(horizontal).to_wkt(), None
     stand_in = CRS.from_epsg(EGM96_HEIGHT_EPSG)
-    return CompoundCRS(f"{horizontal.name} + {base.name} ellipsoidal height", [horizontal, stand_in]), code
+    name = f"{horizontal.name} + {base.name} ellipsoidal height"
+    return CompoundCRS(name, [horizontal, stand_in]).to_wkt(), code
 
 
 def ellipsoid_compound(horizontal: CRS) -> CRS:

@@ -14,6 +14,9 @@ from numpy.typing import DTypeLike, NDArray
 from terrain3d.io.atomic import output_error
 from terrain3d.raster import Grid
 
+WIDE = 8  # rows this many times as long as a window are read whole: a call for each row takes longer
+CHUNK_BYTES = 4 * 2**20
+
 
 @dataclass(frozen=True)
 class StoredRaster:
@@ -34,10 +37,23 @@ class StoredRaster:
         self._check(row, column, height, width)
         out = np.empty((height, width), self.dtype)
         with self.path.open("rb", buffering=0) as file:
+            if width < self.stride <= WIDE * width:
+                self._read_rows(file, row, column, out)
+                return out
             for i, cells in self._runs(out):
                 file.seek(self._offset(row + i, column))
                 _fill(file, cells.data)
         return out
+
+    def _read_rows(self, file: FileIO, row: int, column: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` from whole rows of the file, many at once."""
+        several = max(CHUNK_BYTES // (self.stride * self.dtype.itemsize), 1)
+        for top in range(0, out.shape[0], several):
+            part = out[top : top + several]
+            whole = np.empty((part.shape[0], self.stride), self.dtype)
+            file.seek(self._offset(row + top, -self.column))
+            _fill(file, whole.reshape(-1).view(np.uint8).data)
+            part[:] = whole[:, self.column + column : self.column + column + part.shape[1]]
 
     def write(self, row: int, column: int, values: NDArray[Any]) -> None:
         """Put values (height, width) at a place inside the grid. Raises OutputError (full disk)."""

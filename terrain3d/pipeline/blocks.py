@@ -22,7 +22,7 @@ from terrain3d.surface.ground import coarse_factor
 
 R = TypeVar("R")
 
-BLOCK_CELLS = 1536  # largest core, cells a side
+BLOCK_CELLS = 1024  # largest core, cells a side
 ALIGN = 8  # coarse cells
 
 

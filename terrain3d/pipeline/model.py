@@ -36,7 +36,7 @@ from terrain3d.surface.voids import (
 
 Bounds = tuple[float, float, float, float]  # west, south, east, north
 
-POINT_BLOCK_CELLS = 1024  # a cell has several points, each larger than it
+POINT_BLOCK_CELLS = 768  # of the finest model; a cell has several points, each larger than it
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
 REGISTRATION_CELLS = 25e6  # of the model that is registered, at most; larger areas have larger cells
 
@@ -80,7 +80,7 @@ class Extent:
 
 def surface_model(
     spool: Spool, grid: Grid, move: Move | None, folder: Place, workers: Workers, reporter: Reporter,
-    lost: Sequence[Bounds] = (),
+    lost: Sequence[Bounds] = (), block_cells: int | None = None,
 ) -> StoredModel:  # fmt: skip
     """Surface model of all points on a grid, moved, block by block. lost: parts of it to be left empty."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
@@ -95,7 +95,7 @@ def surface_model(
         for stored, look in zip(looks, model.looks, strict=True):
             block.write(stored, look.values)
 
-    blocks = cut(grid, size=POINT_BLOCK_CELLS)
+    blocks = cut(grid, size=block_cells or POINT_BLOCK_CELLS)
     reporter.stage("surface model", len(blocks))
     for_blocks(work, [b for b in blocks if not _inside(b.grid.bounds, lost)], workers, reporter)
     model = StoredModel(height, sigma, pairs, looks)
@@ -133,7 +133,8 @@ def register(
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
     whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
-    model = surface_model(spool, whole, None, folder, workers, reporter, lost)
+    size = ceil(POINT_BLOCK_CELLS * grid.resolution / cell)  # so that a block has no more points
+    model = surface_model(spool, whole, None, folder, workers, reporter, lost, size)
     reporter.stage("registration to lidar")
     clean = new_raster(folder / "clean.raw", whole, np.float32)
 

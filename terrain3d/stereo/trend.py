@@ -34,12 +34,20 @@ class CoarseSurface:
 
     def relief_around(self, east: Floats, north: Floats) -> tuple[float, float]:
         """Lowest and highest height of the surface against its trend over the cells that hold the given places."""
+        at = self._cells(east, north)
+        trend = self.trend.values[at]
+        return float((self.low.values[at] - trend).min()), float((self.high.values[at] - trend).max())
+
+    def limits_over(self, east: Floats, north: Floats) -> tuple[float, float]:
+        """Lowest and highest height of the surface over the cells that hold the given places."""
+        at = self._cells(east, north)
+        return float(self.low.values[at].min()), float(self.high.values[at].max())
+
+    def _cells(self, east: Floats, north: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the cells that hold places; beyond the grid its nearest ones."""
         column, row = self.trend.grid.column_row(east, north)
         height, width = self.trend.grid.shape
-        c = np.clip(np.rint(column).astype(int), 0, width - 1)
-        r = np.clip(np.rint(row).astype(int), 0, height - 1)
-        trend = self.trend.values[r, c]
-        return float((self.low.values[r, c] - trend).min()), float((self.high.values[r, c] - trend).max())
+        return np.clip(np.rint(row).astype(int), 0, height - 1), np.clip(np.rint(column).astype(int), 0, width - 1)
 
 
 def coarse_surface(heights: Raster) -> CoarseSurface:

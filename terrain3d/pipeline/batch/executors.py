@@ -15,7 +15,15 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from terrain3d.errors import ConfigError, MissingExtraError
-from terrain3d.pipeline.batch.worker import Outcome, Task, leave_with_driver, limit_memory, perform, prepare
+from terrain3d.pipeline.batch.worker import (
+    Outcome,
+    Task,
+    leave_with_driver,
+    limit_memory,
+    load_compiled,
+    perform,
+    prepare,
+)
 
 ATTEMPTS = 3  # of a task whose worker was lost
 AHEAD = 2  # tasks in hand, for each worker
@@ -61,6 +69,7 @@ class Processes:
         # copies of a program that has imported all and holds nothing yet cost next to nothing; one with threads may
         # never wake up after a fork
         if sys.platform == "linux" and threading.active_count() == 1:
+            load_compiled()
             self._pool = self._started("fork")
 
     def where(self) -> str:
