@@ -16,6 +16,7 @@ from terrain3d.raster import Grid
 from terrain3d.register.move import Move
 
 _RECORD = np.dtype([("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")])
+_NONE = np.empty(0, _RECORD)
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,32 @@ class Spool:
 
     def within(self, grid: Grid, margin: float, move: Move | None = None) -> PointCloud:
         """Points over a grid and a margin around it, moved."""
+        return _cloud(self.reference, np.concatenate([_NONE, *self._near(grid, margin, move)]), move)
+
+    def clouds_within(self, grid: Grid, margin: float, move: Move | None = None) -> Iterator[PointCloud]:
+        """The same, part by part; at least one, perhaps empty."""
+        some = False
+        for records in self._near(grid, margin, move):
+            some = True
+            yield _cloud(self.reference, records, move)
+        if not some:
+            yield _cloud(self.reference, _NONE, None)
+
+    def _near(self, grid: Grid, margin: float, move: Move | None) -> Iterator[NDArray[np.void]]:
         west, south, east, north = grid.bounds
         reach = margin if move is None else margin + float(np.hypot(move.dx, move.dy))
-        chunks = [np.empty(0, _RECORD)]
         for part in self.parts:
             w, s, e, n = part.bounds
             if w > east + reach or e < west - reach or s > north + reach or n < south - reach:
                 continue
             records = np.load(part.path, mmap_mode="r")
+            if w > west - reach and e < east + reach and s > south - reach and n < north + reach:
+                yield np.asarray(records)
+                continue
             x, y = records["xyz"][:, 0], records["xyz"][:, 1]
             inside = (x > west - reach) & (x < east + reach) & (y > south - reach) & (y < north + reach)
-            chunks.append(records[inside])
-        return _cloud(self.reference, np.concatenate(chunks), move)
+            if inside.any():
+                yield records[inside]
 
     def clouds(self, move: Move | None = None) -> Iterator[PointCloud]:
         """All points, part by part, moved."""

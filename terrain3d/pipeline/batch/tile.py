@@ -29,7 +29,6 @@ from terrain3d.points import PointCloud
 from terrain3d.raster import Grid
 from terrain3d.register.move import Move
 
-STRIP_ROWS = 512
 TILES = "tiles"
 EMPTY = "empty"
 TITLES = {"trees": "Tree tops and stands", "water": "Bodies of water and shorelines"}
@@ -124,18 +123,16 @@ def _on(value: Any, grid: Grid) -> Any:
 
 
 def _clouds(spool: Spool, item: TileItem, move: Move | None) -> Iterator[PointCloud]:
-    """Points inside the outline of a tile, strip by strip; without any, one part that has the reference."""
+    """Points inside the outline of a tile, part by part; without any, one part that has the reference."""
     grid = item.grid
-    some = False
-    for top in range(0, grid.height, STRIP_ROWS):
-        part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
-        cloud = spool.within(part, part.resolution, move)
-        x, y = cloud.xyz[:, 0], cloud.xyz[:, 1]
-        _, south, _, north = part.bounds
-        here = inside(item.sheet.outline, grid, x, y) & (y > south) & (y <= north)
-        if here.any() or (not some and top + STRIP_ROWS >= grid.height):
+    cloud, some = None, False
+    for cloud in spool.clouds_within(grid, grid.resolution, move):
+        here = inside(item.sheet.outline, grid, cloud.xyz[:, 0], cloud.xyz[:, 1])
+        if here.any():
             some = True
-            yield cloud.select(np.flatnonzero(here))
+            yield cloud if here.all() else cloud.select(np.flatnonzero(here))
+    if cloud is not None and not some:
+        yield cloud.select(np.empty(0, np.int64))
 
 
 def files_of(folder: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""The cloud of a tile, strip by strip."""
+"""The cloud of a tile, part by part."""
 
 from __future__ import annotations
 
