@@ -1,16 +1,18 @@
-"""Co-registration of one surface to another: a robust three-dimensional shift and a tilt."""
+"""Co-registration of one surface to another: a robust three-dimensional shift, a tilt, a bend where there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from terrain3d.change.filters import box_mean, coarsen, gradient, roughness
+from terrain3d.change.bend import Bend, fit_bend
+from terrain3d.change.filters import box_mean, coarsen, coarsen_raster, gradient, roughness
 from terrain3d.change.resample import resample
+from terrain3d.change.stable import smooth_limit, stable_cells
 from terrain3d.errors import OverlapError
 from terrain3d.raster import Grid, Raster, bilinear, odd_cells
 from terrain3d.stats import nmad, tukey_weights
@@ -26,6 +28,7 @@ ROUGHNESS_WINDOW = 2.5  # metres
 WIDE_WINDOW = 10.0  # metres
 TILT_Z = 3.0  # a tilt below this many of its own sigma is not applied
 TILT_LEAST = 0.02  # metres across the scene, below which a tilt is of no account
+BEND_CELL = 2.0  # metres, about the size of cells that tell a bend
 BLOCK = 50.0  # metres; errors of blocks this far apart are taken as independent
 
 
@@ -38,6 +41,7 @@ class Alignment:
         significant (``tilted`` False).
     converged: the last step was below a fiftieth of a cell.
     n_cells: cells used in the last solution. nmad: of the stable ground's differences, metres.
+    bend: what is left of them in low order or along the track, where places that were left out confirm it.
     """
 
     east: float
@@ -51,10 +55,12 @@ class Alignment:
     converged: bool
     n_cells: int
     nmad: float
+    bend: Bend | None = None
 
     def height_at(self, x: Floats, y: Floats) -> Floats:
         """Height to take from AFTER at positions of BEFORE."""
-        return self.up + self.tilt_east * (x - self.x0) + self.tilt_north * (y - self.y0)
+        plane = self.up + self.tilt_east * (x - self.x0) + self.tilt_north * (y - self.y0)
+        return plane if self.bend is None else plane + self.bend.height_at(x - self.x0, y - self.y0)
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
         result = _solve(_levels(*steps[-1]), state, free, x0, y0)
         state = result.state
     east, north, up, tilt_east, tilt_north = (float(v) for v in state)
-    return Alignment(
+    alignment = Alignment(
         east=east,
         north=north,
         up=up,
@@ -129,6 +135,19 @@ def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
         n_cells=result.n_cells,
         nmad=nmad(result.d),
     )
+    return replace(alignment, bend=_bend(whole, alignment))
+
+
+def _bend(view: View, alignment: Alignment) -> Bend | None:
+    """What a bend of the whole scene leaves on stable ground after shift and tilt."""
+    factor = max(1, round(BEND_CELL / view.before.grid.resolution))
+    before, after = coarsen_raster(view.before, factor), coarsen_raster(view.after, factor)
+    if min(before.grid.shape) < LEAST_CELLS:
+        return None
+    d = moved(after, before.grid, alignment).values - before.values
+    size = odd_cells(ROUGHNESS_WINDOW, before.grid.resolution)
+    rough = np.hypot(roughness(before.values, size), roughness(after.values, size))
+    return fit_bend(d, stable_cells(d, np.ones_like(d), rough, smooth_limit(rough)), before.grid.resolution)
 
 
 def moved(after: Raster, grid: Grid, alignment: Alignment) -> Raster:

@@ -33,6 +33,7 @@ STRIP_ROWS = 512
 SQUARE = 100.0  # metres, of the layer that tells what could be detected
 STABLE_SQUARE = 200.0  # metres, of the layer of stable ground
 LEAST_CELLS = 20  # of a square
+STABLE_CELLS = 20_000  # of a square, plenty for its median and spread
 TEXTS = ("kind", "part", "cover_before", "cover_after", "date_before", "date_after")
 
 
@@ -157,23 +158,18 @@ def _type_of(column: str) -> type:
 
 def _squares(result: ChangeResult[StoredRaster]) -> list[NamedLayer]:
     """Squares of the scene: what could have been detected there, and what stable ground says of the differences."""
-    grid = result.difference.grid
     detect: list[tuple[Any, float, float]] = []
     stable: list[tuple[Any, float, float, int]] = []
-    for rows, columns in _windows(grid.shape, SQUARE / grid.resolution):
-        window = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
-        values = result.detectable.read(*window)
+    for (values,), box in _windows((result.detectable,), SQUARE):
         known = values[np.isfinite(values)]
-        box = shapely.box(*grid.window(*window).bounds)
         if known.size >= LEAST_CELLS:
             detect.append((box, float(np.median(known)), known.size / values.size))
-    for rows, columns in _windows(grid.shape, STABLE_SQUARE / grid.resolution):
-        window = rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start
-        d, s = result.difference.read(*window), result.sigma.read(*window)
-        quiet = d[np.isfinite(d) & (result.significant.read(*window) == 0) & (np.abs(d) < 4 * s)]
+    for (d, s, changed), box in _windows((result.difference, result.sigma, result.significant), STABLE_SQUARE):
+        with np.errstate(invalid="ignore"):
+            quiet = d[(changed == 0) & (np.abs(d) < 4 * s)]
         if quiet.size >= LEAST_CELLS:
-            box = shapely.box(*grid.window(*window).bounds)
-            stable.append((box, float(np.median(quiet)), nmad(quiet), int(quiet.size)))
+            some = quiet[:: 1 + quiet.size // STABLE_CELLS]
+            stable.append((box, float(np.median(some)), nmad(some), int(quiet.size)))
     names = ("median_dz_m", "nmad_m", "cells")
     return [
         NamedLayer("detectability", [d[0] for d in detect], {
@@ -186,11 +182,15 @@ def _squares(result: ChangeResult[StoredRaster]) -> list[NamedLayer]:
     ]  # fmt: skip
 
 
-def _windows(shape: tuple[int, int], size: float) -> Iterator[tuple[slice, slice]]:
-    step = max(round(size), 1)
-    for row in range(0, shape[0], step):
-        for column in range(0, shape[1], step):
-            yield slice(row, min(row + step, shape[0])), slice(column, min(column + step, shape[1]))
+def _windows(rasters: Sequence[StoredRaster], size: float) -> Iterator[tuple[list[NDArray[Any]], shapely.Polygon]]:
+    """Values of the rasters in each square of ``size`` metres, and the square; read in strips as wide as the grid."""
+    grid = rasters[0].grid
+    step = max(round(size / grid.resolution), 1)
+    for strips in zip(*(r.strips(step) for r in rasters), strict=True):
+        row, first = strips[0]
+        for column in range(0, grid.width, step):
+            part = grid.window(row, column, first.shape[0], min(step, grid.width - column))
+            yield [v[:, column : column + step] for _, v in strips], shapely.box(*part.bounds)
 
 
 def _geojson(polygons: list[Any], columns: dict[str, NDArray[Any]], crs: str) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from terrain3d.change.align import Alignment
+from terrain3d.change.bend import Bend
 from terrain3d.errors import InputFileError
 from terrain3d.io.vectors import Layer, read_layer
 
@@ -27,11 +28,20 @@ def read_change_folder(folder: Path) -> ChangeFolder:
     path = folder / "quality.json"
     try:
         quality: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        alignment = Alignment(**{f.name: quality["alignment"][f.name] for f in fields(Alignment)})
+        alignment = Alignment(**{f.name: quality["alignment"].get(f.name) for f in fields(Alignment)})
+        if alignment.bend is not None:
+            alignment = replace(alignment, bend=_bend(quality["alignment"]["bend"]))
         before, after = quality.get("vertical_told", (None, None))
         return ChangeFolder(alignment, float(quality["stable"]["registration"]), (before, after))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputFileError("is no quality.json of a change folder", where=path) from error
+
+
+def _bend(stored: dict[str, Any]) -> Bend:
+    coefficients = tuple(tuple(map(float, row)) for row in stored["coefficients"])
+    return Bend(
+        float(stored["half"]), coefficients, float(stored["along_deg"]), tuple(float(v) for v in stored["wave"])
+    )
 
 
 def read_changes(folder: Path) -> Layer:

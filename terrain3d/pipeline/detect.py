@@ -90,6 +90,11 @@ def _notes(pair: EpochPair) -> list[str]:
     for epoch in (before, after):
         if epoch.sigma is None:
             notes.append(f"{epoch.name} has no sigma: {ASSUMED_SIGMA:g} m assumed, then calibrated on the scene")
+    bend = pair.alignment.bend
+    if bend is not None:
+        notes.append(
+            f"a bend of up to {bend.largest:.2f} m between the epochs was taken out; places left out confirm it"
+        )
     if not pair.alignment.converged:
         notes.append("co-registration did not converge: its last step was larger than a fiftieth of a cell")
     return notes
