@@ -13,6 +13,7 @@ from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import label
 from terrain3d.pipeline.model import Extent, StoredModel
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.settling import NO_RIM
 from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster, odd_cells
 from terrain3d.register.move import Move
@@ -37,9 +38,10 @@ class Frame:
 
 def fill_model(
     model: StoredModel, clean: StoredRaster, extent: Extent, frame: Frame, folder: Place, workers: Workers,
-    reporter: Reporter,
+    reporter: Reporter, odds: StoredRaster | None = None,
 ) -> tuple[StoredRaster, StoredRaster, StoredRaster]:  # fmt: skip
-    """Surface with small voids filled, its sigma, and its mask (no water yet)."""
+    """Surface with small voids filled, its sigma, and its mask (no water yet). odds: of overhangs, as
+    ``settled_heights`` gives them; none without images."""
     grid = model.grid
     dsm, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("dsm", "dsm_sigma"))
     mask = new_raster(folder / "mask.raw", grid, np.uint8)
@@ -61,7 +63,8 @@ def fill_model(
         known, fill = np.isfinite(z), void(block) & ~left_open.read(block)
         matches = np.where(known, block.read(model.sigma), np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
-        own = cell_sigma(filled, spread, np.where(known, block.read(model.pairs), 0).astype(np.uint8))
+        hanging = None if odds is None else np.where(known, block.read(odds).astype(np.float32), NO_RIM)
+        own = cell_sigma(filled, spread, known, hanging)
         part = block.around_core(1)  # for slopes
         inner = block.part(*part)
         total = with_frame(Raster(own.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)

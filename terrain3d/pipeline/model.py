@@ -19,10 +19,7 @@ from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.move import Move
 from terrain3d.register.registration import Registration, register_dsm
-from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
 from terrain3d.surface.dsm import LOOKS, rasterize
-from terrain3d.surface.rims import MARGIN as OVERHANG_MARGIN
-from terrain3d.surface.rims import overhangs
 from terrain3d.surface.voids import (
     CLEAN_MARGIN,
     ISLAND_AREA,
@@ -43,12 +40,14 @@ REGISTRATION_CELLS = 25e6  # of the model that is registered, at most; larger ar
 
 @dataclass(frozen=True)
 class StoredModel:
-    """Height (m), sigma (m) of the matches, and number of pairs of each cell; NaN and 0 where no point fell. looks: see
-    ``SurfaceModel``; none where they are not needed."""
+    """Height (m), sigma (m) of the matches, and number of pairs of each cell; NaN and 0 where no point fell.
+    confidence, below, looks: see ``SurfaceModel``; no looks where they are not needed."""
 
     height: StoredRaster
     sigma: StoredRaster
     pairs: StoredRaster
+    confidence: StoredRaster
+    below: StoredRaster
     looks: tuple[StoredRaster, ...] = ()
 
     @property
@@ -85,20 +84,19 @@ def surface_model(
     """Surface model of all points on a grid, moved, block by block. lost: parts of it to be left empty."""
     height, sigma = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("height", "sigma"))
     pairs = new_raster(folder / "pairs.raw", grid, np.uint8)
+    confidence, below = (new_raster(folder / f"{name}.raw", grid, np.float16) for name in ("confidence", "below"))
     looks = tuple(new_raster(folder / f"look{k}.raw", grid, np.float16) for k in range(LOOKS))
 
     def work(block: Block) -> None:
         model = rasterize(spool.within(block.grid, 2 * grid.resolution, move), block.grid)
-        block.write(height, model.height.values)
-        block.write(sigma, model.sigma.values)
-        block.write(pairs, model.pairs.values)
-        for stored, look in zip(looks, model.looks, strict=True):
-            block.write(stored, look.values)
+        layers = (model.height, model.sigma, model.pairs, model.confidence, model.below, *model.looks)
+        for stored, layer in zip((height, sigma, pairs, confidence, below, *looks), layers, strict=True):
+            block.write(stored, layer.values)
 
     blocks = cut(grid, size=block_cells or POINT_BLOCK_CELLS)
     reporter.stage("surface model", len(blocks))
     for_blocks(work, [b for b in blocks if not _inside(b.grid.bounds, lost)], workers, reporter)
-    model = StoredModel(height, sigma, pairs, looks)
+    model = StoredModel(height, sigma, pairs, confidence, below, looks)
     _leave_empty(model, lost)
     return model
 
@@ -119,7 +117,8 @@ def _leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
             shape = rows.stop - rows.start, columns.stop - columns.start
             model.height.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
             model.sigma.write(rows.start, columns.start, np.full(shape, np.nan, np.float32))
-            model.pairs.write(rows.start, columns.start, np.zeros(shape, np.uint8))
+            for layer in (model.pairs, model.confidence, model.below):
+                layer.write(rows.start, columns.start, np.zeros(shape, layer.dtype))
             for look in model.looks:
                 look.write(rows.start, columns.start, np.full(shape, np.nan, np.float16))
 
@@ -177,25 +176,3 @@ def clean_heights(
     if last.max() < 0:
         raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud or snow")
     return clean, Extent(first, last, *hull_spans(first, last))
-
-
-def settled_heights(
-    model: StoredModel, clean: StoredRaster, folder: Place, workers: Workers, reporter: Reporter
-) -> tuple[StoredRaster, StoredRaster]:
-    """The clean heights without what the looks do not agree upon, with overhangs (the envelope of crowns) and without
-    them. The files of ``clean`` and of the looks are used up."""
-    envelope, settled = (new_raster(folder / f"{n}.raw", model.grid, np.float32) for n in ("envelope", "settled"))
-
-    def work(block: Block) -> None:
-        sigma = block.read(model.sigma)
-        looks = [block.read(look).astype(np.float32) for look in model.looks]
-        even = Raster(without_noise(block.read(clean), sigma, looks), block.grid)
-        over = overhangs(even, sigma, block.read(model.pairs))
-        block.write(envelope, even.values)
-        block.write(settled, np.where(over, np.float32(np.nan), even.values))
-
-    margin = max(MARGIN_CELLS * model.grid.resolution, OVERHANG_MARGIN)
-    for_blocks(work, cut(model.grid, margin), workers, reporter)
-    for used in (clean, *model.looks):
-        used.remove()
-    return envelope, settled

@@ -16,10 +16,11 @@ from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
-from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, settled_heights, surface_model
+from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, surface_model
 from terrain3d.pipeline.picture import draw, forget_voids
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.reference import fill_from_reference
+from terrain3d.pipeline.settling import settled_heights
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.pipeline.threads import Workers
@@ -81,9 +82,11 @@ def derive(
     reporter.stage("voids", 3 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    envelope, clean = settled_heights(model, clean, folder, workers, reporter)
-    dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
-    model.sigma.remove()
+    settled = settled_heights(model, clean, views, folder, workers, reporter)
+    clean = settled.heights
+    dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter, settled.odds)
+    for used in (model.sigma, settled.odds):
+        used.remove()
     if options.reference is not None:
         fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
     picture = draw(dsm, extent, views, folder, workers, reporter)
@@ -91,8 +94,8 @@ def derive(
     waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
-    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, envelope)
-    envelope.remove()
+    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled.envelope)
+    settled.envelope.remove()
 
     finer: tuple[StoredRaster, ...] = ()
     if options.super_resolution:

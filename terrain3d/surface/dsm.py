@@ -24,16 +24,21 @@ MAX_POINTS = 64  # of a cell and its neighbours; more tell nothing new
 SLOPE_PRIOR = 0.08  # cells^2: spread of the points that makes their slope half believed
 PAIR_FLOOR = 0.5  # share of a pair's error that more points of the same pair do not reduce
 LOOKS = 3  # groups that the pairs are dealt out to, to be compared with each other
+_LAYERS = 5  # before the looks: height, sigma, pairs, confidence, below
 
 
 @dataclass(frozen=True)
 class SurfaceModel:
-    """height and sigma: float32, NaN where no point fell. pairs: uint8, pairs that saw the cell's surface.
-    looks: float32, by how much the points of each group of pairs lie above ``height``, NaN where it has none."""
+    """height and sigma: float32, NaN where no point fell. pairs: uint8, pairs that saw the cell's surface. confidence:
+    float32, mean of the matcher's, of the points of that surface. below: float32, share of all points, by weight, that
+    lie under it and do not agree with it; both 0 where no point fell. looks: float32, by how much the points of each
+    group of pairs lie above ``height``, NaN where it has none."""
 
     height: Raster
     sigma: Raster
     pairs: Raster
+    confidence: Raster
+    below: Raster
     looks: tuple[Raster, ...]
 
 
@@ -47,14 +52,17 @@ def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
     cell = (row[near] + 1) * width + column[near] + 1
     order = np.argsort(cell, kind="stable")
     start = np.searchsorted(cell[order], np.arange(width * height + 1))
-    out = np.full((3 + LOOKS, *grid.shape), np.nan, np.float32)
+    out = np.full((_LAYERS + LOOKS, *grid.shape), np.nan, np.float32)
     _rasterize(
         x[near][order], y[near][order], cloud.xyz[near, 2][order], cloud.sigma[near][order],
         cloud.confidence[near][order], cloud.pair[near][order], start, width, out,
     )  # fmt: skip
     pairs = np.nan_to_num(out[2]).astype(np.uint8)
-    looks = tuple(Raster(values, grid) for values in out[3:])
-    return SurfaceModel(Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), looks)
+    confidence, below = (Raster(np.nan_to_num(values), grid) for values in out[3:_LAYERS])
+    looks = tuple(Raster(values, grid) for values in out[_LAYERS:])
+    return SurfaceModel(
+        Raster(out[0], grid), Raster(out[1], grid), Raster(pairs, grid), confidence, below, looks
+    )  # fmt: skip
 
 
 def _cell(x: NDArray[np.float64], origin: float, resolution: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -93,7 +101,7 @@ def _rasterize(
                         weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
                         n += 1
             if n > 0:
-                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, pair, above, light, out[:, y, x])
+                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, confidence, pair, above, light, out[:, y, x])
 
 
 @njit(inline="always")
@@ -109,28 +117,31 @@ def _weighted_median(values: Any, weight: Any) -> float:
 
 @njit(nogil=True, error_model="numpy")
 def _fuse(
-    index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, pair: Any, above: Any, light: Any, out: Any
-) -> None:
-    """Height, sigma, number of pairs and looks of one cell from its points; dx, dy: offsets from its centre, cells;
+    index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, confidence: Any, pair: Any, above: Any, light: Any,
+    out: Any,
+) -> None:  # fmt: skip
+    """All layers of one cell from its points; dx, dy: offsets from its centre, cells;
     above, light: room for sums by look.
 
     The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a
     prior, because few points close together say little of it.
     """
     centre = _weighted_median(z[index], weight)
-    total, mean, square, formal = 0.0, 0.0, 0.0, 0.0
+    total, mean, square, formal, sure, under = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     mx, my, xx, xy, yy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     seen = np.uint64(0)
     for i in range(index.size):
         k = index[i]
         d = z[k] - centre
         if abs(d) > max(AGREE_M, 3 * sigma[k]):
+            under += weight[i] if d < 0 else 0.0
             continue
         w, x, y = weight[i], dx[i], dy[i]
         total += w
         mean += w * d
         square += w * d * d
         formal += w * sigma[k] ** 2
+        sure += w * confidence[k]
         mx, my = mx + w * x, my + w * y
         xx, xy, yy = xx + w * x * x, xy + w * x * y, yy + w * y * y
         xz, yz = xz + w * x * d, yz + w * y * d
@@ -148,6 +159,8 @@ def _fuse(
     out[0] = centre + mean - slope_x * mx - slope_y * my
     out[1] = np.sqrt(max(formal / total, spread) * max(PAIR_FLOOR, 1.0 / count))
     out[2] = count
+    out[3] = sure / total
+    out[4] = under / weight.sum()
     above[:], light[:] = 0.0, 0.0
     for i in range(index.size):
         d = z[index[i]] - centre
@@ -157,4 +170,4 @@ def _fuse(
             light[look] += weight[i]
     for look in range(LOOKS):
         if light[look] > 0:
-            out[3 + look] = above[look] / light[look]
+            out[_LAYERS + look] = above[look] / light[look]

@@ -131,6 +131,15 @@ def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] =
     return found
 
 
+def values_at(dsm: Raster, views: Sequence[RankedView], wanted: Bools) -> Singles:
+    """What each view has where the wanted cells are at the heights of ``dsm``, whether it sees them or not: (views, n),
+    mean of the balanced bands, NaN for none."""
+    lon, lat = lonlat(dsm.grid)
+    ground = _Ground(np.asarray(dsm.values, np.float32), lon, lat, dsm.grid.resolution)
+    found = [_drawn(v, ground, wanted)[:, wanted].mean(axis=0) for v in views]
+    return np.array(found, np.float32).reshape(len(views), int(wanted.sum()))
+
+
 def _add(found: Ortho, place: int, view: RankedView, ground: _Ground, sees: Bools, need: Bools) -> None:
     """Put the cells that are needed of a view into the mosaic, and those around them up to the seam."""
     filled = found.source > 0
@@ -289,11 +298,16 @@ def _line_between(own: Singles, reference: Singles) -> tuple[float, float, float
     return gain, offset, max(float(nmad(reference - gain * own)), 1e-6)
 
 
-def middle_value(surface: Raster, views: Sequence[RankedView]) -> float:
-    """Median of the first view over a surface, all bands together; 1 if it has no values or is not positive."""
+def value_quantiles(surface: Raster, views: Sequence[RankedView], shares: Sequence[float]) -> Floats:
+    """Quantiles of the first view over a surface, all bands together; 1 if it has no values."""
     found = _in_strips(views[0].view, *_places(surface, views[0])) if views else np.empty(0, np.float32)
     known = found[np.isfinite(found)]
-    return max(float(np.median(known)), 1e-6) if known.size else 1.0
+    return np.quantile(known, shares) if known.size else np.ones(len(shares))
+
+
+def middle_value(surface: Raster, views: Sequence[RankedView]) -> float:
+    """Median of the first view over a surface, all bands together, at least 1e-6; 1 if it has no values."""
+    return max(float(value_quantiles(surface, views, (0.5,))[0]), 1e-6)
 
 
 def _in_strips(view: OrthoView, line: Floats, sample: Floats) -> Singles:

@@ -1,7 +1,8 @@
 """Rims of crowns and roofs that hang over the ground beside them, found by what matching says there.
 
 Windows of matching carry a crown some pixels over its outline, and each pair hides the ground on another side. On such
-an overhang fewer pairs agree than around it, their matches are less precise than those nearby, and the ground is near.
+an overhang fewer pairs agree than around it, their matches are less precise and less sure, some points lie on the
+ground below, and the surface ends sharply there instead of bending down as a crown does.
 """
 
 from __future__ import annotations
@@ -22,29 +23,42 @@ STEP = 2.5  # m over the ground from which on a cell may hang over it
 REACH = 4.25  # m within which that ground is
 NEAR_GROUND = 1.0  # m over the lowest cell around: still ground
 AROUND = 16.0  # m, window of what is usual nearby
+OPEN = 12.5  # m, window of the share of ground
 PRECISION_CELLS = 5  # window of a mean precision
-# Logistic regression on rims of scenes with exact truth: by share of pairs, precision, and metres to the ground.
-SIGNS = (-1.93, 1.42, -0.24)
-OFFSET = -0.27
-LEAST_ODDS = -0.45  # logarithm; a void in its place is filled from the lower side, where it belongs
+EDGE, BULGE = 0.5, 2.0  # m, sigma of the means around that a cell is compared with
+LARGEST_BULGE = 5.0  # m
+# Logistic regression on rims of scenes with exact truth: by share of pairs, precision, metres to the ground,
+# confidence, points below, ground around, height over the means of EDGE (in its height over the ground) and of BULGE.
+SIGNS = (-2.22, 1.14, -0.26, -3.02, 3.95, -1.92, 4.45, -0.32)
+OFFSET = 2.22
 ALIKE_CELLS = 1.0  # sigma of the window that neighbours decide in together
 MARGIN = TREND_MARGIN + AROUND / 2 + REACH
 
 
 @dataclass(frozen=True)
+class Matches:
+    """What matching says of each cell, (h, w): sigma (m, NaN voids), pairs, confidence and below as in
+    ``SurfaceModel``."""
+
+    sigma: Singles
+    pairs: NDArray[np.uint8]
+    confidence: Singles
+    below: Singles
+
+
+@dataclass(frozen=True)
 class Rims:
-    """Cells that stand over lower ones nearby: which (h, w) bool; odds (h, w) float32, logarithm, that a cell is ground
-    which a crown or roof was carried over; above, distance (h, w) float32: its height over the lower cells, and how far
-    they are (m)."""
+    """Cells that stand over lower ones nearby: which (h, w) bool; above, distance (h, w) float32: height over the lower
+    cells, and how far they are (m); lower (h, w) bool: cells near the lowest one around."""
 
     which: Bools
-    odds: Singles
     above: Singles
     distance: Singles
+    lower: Bools
 
 
-def rims(dsm: Raster, sigma: Singles, pairs: NDArray[np.uint8]) -> Rims:
-    """Rims of a surface. dsm: heights (m, NaN voids). sigma: of the matches (m). pairs: that saw the cell's surface.
+def find_rims(dsm: Raster) -> Rims:
+    """Rims of a surface (m, NaN voids), whether they hang over the ground or not.
 
     Cells farther than ``MARGIN`` metres from the border do not depend on what lies beyond it.
     """
@@ -54,23 +68,47 @@ def rims(dsm: Raster, sigma: Singles, pairs: NDArray[np.uint8]) -> Rims:
     above = over - cv2.erode(over, _square(odd_cells(2 * REACH, resolution)))
     lower = known & (above < NEAR_GROUND)
     distance = cv2.distanceTransform((~lower).astype(np.uint8), cv2.DIST_L2, 3) * np.float32(resolution)
+    return Rims(known & (above > STEP), above, distance, lower)
+
+
+def ground_odds(dsm: Raster, found: Rims, matches: Matches) -> Singles:
+    """Logarithm of the odds (h, w) that a cell of a rim is ground which a crown or roof was carried over; 0 elsewhere.
+
+    dsm: heights (m, NaN voids) that the rims were found in. Borders as in ``find_rims``.
+    """
+    z, resolution = np.asarray(dsm.values, np.float32), dsm.grid.resolution
+    known = np.isfinite(z)
     wide = _square(odd_cells(AROUND, resolution))
-    share = pairs / np.maximum(cv2.dilate(pairs, wide), 1)
-    s = np.where(known & np.isfinite(sigma), sigma, np.float32(1e3))
+    s = np.where(known & np.isfinite(matches.sigma), matches.sigma, np.float32(1e3))
     best = cv2.erode(cv2.blur(s, (PRECISION_CELLS, PRECISION_CELLS)), wide)
-    signs = (share, np.log(s / best), np.minimum(distance, REACH))
-    odds = OFFSET + sum(weight * sign for weight, sign in zip(SIGNS, signs, strict=True))
-    return Rims(known & (above > STEP), np.asarray(odds, np.float32), above, distance)
-
-
-def overhangs(dsm: Raster, sigma: Singles, pairs: NDArray[np.uint8]) -> Bools:
-    """Cells (h, w) that are more likely ground than part of the crown or roof that they show; see ``rims``."""
-    found = rims(dsm, sigma, pairs)
-    weight, total = (
-        cv2.GaussianBlur(np.where(found.which, values, np.float32(0)), (0, 0), ALIKE_CELLS)
-        for values in (np.ones_like(found.odds), found.odds)
+    size = odd_cells(OPEN, resolution)
+    signs = (
+        matches.pairs / np.maximum(cv2.dilate(matches.pairs, wide), 1),
+        np.log(s / best),
+        np.minimum(found.distance, REACH),
+        matches.confidence,
+        matches.below,
+        cv2.blur(found.lower.astype(np.float32), (size, size)),
+        _over_mean(z, EDGE / resolution) / np.maximum(found.above, 1),
+        np.clip(_over_mean(z, BULGE / resolution), -LARGEST_BULGE, LARGEST_BULGE),
     )
-    return np.asarray(found.which & (total > LEAST_ODDS * weight))
+    odds = OFFSET + sum(weight * sign for weight, sign in zip(SIGNS, signs, strict=True))
+    weight, total = (
+        cv2.GaussianBlur(np.where(found.which, values, np.float32(0)).astype(np.float32), (0, 0), ALIKE_CELLS)
+        for values in (np.ones_like(z), odds)
+    )
+    return np.where(found.which, total / np.maximum(weight, np.float32(1e-6)), np.float32(0))
+
+
+def _over_mean(z: Singles, sigma: float) -> Singles:
+    """Heights over the mean around them, 0 at voids. sigma: of the window, cells."""
+    known = np.isfinite(z)
+    base = np.float32(z[known].mean(dtype=np.float64)) if known.any() else np.float32(0)
+    weight, total = (
+        cv2.GaussianBlur(values, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
+        for values in (known.astype(np.float32), np.where(known, z - base, np.float32(0)))
+    )
+    return np.where(known, z - base - total / np.maximum(weight, np.float32(1e-6)), np.float32(0))
 
 
 def _square(cells: int) -> NDArray[np.uint8]:

@@ -35,6 +35,8 @@ def model_of(folder: Path, z: np.ndarray) -> StoredModel:
         stored("height.raw", z.astype(np.float32)),
         stored("sigma.raw", np.where(known, 0.2, np.nan).astype(np.float32)),
         stored("pairs.raw", known.astype(np.uint8)),
+        stored("confidence.raw", known.astype(np.float16)),
+        stored("below.raw", np.zeros(GRID.shape, np.float16)),
     )
 
 

@@ -109,6 +109,8 @@ def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> d
         stored("height.raw", z),
         stored("sigma.raw", np.where(known, sigma, np.float32(np.nan))),
         stored("pairs.raw", known.astype(np.uint8)),
+        stored("confidence.raw", np.where(known, 0.5 + sigma, 0).astype(np.float16)),
+        stored("below.raw", np.zeros(GRID.shape, np.float16)),
     )
     views = [
         OrthoView(oblique(*lean), lambda r, c, h, w: image[None, r : r + h, c : c + w], image.shape)

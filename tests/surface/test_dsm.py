@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -138,7 +140,25 @@ def within(points: PointCloud, grid: Grid, margin: float) -> PointCloud:
 
 
 def layers(model: SurfaceModel) -> list[NDArray[np.generic]]:
-    return [r.values for r in (model.height, model.sigma, model.pairs, *model.looks)]
+    return [
+        r.values for r in (model.height, model.sigma, model.pairs, model.confidence, model.below, *model.looks)
+    ]  # fmt: skip
+
+
+def test_rasterize__share_of_points_below_and_confidence_of_the_surface() -> None:
+    """Half of the points on a roof, a quarter each on the ground below and in the air."""
+    x, y = scattered(120_000)
+    rng = np.random.default_rng(8)
+    level = rng.choice([0.0, 9.0, 9.0, 20.0], len(x))
+    points = cloud(np.column_stack([x, y, 500 + level]))
+    points = replace(points, confidence=np.where(level == 9, 0.6, 0.9).astype(np.float32))
+    model = rasterize(points, GRID)
+    roof = np.abs(model.height.values - 509) < 0.1
+    assert roof.mean() > 0.8
+    assert model.confidence.values[roof] == pytest.approx(0.6, abs=1e-4)
+    assert model.below.values[roof].mean() == pytest.approx(0.29, abs=0.03)  # points that are sure weigh more
+    lone = rasterize(cloud(np.array([[1020.0, 2020.0, 5.0]])), GRID)
+    assert (lone.below.values == 0).all() and lone.confidence.values.max() == pytest.approx(0.8)
 
 
 def test_looks__say_by_how_much_pairs_differ() -> None:

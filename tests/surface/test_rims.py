@@ -1,4 +1,4 @@
-"""Overhangs of crowns and roofs: found where fewer pairs agree and their matches are worse, left where all is sure."""
+"""Overhangs of crowns and roofs: likely where matching is in doubt, not where all is sure."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.rims import overhangs
+from terrain3d.surface.rims import Matches, find_rims, ground_odds
 from terrain3d.surface.trend import smooth_trend
 
 GRID = Grid(Reference("EPSG:32654"), 1000.0, 2100.0, 0.5, 200, 220)
 ROWS, COLUMNS = np.mgrid[0:200, 0:220]
 RADIUS = np.hypot(ROWS - 100, COLUMNS - 110)
 RIM = (RADIUS > 16) & (RADIUS <= 20)  # 2 m that a crown of 8 m was carried over
+NOWHERE = np.zeros(GRID.shape, bool)
 
 
 def scene(slope: float = 0.0) -> NDArray[np.float32]:
@@ -23,39 +24,53 @@ def scene(slope: float = 0.0) -> NDArray[np.float32]:
     return (ground + np.where(RADIUS <= 20, 9.0, 0.0)).astype(np.float32)
 
 
-def pairs_and_sigma(doubtful: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    return np.where(doubtful, 1, 3).astype(np.uint8), np.where(doubtful, 0.4, 0.1).astype(np.float32)
+def matches(doubtful: NDArray[np.bool_]) -> Matches:
+    return Matches(
+        np.where(doubtful, 0.4, 0.1).astype(np.float32),
+        np.where(doubtful, 1, 3).astype(np.uint8),
+        np.where(doubtful, 0.4, 0.9).astype(np.float32),
+        np.where(doubtful, 0.3, 0.0).astype(np.float32),
+    )
+
+
+def likely(z: NDArray[np.float32], of: Matches) -> NDArray[np.bool_]:
+    dsm = Raster(z, GRID)
+    found = find_rims(dsm)
+    odds = ground_odds(dsm, found, of)
+    assert (odds[~found.which] == 0).all() and np.isfinite(odds).all()
+    return np.asarray(odds > 0)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.7])
-def test_overhangs__few_pairs_and_imprecise_beside_the_ground(slope: float) -> None:
-    pairs, sigma = pairs_and_sigma(RIM)
-    found = overhangs(Raster(scene(slope), GRID), sigma, pairs)
+def test_ground_odds__doubtful_beside_the_ground(slope: float) -> None:
+    found = likely(scene(slope), matches(RIM))
     assert found[RIM & (RADIUS > 17)].mean() > 0.95
     assert not found[RADIUS < 14].any() and not found[RADIUS > 21].any()
 
 
-def test_overhangs__none_where_all_pairs_agree() -> None:
-    pairs, sigma = pairs_and_sigma(np.zeros(GRID.shape, bool))
-    assert not overhangs(Raster(scene(), GRID), sigma, pairs).any()
-    # one pair alone cannot be fewer than usual, and is not worse than around it
-    assert not overhangs(Raster(scene(), GRID), sigma, np.ones(GRID.shape, np.uint8)).any()
+def test_ground_odds__none_likely_where_all_is_sure() -> None:
+    assert not likely(scene(), matches(NOWHERE)).any()
 
 
-def test_overhangs__none_on_an_even_slope() -> None:
-    doubtful = np.random.default_rng(0).random(GRID.shape) < 0.2
-    pairs, sigma = pairs_and_sigma(doubtful)
+@pytest.mark.parametrize("sign", ["sigma", "pairs", "confidence", "below"])
+def test_ground_odds__every_sign_counts(sign: str) -> None:
+    dsm = Raster(scene(), GRID)
+    found, sure, doubted = find_rims(dsm), matches(NOWHERE), matches(RIM)
+    one = Matches(**(vars(sure) | {sign: getattr(doubted, sign)}))
+    rise = ground_odds(dsm, found, one) - ground_odds(dsm, found, sure)
+    assert np.median(rise[RIM & (RADIUS > 17)]) > 0.5
+
+
+def test_find_rims__none_on_an_even_slope() -> None:
     plane = (300 + 0.9 * 0.5 * COLUMNS).astype(np.float32)
-    assert not overhangs(Raster(plane, GRID), sigma, pairs)[20:-20, 60:-60].any()
+    assert not find_rims(Raster(plane, GRID)).which[20:-20, 60:-60].any()
 
 
-def test_overhangs__nothing_in_a_void() -> None:
-    pairs, sigma = pairs_and_sigma(RIM)
+def test_ground_odds__nothing_in_a_void() -> None:
     z = scene()
     z[RADIUS > 20] = np.nan  # no ground is known
-    assert not overhangs(Raster(z, GRID), sigma, np.where(np.isfinite(z), pairs, 0).astype(np.uint8)).any()
-    nothing = np.full(GRID.shape, np.nan, np.float32)
-    assert not overhangs(Raster(nothing, GRID), sigma, np.zeros(GRID.shape, np.uint8)).any()
+    assert not likely(z, matches(RIM)).any()
+    assert not likely(np.full(GRID.shape, np.nan, np.float32), matches(NOWHERE)).any()
 
 
 def test_smooth_trend__of_a_plane_with_a_house_has_the_slope_of_the_plane() -> None:

@@ -1,0 +1,78 @@
+"""A clean surface model settled: without noise, and without what crowns and roofs were carried over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
+from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.model import StoredModel
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.running import overview, overview_step
+from terrain3d.pipeline.threads import Workers
+from terrain3d.raster import Raster
+from terrain3d.surface import appearance
+from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
+from terrain3d.surface.ortho import OrthoView, rank_views, value_quantiles, values_at
+from terrain3d.surface.rims import MARGIN, Matches, find_rims, ground_odds
+
+OVERVIEW_CELLS = 1_000_000
+NO_RIM = -30.0  # odds of a cell that hangs over nothing
+
+
+@dataclass(frozen=True)
+class Settled:
+    """envelope: heights without what the looks do not agree upon. heights: the same without overhangs; a void in place
+    of one is filled from the lower side, where it belongs. odds: logarithm, that a cell is ground which a crown or roof
+    was carried over, or ``NO_RIM``."""
+
+    envelope: StoredRaster
+    heights: StoredRaster
+    odds: StoredRaster
+
+
+def settled_heights(
+    model: StoredModel, clean: StoredRaster, views: list[OrthoView], folder: Place, workers: Workers,
+    reporter: Reporter,
+) -> Settled:  # fmt: skip
+    """Clean heights settled. The files of ``clean`` and of all layers of the model but sigma and pairs are used up."""
+    grid = model.grid
+    envelope, settled = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("envelope", "settled"))
+    odds, final = (new_raster(folder / f"{name}.raw", grid, np.float16) for name in ("odds", "rim_odds"))
+    light = new_raster(folder / "light.raw", grid, np.uint16)
+    surface = overview(clean, overview_step(grid, OVERVIEW_CELLS))
+    ranked = rank_views(surface, views)
+    limits = value_quantiles(surface, ranked, appearance.LIMITS)
+
+    def by_matches(block: Block) -> NDArray[np.int64]:
+        sigma = block.read(model.sigma)
+        looks = [block.read(look).astype(np.float32) for look in model.looks]
+        dsm = Raster(without_noise(block.read(clean), sigma, looks), block.grid)
+        found = find_rims(dsm)
+        confidence, below = (block.read(layer).astype(np.float32) for layer in (model.confidence, model.below))
+        own = ground_odds(dsm, found, Matches(sigma, block.read(model.pairs), confidence, below))
+        rim = np.zeros(block.grid.shape, np.bool_)
+        rim[block.core] = found.which[block.core]
+        codes = np.full(block.grid.shape, appearance.NONE, np.uint16)
+        codes[rim] = appearance.codes_of(values_at(dsm, ranked, rim), limits)
+        block.write(envelope, dsm.values)
+        block.write(odds, np.where(found.which, own, np.float32(NO_RIM)))
+        block.write(light, codes)
+        return appearance.count(own[rim], codes[rim])
+
+    margin = max(MARGIN_CELLS * grid.resolution, MARGIN)
+    counts = for_blocks(by_matches, cut(grid, margin), workers, reporter)
+    table = appearance.learn(np.sum(counts, axis=0))
+
+    def by_light(block: Block) -> None:
+        total = block.read(odds).astype(np.float32) + table[block.read(light)]
+        block.write(settled, np.where(total > 0, np.float32(np.nan), block.read(envelope)))
+        block.write(final, total)
+
+    for_blocks(by_light, cut(grid), workers)
+    for used in (clean, odds, light, model.confidence, model.below, *model.looks):
+        used.remove()
+    return Settled(envelope, settled, final)
