@@ -113,6 +113,10 @@ def run_batch(
 
 
 def _plan(area: Area, out: Path, known: list[Problem], reporter: Reporter) -> tuple[Plan, Inputs]:
+    for model in area.previous:
+        if model.path.is_relative_to(out.resolve()):
+            raise ConfigError("previous model lies in the folder of the results, which change it", where=model.path,
+                              fix="give another --out")  # fmt: skip
     reporter.stage("inputs", len(area.scene.images))
     inputs = open_inputs(area, known, reporter.step)
     plan = make_plan(area, inputs)

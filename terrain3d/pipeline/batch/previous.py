@@ -67,7 +67,7 @@ def changes_since(
         seen = sorted(v for k, v in sums.items() if k.endswith(tuple(f"_{layer}.tif" for layer in LAYERS)))
         key = keys.key(changes_since, (before, told, _sums_beside(model.path), seen, [s.outline for s in sheets]))
         known = manifest.noted(f"{CHANGE} {model.name}")
-        if known is not None and known["key"] == key and _whole(out, known["files"]):
+        if known is not None and known["key"] == key and _whole(out / CHANGE / model.name, known["files"]):
             return ChangeSet(model.name, known["files"])
         files = _compared(model, before, told, sheets, crs, end, out, threads, collection, reporter)
     except OutputError:
@@ -155,5 +155,7 @@ def _sums_beside(path: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def _whole(out: Path, files: dict[str, str]) -> bool:
-    return all(sha256_of(out / name) == total for name, total in files.items())
+def _whole(folder: Path, files: dict[str, str]) -> bool:
+    """Whether products are in the folder, and nowhere else, as they were."""
+    places = [folder.parent.parent / name for name in files]
+    return all(p.parent == folder and sha256_of(p) == total for p, total in zip(places, files.values(), strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -78,6 +79,10 @@ def test_changes_since__tiles_are_the_whole(
     (folder / "10_change.tif").write_bytes(b"damaged")
     assert since(old, out, manifest) == made  # made anew, to the same bytes
     assert not list((out / "change").glob(".*")) and not manifest.problems()
+    secret = hashlib.sha256((old / "dsm.tif").read_bytes()).hexdigest()
+    noted = manifest.noted("change old")
+    manifest.note("change old", noted | {"files": noted["files"] | {"change/old/../../../old/dsm.tif": secret}})
+    assert since(old, out, manifest) == made  # what a manipulated manifest calls a product is none
 
 
 def test_changes_since__what_cannot_be_compared_is_a_line(model: Any, tmp_path: Path, manifest: Manifest) -> None:
