@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,7 +47,7 @@ class Watch(Recorder):
     there is enough of it the plan's estimate stands in."""
 
     def __init__(self, inner: Reporter, log: Path, manifest: Manifest) -> None:
-        self._log, self._manifest = log, manifest
+        self._log, self._manifest, self._thread = log, manifest, threading.get_ident()
         self._since, self._told = _now(), 0.0
         self._pace = 0.0  # seconds for all of the work, as planned
         self._worked: Callable[[], int] = lambda: 0
@@ -75,6 +76,8 @@ class Watch(Recorder):
     def step(self) -> None:
         super().step()
         self._done = min(self._done + 1, self._total)
+        if threading.get_ident() != self._thread:  # the manifest belongs to the thread that opened it
+            return
         self._note_new()
         if time.perf_counter() - self._told > EVERY_S:
             self._keep()

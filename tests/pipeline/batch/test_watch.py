@@ -14,6 +14,7 @@ from terrain3d.pipeline.batch.manifest import Manifest, open_manifest
 from terrain3d.pipeline.batch.status import status_lines
 from terrain3d.pipeline.batch.watch import SHARES, Watch, progress_of
 from terrain3d.pipeline.progress import Silent, time_left
+from terrain3d.pipeline.threads import in_threads
 
 
 class Clock:
@@ -70,6 +71,16 @@ def test_watch__what_was_known_does_not_make_it_look_fast(tmp_path: Path, manife
     found = matched(tmp_path, manifest, clock, 40)
     pace = (0.05 * 500 + 30) / (0.05 + 0.1 * SHARES["matching"])
     assert found.left_s == pytest.approx(pace * (1 - found.share), rel=1e-6)
+
+
+def test_watch__steps_of_other_threads_count(tmp_path: Path, manifest: Manifest, clock: Clock) -> None:
+    made = Watch(Silent(), tmp_path / "batch.log", manifest)
+    made.stage("tiles", 10)
+    clock.now += 10
+    list(in_threads(lambda _: made.step(), range(4), 2))
+    made.step()
+    found = progress_of(manifest)
+    assert found is not None and found.done == 5
 
 
 def test_status_lines__running_broken_off_and_ended(tmp_path: Path, manifest: Manifest) -> None:
