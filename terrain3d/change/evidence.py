@@ -18,8 +18,10 @@ from terrain3d.stats import NMAD_FACTOR
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
 STEP = (1.5, 2.5)  # metres: at least, and more at most where an object is higher
 STEP_PART = 0.6  # of an object's height falls within the reach of a wall; earth at its angle of repose falls less
+SHARP_CELL = 0.75  # metres; in larger ones a wall is smeared so far that it stands at half of its height, not its foot
 STEP_REACH = 2.5  # metres outside the rim
 STEP_CELLS = 4.0  # and cells: a wall is smeared over some
+HALF_HIGH_SHARE = 0.3  # of a patch at least
 SURROUNDINGS = (2.0, 8.0)  # metres from the rim
 BANK = 4.0  # metres from the rim within which water is looked for
 SHORE = 3.0  # metres from the water, whose lowest tenth stands for its level
@@ -134,9 +136,10 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     epochs = [(seen.before, seen.dtm_before), (seen.after, seen.dtm_after)]
     least_step = float(np.clip(STEP_PART * abs(_median((seen.after - seen.before)[core])), *STEP))
     residuals = [NMAD_FACTOR * np.abs(z - box_mean(z, window)) for z, _ in epochs]
+    edge = cells if r <= SHARP_CELL else _half_high(cells, seen.after - seen.before, core)
     places = [
         Standing(
-            step_share=_step_share(cells, z, least_step, r) if r <= BUILDING_CELL else 0.0,
+            step_share=_step_share(edge, z, least_step, r) if r <= BUILDING_CELL else 0.0,
             texture=_median(residual[core]),
             above_ground=float("nan") if dtm is None else _median((z - dtm)[core]),
             level=_range(z[core]),
@@ -150,7 +153,7 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     return Evidence(
         object=places[standing],
         other=places[other],
-        solidity=solidity(cells),
+        solidity=solidity(edge),
         wooded=bool(_median(residuals[standing][around]) > scene.smooth_limit),
         water_share=_water_share(seen, cells, patch.sign, r),
         tone=tone(seen, cells, around),
@@ -160,6 +163,16 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
         row=float(rows.mean()) + where[0].start,
         column=float(columns.mean()) + where[1].start,
     )
+
+
+def _half_high(cells: NDArray[np.bool_], difference: Array, core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest part of a patch that changed by half its height; all of it where that is little."""
+    with np.errstate(invalid="ignore"):
+        labels, n = ndimage.label(cells & (difference / _median(difference[core]) >= 0.5))
+    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
+    if n == 0 or sizes.max() < HALF_HIGH_SHARE * np.count_nonzero(cells):
+        return cells
+    return np.asarray(labels == np.argmax(sizes) + 1)
 
 
 def _contrast(image: Array, core: NDArray[np.bool_], window: int) -> float:
