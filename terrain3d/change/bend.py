@@ -19,7 +19,8 @@ from terrain3d.change.filters import Array
 from terrain3d.stats import nmad, tukey_weights
 
 Floats = NDArray[np.float64]
-BLOCK = 30.0  # metres
+BLOCK = 30.0  # metres at least
+MOST_BLOCKS = 1200  # of a large scene; more only cost time
 LEAST_BLOCKS = 60
 LEAST_IN_BLOCK = 0.25  # of its cells are stable
 FOLDS = 5
@@ -74,10 +75,12 @@ def fit_bend(difference: Array, stable: NDArray[np.bool_], resolution: float) ->
     """
     height, width = difference.shape
     half = max(height, width) * resolution / 2
-    row, column, d = _blocks(difference, stable, max(2, round(BLOCK / resolution)))
+    side = max(BLOCK, resolution * float(np.sqrt(difference.size / MOST_BLOCKS)))
+    cells = max(2, round(side / resolution))
+    row, column, d = _blocks(difference, stable, cells)
     if d.size < LEAST_BLOCKS:
         return None
-    size = max(2, round(BLOCK / resolution)) * resolution
+    size = cells * resolution
     u = ((column + 0.5) * size - width * resolution / 2) / half
     v = (height * resolution / 2 - (row + 0.5) * size) / half
     fold = (row // FOLD_BLOCKS * 3 + column // FOLD_BLOCKS * 7) % FOLDS
