@@ -6,8 +6,8 @@ nothing. Here the distance is taken along the normal of the surface at each core
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,26 +62,24 @@ class M3C2Distances:
         return np.asarray(np.abs(self.distance) > self.limit)
 
 
-def default_options(points: Floats, sigma: float = 0.0, registration: float = 0.0) -> M3C2Options:
-    """Radii that fit the spacing of points (N, 3), and their noise ``sigma`` where it is known.
-
-    Raises OverlapError for fewer than three points.
-    """
-    if len(points) < LEAST_FOR_NORMAL:
-        raise OverlapError(f"a cloud has {len(points)} points", fix="give clouds of the same place")
-    spacing = point_spacing(points)
-    cylinder = CYLINDER_SPACINGS * spacing
+def default_options(spacing: float, sigma: float = 0.0, registration: float = 0.0) -> M3C2Options:
+    """Radii that fit the spacing of points, and their noise ``sigma`` where it is known."""
     normal = max(NORMAL_SPACINGS * spacing, NORMAL_SIGMAS * sigma)
-    cylinder = max(cylinder, normal)
+    cylinder = max(CYLINDER_SPACINGS * spacing, normal)
     return M3C2Options(normal, cylinder, HALF_LENGTH_RADII * cylinder, registration)
 
 
-def point_spacing(points: Floats) -> float:
-    """Mean distance of points on the ground: the side of the square that one has, over the cells that hold any."""
-    extent = np.ptp(points[:, :2], axis=0)
-    cell = max(4 * float(np.sqrt(max(extent[0] * extent[1], 1e-12) / len(points))), 1e-6)
-    cells = np.unique(np.floor((points[:, :2] - points[:, :2].min(axis=0)) / cell).astype(np.int64), axis=0)
-    return float(np.sqrt(len(cells) * cell * cell / len(points)))
+def point_spacing(parts: Iterable[Floats], low: Floats, high: Floats, count: int) -> float:
+    """Mean distance of points on the ground: the side of the square that one has, over the cells that hold any.
+
+    parts: all ``count`` points, (N, 3) each, between ``low`` and ``high``. Raises OverlapError for fewer than three.
+    """
+    if count < LEAST_FOR_NORMAL:
+        raise OverlapError(f"a cloud has {count} points", fix="give clouds of the same place")
+    extent = (high - low)[:2]
+    cell = max(4 * float(np.sqrt(max(extent[0] * extent[1], 1e-12) / count)), 1e-6)
+    found = [np.unique(np.floor((p[:, :2] - low[:2]) / cell).astype(np.int64), axis=0) for p in parts]
+    return float(np.sqrt(len(np.unique(np.concatenate(found), axis=0)) * cell * cell / count))
 
 
 def core_points(points: Floats, spacing: float) -> Floats:
@@ -119,6 +117,11 @@ def m3c2(before: Floats, after: Floats, core: Floats, options: M3C2Options) -> M
         n_after=n2.astype(np.int64),
         normals=axes.reshape(-1, 3),
     )
+
+
+def joined(parts: Sequence[M3C2Distances]) -> M3C2Distances:
+    """Distances of some core points after the other as one."""
+    return M3C2Distances(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(M3C2Distances)})
 
 
 def normals(points: Floats, tree: cKDTree, core: Floats, radius: float) -> Floats:

@@ -133,23 +133,29 @@ def read_cloud_parts(path: str | Path, size: int = CHUNK) -> Iterator[PointCloud
             yield _cloud(laspy.ScaleAwarePointRecord.zeros(0, header=file.header), reference)
 
 
+def position_parts(path: Path) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    """Coordinates (N, 3) as the file has them and sigma (N,), or (0,) if it has none, of some points after the other.
+
+    Raises InputFileError (truncated, damaged).
+    """
+    with open_cloud(path) as file:
+        stated = "sigma" in file.header.point_format.dimension_names
+        try:
+            for points in file.chunk_iterator(CHUNK):
+                sigma = np.asarray(points["sigma"], np.float32) if stated else np.zeros(0, np.float32)
+                yield np.column_stack([points.x, points.y, points.z]).astype(float), sigma
+        except (*LAS_ERRORS, ValueError, EOFError) as error:
+            raise damaged(path, error) from error
+
+
 def cloud_positions(path: Path) -> tuple[NDArray[np.float64], float]:
     """Coordinates of all points (N, 3) as the file has them, and the median of their sigma, NaN if it has none.
 
     Raises InputFileError (truncated, damaged).
     """
-    xyz, sigma = [np.zeros((0, 3))], [np.zeros(0)]
-    with open_cloud(path) as file:
-        stated = "sigma" in file.header.point_format.dimension_names
-        try:
-            for points in file.chunk_iterator(CHUNK):
-                xyz.append(np.column_stack([points.x, points.y, points.z]).astype(float))
-                if stated:
-                    sigma.append(np.asarray(points["sigma"], float))
-        except (*LAS_ERRORS, ValueError, EOFError) as error:
-            raise damaged(path, error) from error
-    every = np.concatenate(sigma)
-    return np.concatenate(xyz), float(np.median(every)) if every.size else float("nan")
+    parts = [(np.zeros((0, 3)), np.zeros(0, np.float32)), *position_parts(path)]
+    every = np.concatenate([sigma for _, sigma in parts])
+    return np.concatenate([xyz for xyz, _ in parts]), float(np.median(every)) if every.size else float("nan")
 
 
 def open_cloud(path: str | Path) -> laspy.LasReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pyproj.exceptions import CRSError
 
 from terrain3d.crs import Reference, metres_per_unit, parse_crs
 from terrain3d.errors import InputFileError, Terrain3dError
-from terrain3d.io.clouds import cloud_positions, cloud_reference, open_cloud
+from terrain3d.io.clouds import cloud_positions, cloud_reference, open_cloud, position_parts
 from terrain3d.io.vectors import read_layer
 
 TEXT_SUFFIXES = (".csv", ".txt", ".xyz")
@@ -31,8 +32,24 @@ class Positions:
     sigma: float = float("nan")
 
 
-def read_cloud_positions(path: str | Path) -> Positions:
-    """All points of a LAS or LAZ file, or of ``cloud.laz`` in the folder of a run, with the units its CRS declares.
+@dataclass(frozen=True)
+class CloudFile:
+    """A LAS or LAZ file that is read in parts. count: points that it states, extent: of their x and y,
+    least and largest, (2, 2). units: as of Positions."""
+
+    path: Path
+    reference: Reference
+    units: tuple[float, float]
+    count: int
+    extent: NDArray[np.float64]
+
+    def parts(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+        """Positions in the file's units and sigma of some points after the other, as ``clouds.position_parts``."""
+        return position_parts(self.path)
+
+
+def cloud_file(path: str | Path) -> CloudFile:
+    """A LAS or LAZ file, or ``cloud.laz`` in the folder of a run, with the units its CRS declares.
 
     Raises InputFileError (missing, truncated, not LAS) and FrameError (no CRS).
     """
@@ -47,8 +64,15 @@ def read_cloud_positions(path: str | Path) -> Positions:
             units = metres_per_unit(file.header.parse_crs())
         except CRSError:
             units = (1.0, 1.0)
-    xyz, sigma = cloud_positions(path)
-    return Positions(xyz, reference, units, sigma)
+        extent = np.stack([file.header.mins[:2], file.header.maxs[:2]])
+        return CloudFile(path, reference, units, int(file.header.point_count), extent)
+
+
+def read_cloud_positions(path: str | Path) -> Positions:
+    """All points of a ``cloud_file``. Raises as that does."""
+    file = cloud_file(path)
+    xyz, sigma = cloud_positions(file.path)
+    return Positions(xyz, file.reference, file.units, sigma)
 
 
 def read_positions(path: str | Path) -> Positions:

@@ -16,6 +16,10 @@ def plane(seed: int, slope: float, offset: float, noise: float = 0.05, n: int = 
     return np.column_stack([x, y, slope * x]) + away[:, None] * normal
 
 
+def spacing(points):  # type: ignore[no-untyped-def]
+    return point_spacing([points], points.min(axis=0), points.max(axis=0), len(points))
+
+
 OPTIONS = M3C2Options(normal_radius=2.0, cylinder_radius=1.5, half_length=4.0)
 
 
@@ -47,10 +51,12 @@ def test_m3c2__nothing_near_is_nan():
 def test_point_spacing__of_an_even_cloud():
     x, y = np.meshgrid(np.arange(0, 100, 0.5), np.arange(0, 40, 0.5))
     points = np.column_stack([x.ravel(), y.ravel(), 0 * x.ravel()])
-    assert point_spacing(points) == pytest.approx(0.5, rel=0.05)
-    assert default_options(points, sigma=0.3).normal_radius == pytest.approx(6.0)
+    assert spacing(points) == pytest.approx(0.5, rel=0.05)
+    halves = points[:5000], points[5000:]
+    assert point_spacing(halves, points.min(axis=0), points.max(axis=0), len(points)) == spacing(points)
+    assert default_options(0.5, sigma=0.3).normal_radius == pytest.approx(6.0)
     with pytest.raises(OverlapError, match="has 2 points"):
-        default_options(points[:2])
+        spacing(points[:2])
 
 
 def test_lidar_epochs__agrees_with_cloudcompare(shared_data, tmp_path):
@@ -63,7 +69,7 @@ def test_lidar_epochs__agrees_with_cloudcompare(shared_data, tmp_path):
     header = (folder / "autzen-bmx-cc.txt").read_text().splitlines()[0].replace('"', "").split(",")
     theirs = np.genfromtxt(folder / "autzen-bmx-cc.txt", delimiter=",", skip_header=1)
     distance, significant = theirs[:, header.index("M3C2 distance")], theirs[:, header.index("significant change")]
-    for options in (default_options(first.xyz), M3C2Options(1.4142, 2.9, 5.5)):
+    for options in (default_options(spacing(first.xyz)), M3C2Options(1.4142, 2.9, 5.5)):
         found = m3c2(first.xyz, second.xyz, core, options)
         assert np.nanmedian(np.abs(found.distance - distance)) < 0.05
         assert np.mean(found.significant == (significant > 0)) >= 0.9

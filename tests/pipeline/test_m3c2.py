@@ -49,6 +49,26 @@ def test_run__table_and_given_core_points(tmp_path):
     assert rows["x"].tolist() == [500010, 500020] and rows["distance"] == pytest.approx([0.98, 0.98], abs=0.05)
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_run__square_by_square_as_in_one_piece(tmp_path, monkeypatch, given):
+    before, after = cloud(tmp_path / "a.laz", 1), cloud(tmp_path / "b.laz", 2, shift=(0, 0, 1.0))
+    core = None
+    if given:
+        core = tmp_path / "core.csv"
+        places = np.random.default_rng(3).uniform(2, 28, (60, 2))
+        core.write_text("x,y,z\n" + "".join(f"{500000 + x},{3900000 + y},{10 + 0.2 * x}\n" for x, y in places))
+    found = {}
+    for squares, name in ((1e9, "whole"), (150, "squares")):
+        monkeypatch.setattr("terrain3d.pipeline.m3c2.SQUARE_POINTS", squares)
+        outcome = run_m3c2(M3C2Request(before, after, tmp_path / f"{name}.csv", core=core), Silent())
+        order = np.arange(len(outcome.core)) if given else np.lexsort(outcome.core.T)
+        found[name] = outcome.core[order], outcome.distances.distance[order], outcome.distances.n_after[order]
+    assert len(found["whole"][0]) >= 60
+    for whole, parts in zip(found["whole"], found["squares"], strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-9)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix not in (".laz", ".csv")) == []
+
+
 def test_run__bad_input(tmp_path):
     a, b = cloud(tmp_path / "a.laz", 1), cloud(tmp_path / "far.laz", 2, shift=(9000, 0, 0))
     with pytest.raises(OverlapError, match="no core point"):
