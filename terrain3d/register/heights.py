@@ -14,17 +14,15 @@ from terrain3d.register.shift import (
     DZ,
     SHIFT,
     SHIFT_TILT,
-    TUKEY_C,
     VERTICAL,
     VERTICAL_TILT,
     Fit,
     Linearization,
     fit_linear,
-    residual_scale,
+    trust,
 )
 from terrain3d.register.smooth import Candidate, candidates, estimate, observations, thinned
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
-from terrain3d.stats import tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -131,9 +129,8 @@ def settle_heights(
 
 def _weighed_anew(problem: Linearization, fit: Fit, total: Floats, usable: Bools) -> Fit:
     residual = problem.difference - total
-    scale = residual_scale(residual[usable] / problem.sigma[usable])
     weight = np.zeros(len(usable))
-    weight[usable] = tukey_weights(residual[usable], scale * problem.sigma[usable], TUKEY_C)
+    weight[usable], scale = trust(residual[usable], problem.sigma[usable])
     return replace(fit, weight=weight, scale=scale)
 
 
