@@ -31,13 +31,12 @@ Bools = NDArray[np.bool_]
 
 _OPEN, _OWN = 0.5, 0.3  # share of ground around a cell and in it from which the ground counts as seen
 _CLOSED, _MIXED = 0.05, 0.3  # under it a canopy is closed; over it tops are not those of a stand
-_FLOOR = 0.1  # share of ground in a cell from which a gap's floor is believed at first
 _NEAR = 5  # cells around a canopy that are solved with it
 _STAND_CELL = 40.0  # m, nodes of the stand height
-_STAND_STEP = 1.5  # m: 1-sigma of its change from node to node
+_STAND_STEP = 0.7  # m: 1-sigma of its change from node to node
 _THIN_PLATE = 1.63  # sqrt(8 / 3): a field's second difference along one axis holds 3/8 of its thin-plate variance
 # How far the smoothed surface's own bend lets that of the ground grow: crowns bend it a little, cliffs much more.
-_BEND, _CLIFF, _CLIFF_FROM = 1.0, 2.0, 2.0  # factors of all of it, and of what is over so many metres
+_BEND, _CLIFF, _CLIFF_FROM = 1.3, 2.0, 2.0  # factors of all of it, and of what is over so many metres
 _LEAST_BEND = 0.1  # m
 _STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else is known
 _FIRST_TOP = 6.0  # m: chance of tops before it is measured
@@ -220,7 +219,7 @@ class _Estimate:
         chance, weight_top = _FIRST_TOP, seen.closed[seen.tops].astype(float)
         weight_open = np.ones(int(seen.open.sum()))
         weight_return = np.ones(0 if self.returns is None else len(self.returns))
-        self.gap = self._floor()
+        self.gap = np.zeros(cells.grid.shape, bool)
         for turn in range(rounds):
             rows = list(self.prior)
             opened = selection(self.number[seen.open], self.cells_n)
@@ -273,11 +272,6 @@ class _Estimate:
         z, s = self._spread(ground) + self.base, self._spread(sigma)
         near = np.abs(self.cells.ground - z) < _GAP_SIGMAS * np.hypot(s, _GAP_CHANCE)
         return np.asarray(self.seen.active & ~self.seen.open & near)
-
-    def _floor(self) -> Bools:
-        """Cells with some ground, which begin the estimate where no return does."""
-        found = np.isfinite(self.cells.ground) & (self.cells.share > _FLOOR)
-        return np.asarray(self.seen.active & ~self.seen.open & found)
 
     def _spread(self, values: Floats) -> Floats:
         out = np.full(self.cells.grid.shape, np.nan)
