@@ -12,7 +12,7 @@ from shapely import contains_xy
 
 from terrain3d.crs import Reference
 from terrain3d.errors import OverlapError
-from terrain3d.image.view import View
+from terrain3d.image.view import View, footprint
 from terrain3d.raster import Grid, Raster
 from terrain3d.simulate.world import CENTRE
 from terrain3d.stereo.pairs import MAX_PAIRS_PER_VIEW, Pair, choose_pairs
@@ -104,6 +104,31 @@ def test_plan__cores_cover_the_common_ground_once(view_of: Make, area: Area) -> 
     assert common.sum() > 3000
     assert (count[common] == 1).all()
     assert count.max() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("height", [460.0, 580.0])
+def test_plan__cores_cover_what_both_views_show_at_any_height(view_of: Make, area: Area, height: float) -> None:
+    views = [view_of(area(400), 12.0, 1.0), view_of(area(400, 60, -40), -10.0, 0.0)]
+    pair = choose_pairs(views, CRS, H0)[0]
+    tasks = plan_matching(views, pair, CRS, flat_surface(Reference(CRS), pair.area.bounds, 460.0, 580.0), 0.5, 300)
+    x, y = np.meshgrid(np.arange(-260.0, 320.0, 4.5), np.arange(-300.0, 260.0, 4.5))
+    east, north = x.ravel() + CENTRE[0], y.ravel() + CENTRE[1]
+    seen = np.logical_and.reduce([contains_xy(footprint(v, CRS, height), east, north) for v in views])
+    left = views[pair.left]
+    plane = left.locate(CRS, *left.project(CRS, east, north, height), tasks[0].tile.height0)
+    assert seen.sum() > 3000
+    if height < H0:
+        assert not contains_xy(pair.area, *plane)[seen].all()
+    assert (inside(tasks, *plane)[seen] == 1).all()
+
+
+@pytest.mark.slow
+def test_plan__hardly_more_than_the_common_ground_is_matched(view_of: Make, area: Area) -> None:
+    views = [view_of(area(400), 12.0), view_of(area(400), -10.0)]
+    tasks = plan(views)
+    cores = sum(t.core[2] * t.core[3] for t in tasks) * 0.5**2
+    assert cores < 1.25 * tasks[0].pair.area.area
 
 
 def test_plan__same_place_same_tiles_when_the_scene_grows(view_of: Make, area: Area) -> None:
