@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import header_data_from_array_1_0, write_array_header_1_0
 from numpy.typing import DTypeLike, NDArray
 
 from terrain3d.crs import Reference
@@ -42,16 +43,17 @@ class Objects:
             raise ValueError(f"'{name[:60]}' is no name of an object")
         return self.folder / name[:2] / name
 
-    def put(self, data: Any, suffix: str = "") -> str:
-        """Keep bytes, and give their name. Raises OutputError (full disk)."""
-        name = digest(data) + suffix
+    def put(self, *parts: Any, suffix: str = "") -> str:
+        """Keep bytes, the parts one after the other, and give their name. Raises OutputError (full disk)."""
+        name = digest(*parts) + suffix
         path = self.path(name)
-        if path.exists() and path.stat().st_size == memoryview(data).nbytes:
+        if path.exists() and path.stat().st_size == sum(memoryview(p).nbytes for p in parts):
             return name
         part = path.with_name(f".{name}.{os.getpid()}-{secrets.token_hex(4)}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
+            with part.open("wb") as file:
+                file.writelines(parts)
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -89,9 +91,12 @@ class Objects:
         return freed
 
 
-def digest(data: Any) -> str:
-    """Name of bytes: the first half of their SHA-256."""
-    return hashlib.sha256(data).hexdigest()[:40]
+def digest(*parts: Any) -> str:
+    """Name of bytes, given in parts: the first half of their SHA-256."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part)
+    return total.hexdigest()[:40]
 
 
 def sha256_of(path: Path) -> str | None:
@@ -250,9 +255,9 @@ class DeskShelf:
         return BlockRaster(Path(self.name), grid, np.dtype(dtype), grid.width, desk=self.desk)
 
     def save_array(self, values: NDArray[Any]) -> Path:
-        buffer = BytesIO()
-        np.save(buffer, values)
-        name = self.desk.objects.put(buffer.getbuffer(), ".npy")
+        rows, head = np.ascontiguousarray(values), BytesIO()
+        write_array_header_1_0(head, header_data_from_array_1_0(rows))  # as numpy.save, without a copy of it all
+        name = self.desk.objects.put(head.getvalue(), rows.reshape(-1).view(np.uint8).data, suffix=".npy")
         self.desk.arrays.append(name)
         return self.desk.objects.path(name)
 

@@ -23,8 +23,7 @@ from terrain3d.tiles import reproject
 # pixels of an image.
 CELL_S, PIXEL_S, IMAGE_S = 9.8, 1.3, 0.3
 START_S = 9.0  # of one core, to start and to end
-# Memory of a worker: for itself, and for the largest blocks, which areas from a size on have.
-BASE_MB, BLOCK_MB, BLOCK_CELLS = 400.0, 650.0, 12e6
+WORKER_MB = 650.0  # whatever the size of the area
 WORK_BYTES = 190.0  # on disk while the batch works, per cell of output
 PRODUCT_BYTES = 25.0  # on disk for the products, per cell
 FULL = 0.995  # share of a tile from which on it counts as covered
@@ -134,11 +133,6 @@ def make_plan(area: Area, inputs: Inputs) -> Plan:
     mega = sum(v.image.height * v.image.width for v in views) / 1e6
     return Plan(
         tuple(tiles), tuple(pairs), resolution, crs, cells / 1e6 * CELL_S + pixels / 1e6 * PIXEL_S
-        + mega * IMAGE_S + START_S, _worker_mb(cells), cells * WORK_BYTES, cells * PRODUCT_BYTES, covered,
+        + mega * IMAGE_S + START_S, WORKER_MB, cells * WORK_BYTES, cells * PRODUCT_BYTES, covered,
         tuple(earlier),
     )  # fmt: skip
-
-
-def _worker_mb(cells: float) -> float:
-    """Memory of a worker at most, MB, for an area of that many cells."""
-    return float(BASE_MB + BLOCK_MB * min(cells / BLOCK_CELLS, 1.0) ** 0.5)
