@@ -27,6 +27,7 @@ from terrain3d.pipeline.progress import Reporter, Silent
 from terrain3d.raster import Grid, Raster
 
 MARGIN = 16.0  # metres that the test of a cell looks away from it at most
+STRIP_ROWS = 256
 MARGIN_CELLS = 16  # and cells, whatever their size
 
 
@@ -181,6 +182,15 @@ def _parts(signs: StoredRaster, sign: int, folder: Path, workers: int) -> Compon
     return label(mask, signs.grid, folder / f"labels{sign}.raw", workers)
 
 
+def _strips(grid: Grid) -> list[Block]:
+    """Blocks as wide as the grid, whose cells lie together on disk."""
+    heights = [(row, min(STRIP_ROWS, grid.height - row)) for row in range(0, grid.height, STRIP_ROWS)]
+    whole = slice(0, grid.width)
+    return [
+        Block(grid.window(row, 0, rows, grid.width), row, 0, (slice(0, rows), whole), (row, 0)) for row, rows in heights
+    ]
+
+
 def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int) -> NDArray[np.int64]:
     """Cells of each component that prove it."""
 
@@ -191,7 +201,7 @@ def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int)
         return np.bincount(parts.numbers.read(block)[proof], minlength=len(parts.area))
 
     total = np.zeros(len(parts.area), np.int64)
-    for part in for_blocks(count, cut(seeds.grid), workers):
+    for part in for_blocks(count, _strips(seeds.grid), workers):
         total += part
     return total
 
@@ -206,7 +216,7 @@ def _mark(parts: Components, proven: NDArray[np.bool_], rasters: _Rasters, worke
         block.write(rasters.significant, np.where(new, np.uint8(1), block.read(rasters.significant)))
         return int(np.count_nonzero(new))
 
-    return sum(for_blocks(work, cut(rasters.extent.grid), workers))
+    return sum(for_blocks(work, _strips(rasters.extent.grid), workers))
 
 
 def _patch(parts: Components, number: int, sign: int, rasters: _Rasters, options: ChangeOptions) -> Iterator[Patch]:

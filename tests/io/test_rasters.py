@@ -225,3 +225,18 @@ def test_score_tool__sees_no_vertical_shift(tmp_path: Path, shared_data: Path) -
                     dst_transform=target.transform, dst_crs=target.crs, dst_nodata=np.nan,
                 )  # fmt: skip
                 np.testing.assert_allclose(out, raster.values, atol=1e-3)
+
+
+def test_raster_file__windows_are_read_without_the_crs(tmp_path, monkeypatch):
+    """Threads read blocks at once, and once a thread that asked for the CRS of a file got none."""
+    from terrain3d.io.raster_file import raster_file
+
+    raster = make()
+    write_raster(tmp_path / "z.tif", raster, nodata=HEIGHT_NODATA)
+    file = raster_file(tmp_path / "z.tif")
+
+    def asked(*_: object) -> None:
+        raise AssertionError("a window asked for the CRS")
+
+    monkeypatch.setattr("terrain3d.io.rasters._grid", asked)
+    np.testing.assert_array_equal(file.read(2, 3, 10, 12), raster.values[2:12, 3:15])
