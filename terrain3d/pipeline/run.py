@@ -100,7 +100,9 @@ def compute(
         registration = register(spool, grid, lidar.returns, along, folder, workers, recorder, lost)
         model = tuple(p.path.name for p in spool.parts)
         found = Registered.of(registration, lidar.returns, model, grid)
-        found = hold("registration", found, lambda old, new: kept(old, new, recorder.note), workers)
+        found = hold(
+            "registration", found, lambda old, new: kept(old, new, recorder.note), workers, begin=not lost
+        )  # fmt: skip
         registration, registered = found.registration, found.files
         # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
         levelled = once(with_lidar, workers, network, lidar.returns, crs)

@@ -25,7 +25,7 @@ class Engine(Protocol):
     def once(self, work: Callable[..., R], *given: Any) -> R:
         """Result of work that needs to see everything."""
 
-    def hold(self, name: str, value: R, held: Callable[[R, R], R | None]) -> R:
+    def hold(self, name: str, value: R, held: Callable[[R, R], R | None], *, begin: bool = True) -> R:
         """What was held under a name from before, as long as it holds; else the value. See ``hold``."""
 
 
@@ -51,12 +51,15 @@ def once(work: Callable[..., R], workers: Workers, *given: Any) -> R:
     return work(*given) if isinstance(workers, int) else workers.once(work, *given)
 
 
-def hold(name: str, value: R, held: Callable[[R, R], R | None], workers: Workers) -> R:
+def hold(
+    name: str, value: R, held: Callable[[R, R], R | None], workers: Workers, *, begin: bool = True
+) -> R:  # fmt: skip
     """A value on which all work rests, or that of an earlier batch while it holds, so that little is done anew.
 
-    held: gives what of the old and the new value is to be held; None where the old one holds no more.
+    held: gives what of the old and the new value is to be held; None where the old one holds no more. begin: whether
+    the value may be the one that is held from now on.
     """
-    return value if isinstance(workers, int) else workers.hold(name, value, held)
+    return value if isinstance(workers, int) else workers.hold(name, value, held, begin=begin)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

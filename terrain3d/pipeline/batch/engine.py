@@ -102,12 +102,14 @@ class BatchEngine:
         )  # fmt: skip
         return result
 
-    def hold(self, name: str, value: R, held: Callable[[R, R], R | None]) -> R:
-        """What was held under a name, as long as it holds; else the value, which is held from now on."""
+    def hold(self, name: str, value: R, held: Callable[[R, R], R | None], *, begin: bool = True) -> R:
+        """What was held under a name, as long as it holds; else the value, which is held from now on if it may be."""
         old = self._manifest.noted(f"{HELD}{name}")
         out = None
         if old is not None and self._desk.objects.whole(old):
             out = held(self._unpacked(old, name), value)
+        if out is None and not begin:
+            return value
         out = value if out is None else out
         new = self._desk.objects.put(pack_result(out, self._desk))
         self._manifest.note(f"{HELD}{name}", new)

@@ -73,6 +73,21 @@ def test_engine__knows_finished_work_and_cuts_off_early(tmp_path: Path, manifest
     assert two_stages(far, 3.0)[0] != means and far.done == 8
 
 
+def test_engine__holds_a_value_while_it_holds(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
+    def near(old: float, new: float) -> float | None:
+        return old if abs(old - new) < 1 else None
+
+    def held(value: float, *, begin: bool = True) -> float:
+        return engine(tmp_path, manifest, here).hold("x", value, near, begin=begin)
+
+    assert held(7.0, begin=False) == 7.0 and held(1.0) == 1.0  # what must not be held was not
+    assert held(1.5) == 1.0 and held(1.9) == 1.0  # against the first, not the last
+    assert held(5.0, begin=False) == 5.0 and held(1.5) == 1.0
+    assert held(5.0) == 5.0 and held(4.5) == 5.0
+    manifest.let_go()
+    assert held(4.5) == 4.5
+
+
 def test_engine__damaged_objects_are_made_anew(tmp_path: Path, manifest: Manifest, here: Executor) -> None:
     first = engine(tmp_path, manifest, here)
     means, raster = two_stages(first, 1.0)
