@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
+import cv2
+
 from terrain3d.errors import ConfigError, MissingExtraError
 from terrain3d.pipeline.batch.worker import (
     Outcome,
@@ -70,6 +72,7 @@ class Processes:
         # never wake up after a fork
         if sys.platform == "linux" and threading.active_count() == 1:
             load_compiled()
+            cv2.setNumThreads(1)  # ends its threads, for which a copy of this process would wait for ever
             self._pool = self._started("fork")
 
     def where(self) -> str:
