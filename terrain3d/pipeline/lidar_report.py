@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 MAP_PX = 700
 MAP_LIMIT = 1.0  # metres, of the strongest colours
-PROFILES = 6
+PROFILES = 24
 PROFILE_POINTS = 500
 MIN_RETURNS = 5  # of a track that is drawn
 ERRORS = ("n", "bias m", "NMAD m", "RMSE m", "LE90 m")
@@ -115,14 +115,14 @@ def _map(dsm: StoredRaster, r: Registration) -> Figure:
 
 
 def _profiles(shown: Shown, r: Registration, returns: LidarReturns) -> list[Block]:
-    """Profiles along the longest tracks that have returns on the surface."""
+    """Profiles along the tracks that have returns on the surface, those with the most that carried weight first."""
     tracks = []
     for track in np.unique(returns.track):
         rows = np.flatnonzero((returns.track == track) & np.isfinite(r.residual))
         rows = rows[np.argsort(returns.time_s[rows], kind="stable")]
         if len(rows) >= MIN_RETURNS:
             along = np.append(0.0, np.cumsum(np.hypot(*np.diff(r.places[rows], axis=0).T)))
-            tracks.append((float(along[-1]), returns.track_names[track], rows, along))
+            tracks.append((int(r.used[rows].sum()), returns.track_names[track], rows, along))
     tracks.sort(key=lambda t: (-t[0], t[1]))
     return [_profile(shown, r, returns, *t[1:]) for t in tracks[:PROFILES]]
 
@@ -134,9 +134,9 @@ def _profile(
     x, y = (np.interp(at, along, c) for c in r.places[rows].T)
     used = r.used[rows]
     series = [
-        Series("lidar, used", returns.height[rows][used], along[used], dots=True),
         Series("DSM", _cells(shown.dsm, x, y), at),
         *([] if shown.dtm is None else [Series("DTM", _cells(shown.dtm, x, y), at)]),
+        Series("lidar, used", returns.height[rows][used], along[used], dots=True),
         Series("lidar, not used", returns.height[rows][~used], along[~used], dots=True),
     ]
     return Figure(profile(series, x_label="along the track, m", y_label="ellipsoidal height, m"), name)
