@@ -14,15 +14,17 @@ from terrain3d.register.shift import (
     DZ,
     SHIFT,
     SHIFT_TILT,
+    TUKEY_C,
     VERTICAL,
     VERTICAL_TILT,
     Fit,
     Linearization,
     fit_linear,
-    trust,
+    residual_scale,
 )
 from terrain3d.register.smooth import Candidate, candidates, estimate, observations, thinned
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
+from terrain3d.stats import tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -129,8 +131,9 @@ def settle_heights(
 
 def _weighed_anew(problem: Linearization, fit: Fit, total: Floats, usable: Bools) -> Fit:
     residual = problem.difference - total
+    scale = residual_scale(residual[usable] / problem.sigma[usable])
     weight = np.zeros(len(usable))
-    weight[usable], scale = trust(residual[usable], problem.sigma[usable])
+    weight[usable] = tukey_weights(residual[usable], scale * problem.sigma[usable], TUKEY_C)
     return replace(fit, weight=weight, scale=scale)
 
 

@@ -6,8 +6,7 @@ return minus that. Linearized about a shift, with the surface's slopes (p, q) th
 
     r(delta) = r - ( -p delta_dx - q delta_dy + delta_dz + (X - X0) delta_tilt_e + (Y - Y0) delta_tilt_n )
 
-Least squares on slopes as in Nuth & Kaeaeb (2011), with footprints for points, and a mixture that tells
-gross errors from honest ones.
+Least squares on slopes as in Nuth & Kaeaeb (2011), with footprints for points and a redescending estimator.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from terrain3d.raster import Raster
 from terrain3d.register.footprint import Footprints, FootprintSample, sample_footprints
 from terrain3d.register.ground import MIN_VALID, GroundTest, expected_sigma, find_ground
 from terrain3d.register.objects import coarsen, smooth
-from terrain3d.stats import NMAD_FACTOR, most_common
+from terrain3d.stats import NMAD_FACTOR, most_common, tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -45,9 +44,6 @@ STEP_LIMIT = 3.0
 TUKEY_C = 4.685
 SCALE_LIMITS = (0.25, 3.0)
 MIN_CLUSTERS = 4
-GROSS_RANGE = 20.0  # metres over which gross errors spread
-GROSS_SHARES = (0.02, 0.5)  # of the returns, least and most
-MIXTURE_TURNS = 15
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class Fit:
     """Estimated parameters (dx, dy, dz in metres, tilt_e, tilt_n in m/m) and what they rest on.
 
     covariance: (5, 5), zero where a parameter was not estimated.
-    weight: (N,) of every return, see ``trust``, 0 for rejected ones. scale: residual sigma over the expected one.
+    weight: (N,) Tukey weight of every return, 0 for rejected ones. scale: residual sigma over the expected one.
     """
 
     parameters: Floats
@@ -191,7 +187,8 @@ def fit_linear(problem: Linearization, free: tuple[int, ...], start: Floats | No
         return Fit(parameters, np.zeros((5, 5)), free, weight, float("nan"), False)
     for _ in range(iterations):
         residual = np.where(usable, problem.residuals(parameters), 0.0)
-        weight[usable], scale = trust(residual[usable], problem.sigma[usable])
+        scale = residual_scale(residual[usable] / problem.sigma[usable])
+        weight[usable] = tukey_weights(residual[usable], scale * problem.sigma[usable], TUKEY_C)
         step = _solve(design, residual, weight, problem.sigma, usable, columns)
         parameters[columns] += step
         if np.abs(design @ step)[usable].max(initial=0.0) < CONVERGED:
@@ -205,25 +202,6 @@ def fit_linear(problem: Linearization, free: tuple[int, ...], start: Floats | No
 def residual_scale(normalized: Floats) -> float:
     """Robust sigma of residuals over their expected sigma, limited so that neither gross errors nor luck set it."""
     return float(np.clip(NMAD_FACTOR * np.median(np.abs(normalized)), *SCALE_LIMITS))
-
-
-def trust(residual: Floats, sigma: Floats) -> tuple[Floats, float]:
-    """Weights (N,) of returns, and the size of honest residuals over their expected sigma.
-
-    Honest residuals and gross ones that lie anywhere within some metres are told apart as a mixture, whose shares and
-    scale come from the residuals (Dempster, Laird & Rubin 1977): with few gross errors nearly all returns count fully,
-    with many, as in a canopy that lets little light through, the doubtful ones hardly do.
-    """
-    size = np.abs(residual) / sigma
-    scale, honest = residual_scale(size), 1.0 - GROSS_SHARES[0]
-    chance = np.ones(len(size))
-    for _ in range(MIXTURE_TURNS):
-        good = honest * np.exp(-0.5 * (size / scale) ** 2) / (np.sqrt(2 * np.pi) * scale * sigma)
-        chance = good / (good + (1 - honest) / GROSS_RANGE)
-        honest = float(np.clip(chance.mean(), 1 - GROSS_SHARES[1], 1 - GROSS_SHARES[0]))
-        scale = float(np.clip(np.sqrt((chance * size**2).sum() / max(chance.sum(), 1e-9)), *SCALE_LIMITS))
-    near = size < TUKEY_C * scale
-    return np.where(near, chance, 0.0), scale
 
 
 def _information(design: Floats, weight: Floats, sigma: Floats, usable: Bools) -> Floats:

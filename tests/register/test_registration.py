@@ -19,7 +19,7 @@ from terrain3d.register.footprint import place_footprints, sample_footprints
 from terrain3d.register.objects import coarsen, object_map
 from terrain3d.register.registration import register_dsm
 from terrain3d.register.scene import prepare
-from terrain3d.register.shift import SHIFT, most_common, trust
+from terrain3d.register.shift import SHIFT, most_common
 from terrain3d.register.validate import make_folds
 from terrain3d.register.weights import heard_by_product, weighed_by_product
 from terrain3d.stats import nmad
@@ -513,15 +513,6 @@ def test_report__held_out_rmse_is_the_true_one() -> None:
         assert result.after is not None
         ratio.append(result.after.rmse / np.sqrt(np.nanmean(error**2)))
     assert np.mean(ratio) == pytest.approx(1.0, abs=0.2)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3])
-def test_trust__scale_and_mean_of_the_honest_beside_raised_ones(share: float) -> None:
-    rng = np.random.default_rng(0)
-    sigma, raised = rng.uniform(0.3, 0.9, 1000), rng.random(1000) < share
-    weight, scale = trust(rng.normal(0, 0.7 * sigma) + raised * rng.uniform(2, 10, 1000), sigma)
-    assert scale == pytest.approx(0.7, rel=0.06)
-    assert weight[~raised].mean() > 0.93 and weight[raised].sum() < 0.05 * max(raised.sum(), 1)
 
 
 def test_heard_by_product__median_of_a_bent_footprint_is_told_from_its_mean() -> None:
