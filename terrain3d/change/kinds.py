@@ -4,8 +4,9 @@ The object is looked at in the epoch in which it stands: after a rise, before a 
 
 1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a
    step of at least 1.5 m within 2.5 m), and its surface is smooth, as roofs are, more clearly than it is rough as
-   crowns are: risen ``new_building``, fallen ``demolished_building``. Where what stood or stands there in the other
-   epoch is smooth, steps down to its surroundings and is more than 2 m above the ground too, it was
+   crowns are: risen ``new_building``, fallen ``demolished_building``. A little less of each will do where the ground
+   of both epochs is known and stayed as it was: what came or went there is no earth. Where what stood or stands there
+   in the other epoch is smooth, steps down to its surroundings and is more than 2 m above the ground too, it was
    ``raised_building`` or ``lowered_building``.
 2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
    being a building: fallen ``felling``, risen ``vegetation_growth``. A tall object that is neither smooth nor rough is
@@ -39,6 +40,8 @@ LOW_BUILDING = 2.0  # metres above the DTM
 SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
 WATER_SHARE = 0.15  # of the rim of a bank: a quarter of a square one, less where water was not found
 BAR = 0.2  # of the limit of texture, by which trees beside water must be the rougher
+DOUBT = 0.3  # short of a building, where the ground says that it is no earth
+UNMOVED = 0.1  # of an object's height: change of the ground below at most
 COARSE_MARGIN = 0.4
 CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
 CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
@@ -178,6 +181,8 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     """Kind of one patch by rules 1 to 3, from its own evidence."""
     building = _building(seen.object.step_share, seen.object.texture, seen.solidity, smooth_limit)
     smooth = _smooth(seen.object.texture, smooth_limit)
+    if _stands_on_ground(seen) and building > -DOUBT:
+        building = max(building, 0.0)  # earth moves the ground; a wall may be hidden in part
     crowns = 1 - SMOOTHEST_VEGETATION - smooth  # how clearly a tall object has the texture of crowns
     if seen.water_share >= WATER_SHARE:
         crowns -= BAR  # the ground of a new bar is often not found, and the bar then stands as high as young trees
@@ -198,6 +203,11 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     if seen.water_share >= WATER_SHARE:
         return Verdict(Kind.ACCRETION if sign > 0 else Kind.EROSION, margin)
     return Verdict(Kind.FILL if sign > 0 else Kind.EXCAVATION, margin)
+
+
+def _stands_on_ground(seen: Evidence) -> bool:
+    """Whether an object came or went on ground that stayed as it was; False where the ground is not known."""
+    return seen.object.above_ground > HIGH_VEGETATION and abs(seen.ground_change) < UNMOVED * seen.object.above_ground
 
 
 def _building(step_share: float, texture: float, solidity: float, smooth_limit: float) -> float:

@@ -128,6 +128,15 @@ def test_decide__rules(sign, evidence, kind):
     assert 0.3 <= verdict.margin <= 1
 
 
+@pytest.mark.parametrize(
+    ("ground", "kind"),
+    [(0.2, Kind.NEW_BUILDING), (3.0, Kind.FILL), (float("nan"), Kind.FILL)],
+    ids=["ground stayed", "ground rose", "ground unknown"],
+)
+def test_decide__wall_hidden_in_part(ground, kind):
+    assert decide(1, replace(seen(0.4, 0.05, 5.0), ground_change=ground), 0.35).kind is kind
+
+
 def test_decide__margin_falls_towards_the_border():
     near, far = (decide(1, seen(s, 0.05), 0.35).margin for s in (0.55, 0.95))
     assert near < far
