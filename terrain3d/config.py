@@ -186,7 +186,8 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
     for entry in config.images:
         e = ImageEntry(path=entry) if isinstance(entry, str) else entry
         rpc, mask = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask))
-        images += [ImageEntry(path=str(p), rpc=rpc, mask=mask) for p in _expand(e.path, folder, path, "image")]
+        files = expand(e.path, folder, "image", f"check the path in {path}")
+        images += [ImageEntry(path=str(p), rpc=rpc, mask=mask) for p in files]
     lidar = _lidar_files(config.lidar, folder, path)
     names = [e.path for e in images]
     twice = sorted({n for n in names if names.count(n) > 1})
@@ -221,7 +222,8 @@ def _lidar_files(entries: list[str | LidarEntry], folder: Path, source: Path) ->
             vertical = str(grid.resolve()) if entry.vertical and is_file(grid) else entry.vertical
             stated = {k: getattr(entry, k) for k in LidarFormat.model_fields}
             form = LidarFormat(**{**stated, "vertical": vertical})
-        for p in _expand(entry if isinstance(entry, str) else entry.path, folder, source, "lidar file"):
+        given = entry if isinstance(entry, str) else entry.path
+        for p in expand(given, folder, "lidar file", f"check the path in {source}"):
             _check_lidar_type(p, form)
             found.setdefault(p, form)
     return found
@@ -310,11 +312,12 @@ def _matches(pattern: str) -> list[str]:
         return []
 
 
-def _expand(pattern: str, folder: Path, source: Path, what: str) -> list[Path]:
+def expand(pattern: str, folder: Path, what: str, fix: str) -> list[Path]:
+    """Files that a path or a pattern names, absolute and in order. Raises InputFileError if there is none."""
     direct = folder / pattern
     if is_file(direct):
         return [direct.resolve()]
     found = sorted(Path(p).resolve() for p in _matches(str(direct)) if is_file(Path(p)))
     if not found:
-        raise InputFileError(f"no {what} found", where=direct, fix=f"check the path in {source}")
+        raise InputFileError(f"no {what} found", where=direct, fix=fix)
     return found

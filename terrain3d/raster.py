@@ -67,6 +67,12 @@ class Grid:
             self.north - (np.arange(self.height, dtype=float) + 0.5) * self.resolution,
         )
 
+    def lattice(self, nodes: int) -> tuple[Floats, Floats]:
+        """x and y, (nodes, nodes) each, of points spread evenly over the bounds, on their edges too."""
+        west, south, east, north = self.bounds
+        x, y = np.meshgrid(np.linspace(west, east, nodes), np.linspace(south, north, nodes))
+        return x, y
+
     def column_row(self, x: Any, y: Any) -> tuple[Floats, Floats]:
         """Continuous column and row, integer at cell centres."""
         return (

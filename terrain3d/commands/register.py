@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from glob import glob
 from pathlib import Path
 
+from terrain3d.config import expand
 from terrain3d.console import ConsoleReporter, say
-from terrain3d.errors import InputFileError
 from terrain3d.pipeline.register_file import run_register
 
 
@@ -14,7 +13,7 @@ def register_command(
     surface: Path, lidar: list[str], out: Path, *, rules: str, vertical: str | None, quiet: bool
 ) -> None:
     """``terrain3d register``."""
-    granules = [Path(found) for text in lidar for found in _files(text)]
+    granules = [found for text in lidar for found in expand(text, Path(), "lidar file", "check the path")]
     with ConsoleReporter(quiet=quiet) as reporter:
         made = run_register(surface, granules, out, reporter, rules=rules, vertical=vertical)
     if quiet:
@@ -27,11 +26,3 @@ def register_command(
         bias = f"bias {r.before.bias:.2f} -> {r.after.bias:.2f} m"
         say(f"held-out returns: {bias}, NMAD {r.before.nmad:.2f} -> {r.after.nmad:.2f} m (n = {r.after.n})")
     say(f"results: {out} ({', '.join(made.files)})")
-
-
-def _files(text: str) -> list[str]:
-    """Files that a path or a pattern names. Raises InputFileError if it names none."""
-    found = [text] if Path(text).exists() else sorted(glob(text, recursive=True))
-    if not found:
-        raise InputFileError("lidar file not found", where=text, fix="check the path")
-    return found

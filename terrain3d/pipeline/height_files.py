@@ -64,10 +64,7 @@ class HeightFile:
         return height, sigma
 
     def _part(self, path: Path, grid: Grid, *, convert: bool) -> Raster:
-        west, south, east, north = grid.bounds
-        t = np.linspace(0, 1, 9)
-        x, y = np.meshgrid(west + t * (east - west), south + t * (north - south))
-        px, py = transform_xy(grid.reference.horizontal, self.grid.reference.horizontal, x, y)
+        px, py = transform_xy(grid.reference.horizontal, self.grid.reference.horizontal, *grid.lattice(9))
         window = _window_of(self.grid, px, py)
         if window is None:
             return Raster(np.full(grid.shape, np.nan, np.float32), grid)

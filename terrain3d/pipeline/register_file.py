@@ -69,11 +69,12 @@ def run_register(
     """
     if path.resolve() in (out.resolve(), (out / "dsm.tif").resolve()):
         raise ConfigError("would overwrite the surface that is registered", where="--out", fix="name another folder")
-    given = [_opened(path, name, vertical) for name in ("dsm", "dtm") if name == "dsm" or (path / "dtm.tif").is_file()]
+    names = ("dsm", "dtm") if (path / "dtm.tif").is_file() else ("dsm",)
+    given = [_opened(path, name, vertical) for name in names]
     returns = read_lidar(lidar, _bounds_lonlat(given[0].grid), rule_set(rules))
     with scratch_folder(out) as folder, bounded_cache():
         reporter.stage("reading", len(given))
-        surfaces = [_stored(file, name, folder, reporter) for file, name in zip(given, ("dsm", "dtm"), strict=False)]
+        surfaces = [_stored(file, name, folder, reporter) for file, name in zip(given, names, strict=True)]
         reporter.stage("registration to lidar")
         found = _registration(surfaces[0], returns, path)
         for warning in found.warnings:
@@ -101,10 +102,7 @@ def _opened(path: Path, layer: str, vertical: str | None) -> HeightFile:
 
 def _bounds_lonlat(grid: Grid) -> tuple[float, float, float, float]:
     """West, south, east, north in degrees, with a margin."""
-    west, south, east, north = grid.bounds
-    t = np.linspace(0, 1, 9)
-    x, y = np.meshgrid(west + t * (east - west), south + t * (north - south))
-    lon, lat = to_lonlat(grid.reference.horizontal, x, y)
+    lon, lat = to_lonlat(grid.reference.horizontal, *grid.lattice(9))
     return lon.min() - AROUND_DEG, lat.min() - AROUND_DEG, lon.max() + AROUND_DEG, lat.max() + AROUND_DEG
 
 

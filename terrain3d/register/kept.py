@@ -62,8 +62,7 @@ class Difference:
 
 def difference(old: Move, new: Move, grid: Grid) -> Difference:
     """How far a model moved by one lies from where the other puts it. Both are applied."""
-    west, south, east, north = grid.bounds
-    x, y = np.meshgrid(np.linspace(west, east, NODES), np.linspace(south, north, NODES))
+    x, y = grid.lattice(NODES)
     up = np.abs(new.vertical_at(x, y) - old.vertical_at(x, y))
     sigma, own = old.sigma_at(x, y), new.sigma_at(x, y)
     shift = np.array([new.dx - old.dx, new.dy - old.dy])

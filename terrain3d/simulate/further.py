@@ -3,7 +3,7 @@ construction sites, banks that are cut or silted up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import pi
 
 import cv2
@@ -183,6 +183,18 @@ def _site(
     return "construction_site", _dig(layers, window, change.astype(np.float32), rng)
 
 
+def _places(
+    layers: Layers, cells: NDArray[np.int64], reach: float, rng: np.random.Generator, busy: list[tuple[float, float]]
+) -> Iterator[tuple[float, float, Window]]:
+    """Some of the cells (row, column) in random order, as x, y and the window around, that lie apart from what is."""
+    for row, column in cells[rng.permutation(len(cells))[:TRIES]]:
+        x = layers.grid.west + (column + 0.5) * layers.grid.resolution
+        y = layers.grid.north - (row + 0.5) * layers.grid.resolution
+        window = layers.window(x, y, reach)
+        if window is not None and _apart(x, y, busy):
+            yield x, y, window
+
+
 def _bank(
     layers: Layers,
     base: World,
@@ -199,12 +211,7 @@ def _bank(
     away = cv2.distanceTransform((~water).astype(np.uint8), cv2.DIST_L2, 5) * cell
     level = float(np.median(base.ground[water]))
     shore = np.argwhere((away > 1.0) & (away < 2.0))
-    for row, column in shore[rng.permutation(len(shore))[:TRIES]]:
-        x = layers.grid.west + (column + 0.5) * cell
-        y = layers.grid.north - (row + 0.5) * cell
-        window = layers.window(x, y, 26.0)
-        if window is None or not _apart(x, y, busy):
-            continue
+    for x, y, window in _places(layers, shore, 26.0, rng, busy):
         u, v = _fields(layers, window, x, y)
         near = (away[window] > 0.3) & (away[window] < 11.0) & (np.hypot(u, v) < 24.0)
         free = near & (layers.classes[window] == GROUND) & (layers.road[window] < 0.1)
@@ -239,12 +246,7 @@ def _shore(
     depth = 16.0 if dig else 5.0
     spots = np.argwhere((away > depth) & (away < depth + 1.0))
     long, short = (28.0, 20.0) if dig else (30.0, 16.0)
-    for row, column in spots[rng.permutation(len(spots))[:TRIES]]:
-        x = layers.grid.west + (column + 0.5) * cell
-        y = layers.grid.north - (row + 0.5) * cell
-        window = layers.window(x, y, long + 12.0)
-        if window is None or not _apart(x, y, busy):
-            continue
+    for x, y, window in _places(layers, spots, long + 12.0, rng, busy):
         u, v = _fields(layers, window, x, y)
         # the long axis lies along the shore
         gy, gx = np.gradient(cv2.GaussianBlur(away[window], (0, 0), 4.0 / cell))
