@@ -1,16 +1,13 @@
-"""Pictures of rasters as uint8 RGB arrays (height, width, 3), and PNG files of them."""
+"""Pictures of rasters as uint8 RGB arrays (height, width, 3), and PNG of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from terrain3d.io.atomic import atomic_path
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -190,9 +187,3 @@ def png(picture: Picture) -> bytes:
     if not done:
         raise ValueError(f"no PNG of an array {picture.shape}")
     return bytes(data)
-
-
-def write_png(path: str | Path, picture: Picture) -> None:
-    """Write a PNG file, atomically. Raises OutputError."""
-    with atomic_path(path) as part:
-        part.write_bytes(png(picture))

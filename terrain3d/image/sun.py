@@ -32,9 +32,3 @@ def sun_direction(time: datetime, lon_deg: float, lat_deg: float) -> Floats:
             np.sin(declination) * np.sin(lat) + np.cos(declination) * np.cos(hour) * np.cos(lat),
         ]
     )
-
-
-def sun_angles(time: datetime, lon_deg: float, lat_deg: float) -> tuple[float, float]:
-    """Elevation and azimuth (clockwise from north) of the sun, degrees."""
-    east, north, up = sun_direction(time, lon_deg, lat_deg)
-    return float(np.degrees(np.arcsin(up))), float(np.degrees(np.arctan2(east, north)) % 360)

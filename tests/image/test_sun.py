@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
-from terrain3d.image.sun import sun_angles
+from terrain3d.image.sun import sun_direction
+
+
+def sun_angles(time: datetime, lon_deg: float, lat_deg: float) -> tuple[float, float]:
+    """Elevation and azimuth (clockwise from north), degrees."""
+    east, north, up = sun_direction(time, lon_deg, lat_deg)
+    return float(np.degrees(np.arcsin(up))), float(np.degrees(np.arctan2(east, north)) % 360)
 
 
 def test_sun__example_of_the_nrel_algorithm() -> None:
