@@ -85,8 +85,7 @@ def derive(
     settled = settled_heights(model, clean, views, folder, workers, reporter)
     clean = settled.heights
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter, settled.odds)
-    for used in (model.sigma, settled.odds):
-        used.remove()
+    model.sigma.remove()
     if options.reference is not None:
         fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
     picture = draw(dsm, extent, views, folder, workers, reporter)
@@ -94,20 +93,21 @@ def derive(
     waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
     clean.remove()
     forget_voids(picture, dsm, workers)
-    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled.envelope)
-    settled.envelope.remove()
+    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled)
+    for used in (settled.envelope, settled.odds):
+        used.remove()
 
     finer: tuple[StoredRaster, ...] = ()
     if options.super_resolution:
-        finer = draw_fine(dsm, views, folder, workers, reporter)
+        finer = draw_fine(terrain.surface, views, folder, workers, reporter)
 
     def window(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())
 
     return Surfaces(
-        window(dsm), window(sigma), window(terrain.dtm), window(terrain.sigma), window(terrain.chm),
-        tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen, tuple(waters),
-        tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer), terrain.check,
+        window(terrain.surface), window(terrain.surface_sigma), window(terrain.dtm), window(terrain.sigma),
+        window(terrain.chm), tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen,
+        tuple(waters), tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer), terrain.check,
     )  # fmt: skip
 
 

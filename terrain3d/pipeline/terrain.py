@@ -13,6 +13,7 @@ from terrain3d.pipeline.canopy_ground import StoredCells, StoredHidden, under_tr
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
+from terrain3d.pipeline.settling import Settled
 from terrain3d.pipeline.threads import Workers
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
@@ -20,6 +21,7 @@ from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.canopy_cells import canopy_cells
 from terrain3d.surface.coarse import block_means, resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma, with_hidden
+from terrain3d.surface.filled import Overhangs, on_terrain
 from terrain3d.surface.ground import (
     GROUND_MARGIN,
     Ground,
@@ -38,12 +40,15 @@ OVERVIEW_CELLS = 1_000_000
 @dataclass(frozen=True)
 class Terrain:
     """Terrain and its sigma, height above ground; NaN where they are not given. check: of ground under trees and
-    canopy heights against lidar, None with too little of it."""
+    canopy heights against lidar, None with too little of it. surface, surface_sigma: the surface model with its filled
+    cells on the terrain."""
 
     dtm: StoredRaster
     sigma: StoredRaster
     chm: StoredRaster
     check: CanopyCheck | None
+    surface: StoredRaster
+    surface_sigma: StoredRaster
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,13 @@ class _CoarseGround:
 
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
-    folder: Place, workers: Workers, reporter: Reporter, envelope: StoredRaster | None = None,
+    folder: Place, workers: Workers, reporter: Reporter, settled: Settled | None = None,
 ) -> Terrain:  # fmt: skip
     """Terrain model of a surface model.
 
     What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
-    envelope: surface with the rims of crowns that were taken off ``dsm`` for the ground's sake; heights above ground
-    are those of whichever is higher.
+    settled: what the surface was before its overhangs were taken off for the ground's sake; heights above ground are
+    those of whichever is higher, and the files of ``dsm`` and ``sigma`` are used up. Without it the surface stays.
     """
     grid = dsm.grid
     blocks = cut(grid, DTM_MARGIN)
@@ -79,7 +84,7 @@ def make_terrain(
     if plane is None:  # all is water
         nothing = [new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm")]
         for_blocks(lambda b: _fill_empty(b, nothing), cut(grid), workers)
-        return Terrain(nothing[0], nothing[1], nothing[2], None)
+        return Terrain(nothing[0], nothing[1], nothing[2], None, dsm, sigma)
     coarse = _coarse_ground(dsm, mask, plane, folder, workers)
     terrain, slope, spread = (
         new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("terrain", "slope", "dtm_sigma")
@@ -109,10 +114,10 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    dtm, chm = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, envelope, folder, workers)
+    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
-    return Terrain(dtm, spread, chm, check)
+    return replace(made, check=check)
 
 
 def _evidence(dsm: StoredRaster, mask: StoredRaster, step: int) -> Raster:
@@ -153,26 +158,42 @@ def _coarse_ground(
 
 def _finish(
     dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
-    spread: StoredRaster, hidden: StoredHidden, envelope: StoredRaster | None, folder: Place, workers: Workers,
-) -> tuple[StoredRaster, StoredRaster]:  # fmt: skip
-    """Terrain with the ground under trees, elsewhere not above the surface, and height over it. Updates the sigma."""
+    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, folder: Place, workers: Workers,
+) -> Terrain:  # fmt: skip
+    """Terrain with the ground under trees, elsewhere not above what was measured of the surface; height over it; and
+    the surface with its filled cells on it. Updates the sigma of the terrain."""
     grid = dsm.grid
     dtm, chm = (new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "chm"))
+    surface, surface_sigma = dsm, dsm_sigma
+    if settled is not None:
+        surface, surface_sigma = (new_raster(folder / f"surface{n}.raw", grid, np.float32) for n in ("", "_sigma"))
 
     def work(block: Block) -> None:
-        z = Raster(block.read(dsm), block.grid)
+        z, s = (Raster(block.read(r), block.grid) for r in (dsm, dsm_sigma))
+        codes = block.read(mask)
+        filled = codes == MaskCode.FILLED
         height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
         given = np.isfinite(sigma.values)
-        height, sigma = with_hidden(height, sigma, block.read(ground) > 0, z, hidden.read(block))
-        water = np.isin(block.read(mask), (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
-        block.write(spread, np.where(water, block.read(dsm_sigma), sigma.values))
+        seen = z if settled is None else Raster(np.where(filled, np.float32(np.nan), z.values), block.grid)
+        height, sigma = with_hidden(height, sigma, block.read(ground) > 0, seen, hidden.read(block))
+        water = np.isin(codes, (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
+        sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
+        block.write(spread, sigma.values)
         lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
+        under = Raster(lower, block.grid)
         block.write(dtm, lower)
-        if envelope is not None:
-            crowns = np.where(np.isfinite(z.values) & ~water, np.fmax(z.values, block.read(envelope)), z.values)
+        if settled is not None:
+            over = Overhangs(block.read(settled.envelope), block.read(settled.odds).astype(np.float32))
+            z, s = on_terrain(z, s, under, sigma, filled, over)
+            block.write(surface, z.values)
+            block.write(surface_sigma, s.values)
+            crowns = np.where(np.isfinite(z.values) & ~water, np.fmax(z.values, over.heights), z.values)
             z = Raster(crowns, block.grid)
-        block.write(chm, canopy_height(z, Raster(lower, block.grid)).values)
+        block.write(chm, canopy_height(z, under).values)
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)
-    return dtm, chm
+    if settled is not None:
+        for used in (dsm, dsm_sigma):
+            used.remove()
+    return Terrain(dtm, spread, chm, None, surface, surface_sigma)

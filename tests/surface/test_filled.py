@@ -1,0 +1,64 @@
+"""What was filled lies on the terrain where it hides ground, and nowhere between ground and crown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from terrain3d.crs import Reference
+from terrain3d.raster import Grid, Raster
+from terrain3d.surface.filled import Overhangs, on_terrain
+
+SIZE = 60
+GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, SIZE, SIZE)
+SLOPE = (100 + 0.2 * np.arange(SIZE)[None, :] * np.ones((SIZE, 1))).astype(np.float32)
+
+
+def settled(dsm: np.ndarray, filled: np.ndarray, heights: np.ndarray, odds: float = 0.0) -> tuple[np.ndarray, ...]:
+    """Surface and sigma over a slope whose terrain is known to 0.5 m; the filling has a sigma of 2 m."""
+    sigma = np.where(filled, np.float32(2), np.float32(0.1))
+    over = Overhangs(heights.astype(np.float32), np.full(dsm.shape, odds, np.float32))
+    terrain_sigma = Raster(np.full(dsm.shape, 0.5, np.float32), GRID)
+    z, s = on_terrain(Raster(dsm, GRID), Raster(sigma, GRID), Raster(SLOPE, GRID), terrain_sigma, filled, over)
+    return z.values, s.values
+
+
+def test_on_terrain__overhang_is_ground_and_sigma_counts_the_crown() -> None:
+    dsm, filled = SLOPE.copy(), np.zeros(SLOPE.shape, bool)
+    filled[20:26, 20:26] = True
+    crown = np.where(filled, SLOPE + 8, SLOPE)
+    dsm[filled] += 3  # carried from a lower crown: neither ground nor top
+    for odds in (0.0, 2.0):
+        z, sigma = settled(dsm, filled, crown, odds)
+        np.testing.assert_array_equal(z[filled], SLOPE[filled])
+        np.testing.assert_allclose(sigma[filled], np.sqrt(0.5**2 + 8.0**2 / (1 + np.exp(odds))), rtol=1e-5)
+        np.testing.assert_array_equal(z[~filled], dsm[~filled])
+        assert (sigma[~filled] == np.float32(0.1)).all()
+
+
+def test_on_terrain__gap_between_crowns_is_ground_with_the_sigma_of_a_void() -> None:
+    rng = np.random.default_rng(1)
+    dsm = (SLOPE + rng.uniform(5, 15, SLOPE.shape)).astype(np.float32)
+    filled = np.zeros(SLOPE.shape, bool)
+    filled[25:31, 25:31] = True
+    dsm[filled] = SLOPE[filled] + 6  # the lowest crowns around
+    z, sigma = settled(dsm, filled, np.where(filled, np.nan, dsm))
+    np.testing.assert_array_equal(z[filled], SLOPE[filled])
+    assert (sigma[filled] == 2).all()
+
+
+def test_on_terrain__void_in_a_roof_stays_on_the_roof() -> None:
+    dsm, filled = SLOPE.copy(), np.zeros(SLOPE.shape, bool)
+    dsm[10:40, 10:40] = 112.0
+    filled[14:30, 12:30] = True
+    z, sigma = settled(dsm, filled, np.where(filled, np.nan, dsm))
+    assert (z[filled] == 112).all() and (sigma[filled] == 2).all()
+
+
+def test_on_terrain__no_terrain_changes_nothing() -> None:
+    dsm, filled = SLOPE + 1, np.ones(SLOPE.shape, bool)
+    nothing = Raster(np.full(dsm.shape, np.nan, np.float32), GRID)
+    sigma = Raster(np.ones_like(dsm), GRID)
+    over = Overhangs(dsm, np.zeros_like(dsm))
+    z, s = on_terrain(Raster(dsm, GRID), sigma, nothing, nothing, filled, over)
+    np.testing.assert_array_equal(z.values, dsm)
+    np.testing.assert_array_equal(s.values, sigma.values)
