@@ -22,7 +22,7 @@ from terrain3d.register.shift import (
     fit_linear,
     residual_scale,
 )
-from terrain3d.register.smooth import Candidate, candidates, estimate, observations, thinned
+from terrain3d.register.smooth import Candidate, Field, candidates, estimate, observations, thinned
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
 from terrain3d.stats import tukey_weights
 
@@ -35,6 +35,7 @@ CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
 MIN_GAIN = (0.0, -0.03, 0.04)
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
+MAX_LEVERAGE = 0.5
 MIN_ROWS = 20  # for more than a constant
 NODES_PER_LENGTH = 2.5
 MAX_NODES = 100  # a side
@@ -97,7 +98,7 @@ def settle_heights(
     # what bends with the surface may look like gross errors beside a plane
     rows = np.column_stack([problem.east, problem.north])
     loose = Candidate(LOOSE, 0.0, extent / 5, along, 1.0)
-    bent = estimate(thinned(observations(problem, weighed, footprints)), [loose], rows).total
+    bent = estimate(thinned(observations(problem, weighed, footprints)), [loose], rows)
     weighed = _weighed_anew(problem, weighed, bent, usable)
     observed = thinned(observations(problem, weighed, footprints))
     models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, along)
@@ -129,9 +130,11 @@ def settle_heights(
     )  # fmt: skip
 
 
-def _weighed_anew(problem: Linearization, fit: Fit, total: Floats, usable: Bools) -> Fit:
-    residual = problem.difference - total
-    scale = residual_scale(residual[usable] / problem.sigma[usable])
+def _weighed_anew(problem: Linearization, fit: Fit, bent: Field, usable: Bools) -> Fit:
+    """The fit with weights and scale from residuals about a field; what it followed of each return is allowed for."""
+    residual = problem.difference - bent.total
+    leverage = np.mean((bent.variance / (fit.scale * problem.sigma) ** 2)[usable & fit.used])
+    scale = residual_scale(residual[usable] / problem.sigma[usable]) / np.sqrt(1 - min(leverage, MAX_LEVERAGE))
     weight = np.zeros(len(usable))
     weight[usable] = tukey_weights(residual[usable], scale * problem.sigma[usable], TUKEY_C)
     return replace(fit, weight=weight, scale=scale)
