@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns
@@ -44,6 +45,10 @@ STEP_LIMIT = 3.0
 TUKEY_C = 4.685
 SCALE_LIMITS = (0.25, 3.0)
 MIN_CLUSTERS = 4
+GROSS_REACH = 15.0  # scales within which gross errors are told from honest ones
+HONEST_BEFORE = (9.0, 1.0)  # honest and gross residuals that count before any is seen
+START_COUNTS = 8.0  # residuals that the median deviation counts as much as
+MIXTURE_TURNS = 15
 
 
 @dataclass(frozen=True)
@@ -200,8 +205,35 @@ def fit_linear(problem: Linearization, free: tuple[int, ...], start: Floats | No
 
 
 def residual_scale(normalized: Floats) -> float:
-    """Robust sigma of residuals over their expected sigma, limited so that neither gross errors nor luck set it."""
-    return float(np.clip(NMAD_FACTOR * np.median(np.abs(normalized)), *SCALE_LIMITS))
+    """Robust sigma of residuals over their expected sigma, limited so that neither gross errors nor luck set it.
+
+    Where many are gross their median deviation is too large, and then the smaller ones of them count as honest. So it
+    is only the start: honest residuals, and gross ones anywhere around them, are told apart as a mixture (Dempster,
+    Laird & Rubin 1977) that the start counts in like some more residuals. Never more than the start.
+    """
+    start = float(np.clip(NMAD_FACTOR * np.median(np.abs(normalized)), *SCALE_LIMITS))
+    return max(_honest_scale(np.asarray(normalized, float), start), SCALE_LIMITS[0])
+
+
+@njit(cache=True, nogil=True)
+def _honest_scale(normalized: Floats, start: float) -> float:
+    scale, honest, reach = start, HONEST_BEFORE[0] / sum(HONEST_BEFORE), GROSS_REACH * start
+    for _ in range(MIXTURE_TURNS):
+        near, count, total = 0, 0.0, 0.0
+        gross = (1.0 - honest) / (2.0 * reach)
+        for value in normalized:
+            if abs(value) < reach:
+                good = honest * np.exp(-0.5 * (value / scale) ** 2) / (np.sqrt(2.0 * np.pi) * scale)
+                chance = good / (good + gross)
+                near += 1
+                count += chance
+                total += chance * value * value
+        before = scale
+        honest = (count + HONEST_BEFORE[0]) / (near + HONEST_BEFORE[0] + HONEST_BEFORE[1])
+        scale = min(np.sqrt((total + START_COUNTS * start**2) / (count + START_COUNTS)), start)
+        if abs(scale - before) < 1e-3 * scale:
+            break
+    return scale
 
 
 def _information(design: Floats, weight: Floats, sigma: Floats, usable: Bools) -> Floats:
