@@ -133,7 +133,7 @@ def settle_heights(
 def _weighed_anew(problem: Linearization, fit: Fit, bent: Field, usable: Bools) -> Fit:
     """The fit with weights and scale from residuals about a field; what it followed of each return is allowed for."""
     residual = problem.difference - bent.total
-    leverage = np.mean((bent.variance / (fit.scale * problem.sigma) ** 2)[usable & fit.used])
+    leverage = float(np.mean((bent.variance / (fit.scale * problem.sigma) ** 2)[usable & fit.used]))
     scale = residual_scale(residual[usable] / problem.sigma[usable]) / np.sqrt(1 - min(leverage, MAX_LEVERAGE))
     weight = np.zeros(len(usable))
     weight[usable] = tukey_weights(residual[usable], scale * problem.sigma[usable], TUKEY_C)
