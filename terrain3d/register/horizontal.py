@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns, horizontal_sigma
-from terrain3d.register.profile import Profile, profile_shift, telling
+from terrain3d.register.profile import Profile, likely_shift, profile_shift, telling
 from terrain3d.register.scene import Scene
 from terrain3d.register.shift import SHIFT, VERTICAL, Fit, Linearization, fit_linear
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 MIN_USED_HORIZONTAL = 20
 CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
+CLEAR_SIGMA = 0.8  # metres; above it other shifts than the one found may be about as likely
 MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all
 MAX_HORIZONTAL = 30.0
 UNPLACED_SIGMA = 2.0  # metres, of the place of a model that returns did not place
@@ -62,11 +63,15 @@ def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: L
         return stay(f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m")
     if length > MAX_HORIZONTAL:
         return stay(f"the horizontal shift found, {length:.0f} m, is beyond the search")
-    held = [] if found is None else [np.zeros(2) if h is None else _drawn(h.shift, h.covariance) for h in found.held]
+    drawn = _drawn(Profile(shift, covariance[:2, :2], () if found is None else found.held))
+    alone = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
+    if alone > CLEAR_SIGMA and length - 2 * alone < 2 * POINTING_SIGMA:
+        drawn = likely_shift(scene.select(telling(problem)).linearize, POINTING_SIGMA, folds) or drawn
+    held = [np.zeros(2) if h is None else h.shift for h in drawn.held]
     if held and not _held_out_agree(scene, unmoved, folds, held):
         return stay("held-out tracks fit worse with a horizontal shift")
-    moved = scene.linearize(_pair(_drawn(shift, covariance[:2, :2])))
-    covariance[:2, :2] = _keep(covariance[:2, :2]) @ covariance[:2, :2]
+    moved = scene.linearize(_pair(drawn.shift))
+    covariance[:2, :2] = drawn.covariance
     settled = replace(fit_linear(moved, VERTICAL), covariance=covariance, free=SHIFT)
     reason = f"the returns give a horizontal shift of {length:.2f} m, sigma {sigma:.2f} m"
     return Placement(settled, moved, sigma < CONSTRAINED_SIGMA, reason)
@@ -87,13 +92,11 @@ def _grown(covariance: Floats, found: Profile) -> Floats:
     return np.asarray(covariance * np.outer(grow, grow))
 
 
-def _keep(covariance: Floats) -> Floats:
-    """(2, 2) by which a shift of that covariance is combined with the pointing of the images, which says zero."""
-    return np.asarray(POINTING_SIGMA**2 * np.linalg.inv(covariance + POINTING_SIGMA**2 * np.eye(2)))
-
-
-def _drawn(shift: Floats, covariance: Floats) -> Floats:
-    return np.asarray(_keep(covariance) @ shift)
+def _drawn(found: Profile) -> Profile:
+    """A shift, and those without the folds, combined with the pointing of the images, which says zero."""
+    keep = POINTING_SIGMA**2 * np.linalg.inv(found.covariance + POINTING_SIGMA**2 * np.eye(2))
+    held = tuple(None if h is None else _drawn(h) for h in found.held)
+    return Profile(keep @ found.shift, keep @ found.covariance, held)
 
 
 def _pair(shift: Floats) -> tuple[float, float]:

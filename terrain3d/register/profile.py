@@ -4,6 +4,9 @@ The loss of robust residuals as a function of the shift is rough: the surface's 
 linearization rests on, and a few returns on banks decide which dent the iteration ends in. A paraboloid through the
 losses on a grid of shifts, some metres wide, averages the dents; its minimum is the shift and its curvature the
 information that the returns really hold.
+
+Where that is little, several dents are about as deep, and the nearest says nothing of the others: then the shift is the
+mean over all that the images' pointing allows, each weighed by how likely it makes the returns.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import RectBivariateSpline
 
 from terrain3d.register.ground import GroundTest
 from terrain3d.register.shift import VERTICAL, VERTICAL_TILT, Linearization, fit_linear
@@ -25,6 +29,9 @@ TURNS = 4
 NEAR_ENOUGH = 0.15
 STEEPEST, OTHERS = 300, 100  # returns that are asked
 CUT = 3.0  # residuals beyond this many sigma cost no more
+FAR, FAR_STEP, FAR_FINE = 2.5, 0.5, 0.05  # in sigmas of pointing: half width of the wide grid, its step, and the finer
+ALIKE = 2.0  # neighbouring returns that share the errors of the surface, and say one thing
+UNSURE = 40.0  # returns, fewer of which do not tell how often errors are large
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ def profile_shift(
     """
     centre = np.asarray(start, float)
     for _ in range(TURNS):
-        tried = _try_around(at_shift, centre)
+        tried = _try_around(at_shift, centre, _offsets(REACH, STEP))
         minimum = tried.minimum(tried.usable)
         if minimum is None:
             return None
@@ -59,6 +66,19 @@ def profile_shift(
             break
     held = tuple(tried.minimum(tried.usable & ~np.isin(tried.middle.track, tracks)) for tracks in folds)
     return replace(found, shift=centre, held=held)
+
+
+def likely_shift(
+    at_shift: Callable[[tuple[float, float]], Linearization], pointing: float, folds: Sequence[NDArray[np.int32]] = ()
+) -> Profile | None:
+    """Mean and covariance of the horizontal shift, from the loss of all shifts that pointing allows; None where the
+    returns lie on the surface for none of these. pointing: its 1-sigma, metres. folds: as for ``profile_shift``."""
+    tried = _try_around(at_shift, np.zeros(2), _offsets(FAR * pointing, FAR_STEP * pointing))
+    found = tried.mean(tried.usable, pointing)
+    if found is None:
+        return None
+    held = tuple(tried.mean(tried.usable & ~np.isin(tried.middle.track, tracks), pointing) for tracks in folds)
+    return replace(found, held=held)
 
 
 def telling(problem: Linearization) -> NDArray[np.int64]:
@@ -81,32 +101,58 @@ class _Tried:
     problems: list[Linearization]
     usable: NDArray[np.bool_]
 
-    def minimum(self, rows: NDArray[np.bool_]) -> Profile | None:
-        """Minimum of the loss of some returns, with the same expected sigma and scale for all shifts."""
+    def losses(self, rows: NDArray[np.bool_]) -> tuple[Floats, float]:
+        """Loss of some returns at each shift (G,), with the same expected sigma and scale for all, and the scale."""
         choice = GroundTest(rows, ())
         scale = fit_linear(replace(self.middle, ground=choice), VERTICAL).scale
-        if not np.isfinite(scale):
-            return None
-        sigma, losses = self.middle.sigma, []
-        for problem in self.problems:
-            same = replace(problem, sigma=sigma, ground=choice)
+        losses = np.full(len(self.problems), np.nan)
+        for k, problem in enumerate(self.problems if np.isfinite(scale) else ()):
+            same = replace(problem, sigma=self.middle.sigma, ground=choice)
             # a tilt is free here, for one that is there would be paid with a shift
             residual = same.residuals(fit_linear(same, VERTICAL_TILT).parameters)
-            losses.append(np.minimum((residual / (scale * sigma))[rows] ** 2, CUT**2).sum())
+            losses[k] = np.minimum((residual / (scale * self.middle.sigma))[rows] ** 2, CUT**2).sum()
+        return losses, scale
+
+    def minimum(self, rows: NDArray[np.bool_]) -> Profile | None:
+        """Minimum of a paraboloid through the losses of some returns."""
+        losses, scale = self.losses(rows)
+        if not np.isfinite(scale):
+            return None
         x, y = self.offsets.T
         weight = np.exp(-(x**2 + y**2) / (4 * TAPER**2))
         design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]) * weight[:, None]
-        c = np.linalg.lstsq(design, np.array(losses) * weight, rcond=None)[0]
+        c = np.linalg.lstsq(design, losses * weight, rcond=None)[0]
         curvature = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
         if np.linalg.eigvalsh(curvature)[0] <= 0:
             return None
         shift = self.middle.at - np.linalg.solve(curvature, c[1:3])
         return Profile(shift, 2 * np.linalg.inv(curvature) * max(scale, 1.0) ** 2)
 
+    def mean(self, rows: NDArray[np.bool_], pointing: float) -> Profile | None:
+        """Mean over all shifts, weighed by how likely they are before the returns are read and by the losses."""
+        losses, scale = self.losses(rows)
+        if not np.isfinite(scale):
+            return None
+        steps = np.unique(self.offsets[:, 0])
+        fine = np.arange(-FAR, FAR + FAR_FINE / 2, FAR_FINE) * pointing
+        between = RectBivariateSpline(steps, steps, losses.reshape(len(steps), -1))(fine, fine)
+        x, y = np.meshgrid(fine, fine)
+        alike = ALIKE + UNSURE / max(int(rows.sum()), 1)
+        chance = -between / (2 * alike) - (x**2 + y**2) / (2 * pointing**2)
+        chance = np.exp(chance - chance.max())
+        chance /= chance.sum()
+        places = np.column_stack([x.ravel(), y.ravel()])
+        shift = chance.ravel() @ places
+        covariance = (places - shift).T @ ((places - shift) * chance.reshape(-1, 1))
+        return Profile(self.middle.at + shift, covariance)
 
-def _try_around(at_shift: Callable[[tuple[float, float]], Linearization], centre: Floats) -> _Tried:
-    steps = np.arange(-REACH, REACH + STEP / 2, STEP)
-    offsets = np.array([(x, y) for y in steps for x in steps])
+
+def _offsets(reach: float, step: float) -> Floats:
+    steps = np.arange(-reach, reach + step / 2, step)
+    return np.array([(x, y) for y in steps for x in steps])
+
+
+def _try_around(at_shift: Callable[[tuple[float, float]], Linearization], centre: Floats, offsets: Floats) -> _Tried:
     problems = [at_shift((float(x), float(y))) for x, y in centre + offsets]
     middle = at_shift((float(centre[0]), float(centre[1])))
     usable = middle.ground.usable & np.all([np.isfinite(p.difference) for p in problems], axis=0)

@@ -19,7 +19,7 @@ from terrain3d.register.footprint import place_footprints, sample_footprints
 from terrain3d.register.objects import coarsen, object_map
 from terrain3d.register.registration import register_dsm
 from terrain3d.register.scene import prepare
-from terrain3d.register.shift import SHIFT, most_common
+from terrain3d.register.shift import SHIFT, most_common, residual_scale
 from terrain3d.register.validate import make_folds
 from terrain3d.register.weights import heard_by_product, weighed_by_product
 from terrain3d.stats import nmad
@@ -208,6 +208,33 @@ def test_shift__is_as_good_as_it_says_where_a_few_banks_decide() -> None:
             normalized.append(np.array([r.dx + 1.0, r.dy - 1.0]) / np.sqrt(np.diag(r.covariance)[:2]))
     assert len(normalized) > 5
     assert np.sqrt(np.mean(np.square(normalized))) < 1.5
+
+
+@pytest.mark.slow
+def test_shift__of_few_returns_is_not_led_astray_by_one_bank() -> None:
+    normalized = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        model = surface(banks, (1.0, -1.0, 0.0), 1.0)
+        noise = cv2.GaussianBlur(rng.normal(0, 1, model.grid.shape), (0, 0), 3.0)
+        model = replace(model, values=(model.values + 0.3 * noise / noise.std()).astype(np.float32))
+        returns = lidar(banks, seed, noise=0.2)
+        returns = returns.select(np.sort(rng.choice(len(returns), 30, replace=False)))
+        height = returns.height + np.where(rng.random(len(returns)) < 0.1, rng.uniform(1.0, 3.0, len(returns)), 0.0)
+        r = register_dsm(model, replace(returns, height=height))
+        normalized.append(np.array([r.dx + 1.0, r.dy - 1.0]) / np.sqrt(np.diag(r.covariance)[:2]))
+    assert np.sqrt(np.mean(np.square(normalized))) < 1.5 and np.abs(normalized).max() < 3.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
+def test_residual_scale__gross_errors_do_not_grow_it(share: float) -> None:
+    found = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        size = rng.normal(0, 0.8, 120) + np.where(rng.random(120) < share, rng.uniform(6, 25, 120), 0.0)
+        found.append(residual_scale(size) / 0.8)
+    assert np.mean(found) == pytest.approx(1.0, abs=0.12) and max(found) < 1.4
+    assert residual_scale(np.array([0.5, -0.5, 0.5])) == pytest.approx(0.7413, abs=0.2)
 
 
 def test_register__a_bend_is_taken_off_the_same_for_points_and_cells() -> None:
