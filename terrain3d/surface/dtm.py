@@ -25,7 +25,7 @@ _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not un
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
 _GAP_REACH = 5.0  # m: how far around a gap its ground corrects the estimate
 _GAP_SHARE = 0.05  # of cells around that show ground: it counts like an estimate whose sigma is its doubt
-_DOUBT_SIGMAS, _DOUBT = 1.5, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
+_DOUBT_SIGMAS, _DOUBT = 0.75, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
 
 
 def ground_distance(ground: Bools, cell: float) -> Singles:

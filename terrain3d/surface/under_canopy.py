@@ -4,9 +4,9 @@ Where stereo sees only crowns, the top of the canopy is the ground and the heigh
 + chance``. The height of a stand changes slowly from place to place, that of single trees is chance, and terrain is
 smooth in a known way: its second differences are alike on open ground and under trees. So ground and stand height are
 estimated together as two Gaussian fields (Rasmussen & Williams 2006, ch. 2; thin-plate prior after Wahba 1990), from
-ground that is seen, from tops, from lidar ground returns, and from ground in gaps where it agrees with the rest.
-Returns and tops that do not agree lose their weight. The stand height is learnt from the returns, from gaps and at the
-borders of the stands; without any of them the sigma says so.
+ground that is seen, from tops, from lidar ground returns, and from the floors of gaps (``floors``). Returns, tops and
+floors lose the weight with which they do not agree with the rest. The stand height is learnt from the returns, from
+gaps and at the borders of the stands; without any of them the sigma says so.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster, bilinear
 from terrain3d.surface.canopy_cells import CanopyCells
 from terrain3d.surface.field import Solution, differences, interpolation, second_differences, selection, solve_field
+from terrain3d.surface.floors import FLOOR_ERROR, Floors, find_floors, honest, left_out
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -40,10 +41,9 @@ _BEND, _CLIFF, _CLIFF_FROM = 1.3, 2.0, 2.0  # factors of all of it, and of what 
 _LEAST_BEND = 0.1  # m
 _STEEP = 30.0  # rise over run that a slope hardly exceeds, where nothing else is known
 _FIRST_TOP = 6.0  # m: chance of tops before it is measured
-_GROUND_ERROR, _GAP_ERROR, _RETURN_ERROR = 0.15, 2.0, 0.5  # m, of cells that stand for more than they saw
-_GAP_SIGMAS, _GAP_CHANCE = 2.0, 0.7  # ground in a gap is believed this near (sigmas and m) to the rest
+_GROUND_ERROR, _RETURN_ERROR = 0.15, 0.5  # m, of cells that stand for more than they saw
+_LEAST_WEIGHT = 0.02  # of floors and returns that count
 _SPOT = 0.1  # share of slope times footprint: light reaches the ground at a few spots of a footprint, anywhere in it
-_RETURN_SIGMAS = 4.0  # a return farther off has no weight
 _LOW_ERROR = 1.5  # m: of tops that are ground or shrubs
 _SHARES = (0.6, 0.2, 0.2 / 12.0)  # prior of tops: canopy, ground, anything else (a metre)
 ROUNDS = 5
@@ -143,6 +143,9 @@ class _Estimate:
         self.cells_n, self.nodes_n = int(seen.active.sum()), self.nodes.size
         self.stand_of_tops = self._stand(seen.tops)
         self.top = cells.top[seen.tops].astype(float) - self.base
+        self.floors = self._floors()
+        self.places_of_floors = interpolation(self.floors.column, self.floors.row, self.number, self.cells_n)
+        self.stand_of_floors = self._stand(self.floors.which)
         self.returns, self.places = self._returns(returns)
         self.prior = self._prior()
 
@@ -151,6 +154,20 @@ class _Estimate:
         column, row = np.meshgrid(np.arange(where.shape[1]), np.arange(where.shape[0]))
         ratio = self.cells.grid.resolution / _STAND_CELL
         return interpolation((column[where] + 0.5) * ratio, (row[where] + 0.5) * ratio, self.nodes)
+
+    def _floors(self) -> Floors:
+        """Floors of the cells whose ground is not seen, at places between active cells."""
+        found = find_floors(self.cells, self.seen.active & ~self.seen.open)
+        whole = self._between_active(found.column, found.row)
+        which = found.which.copy()
+        which[which] = whole
+        return find_floors(self.cells, which)
+
+    def _between_active(self, column: Floats, row: Floats) -> Bools:
+        h, w = self.number.shape
+        c, r = (np.clip(np.floor(a).astype(np.int64), 0, max(n - 2, 0)) for a, n in ((column, w), (row, h)))
+        corners = [self.number[np.minimum(r + i, h - 1), np.minimum(c + j, w - 1)] for i in (0, 1) for j in (0, 1)]
+        return np.asarray(np.min(corners, axis=0) >= 0)
 
     def _returns(self, returns: GroundReturns | None) -> tuple[GroundReturns | None, sp.csr_matrix | None]:
         """Returns over active cells whose ground is not seen, and what they measure."""
@@ -161,9 +178,7 @@ class _Estimate:
         inside = (column >= 0) & (row >= 0) & (column <= w - 1) & (row <= h - 1) & np.isfinite(returns.height)
         at = np.rint(row[inside]).astype(np.int64), np.rint(column[inside]).astype(np.int64)
         inside[inside] = (self.number[at] >= 0) & (_around(self.cells.share)[at] < _OPEN)
-        c, r = np.floor(column[inside]).astype(np.int64), np.floor(row[inside]).astype(np.int64)
-        corners = [self.number[np.minimum(r + i, h - 1), np.minimum(c + j, w - 1)] for i in (0, 1) for j in (0, 1)]
-        inside[inside] = np.min(corners, axis=0) >= 0
+        inside[inside] = self._between_active(column[inside], row[inside])
         if not inside.any():
             return None, None
         kept = GroundReturns(*(getattr(returns, n)[inside] for n in GroundReturns.__dataclass_fields__))
@@ -207,9 +222,10 @@ class _Estimate:
         return max(float(np.sqrt(np.mean(np.minimum(size, 5 * np.median(size)) ** 2))), _LEAST_BEND)
 
     def _guess(self) -> tuple[float, float]:
-        """Stand height from how far down stereo sees around closed canopy, and its 1-sigma."""
+        """Stand height from how far down stereo sees in gaps or else around closed canopy, and its 1-sigma."""
         low = cv2.erode(np.where(np.isfinite(self.cells.ground), self.cells.ground, self.cells.top), np.ones((5, 5)))
-        height = max(float(np.median((self.cells.top - low)[self.seen.closed])), 2.0)
+        clear = self.floors.clear_stand()
+        height = max(clear if clear is not None else float(np.median((self.cells.top - low)[self.seen.closed])), 2.0)
         return height, max(_GUESS_SIGMA * height, 4.0)
 
     def solve(self, rounds: int) -> Solution:
@@ -219,7 +235,7 @@ class _Estimate:
         chance, weight_top = _FIRST_TOP, seen.closed[seen.tops].astype(float)
         weight_open = np.ones(int(seen.open.sum()))
         weight_return = np.ones(0 if self.returns is None else len(self.returns))
-        self.gap = np.zeros(cells.grid.shape, bool)
+        weight_floor = np.zeros(len(self.floors.height))
         for turn in range(rounds):
             rows = list(self.prior)
             opened = selection(self.number[seen.open], self.cells_n)
@@ -227,12 +243,12 @@ class _Estimate:
             used = weight_top > 0.05
             both = sp.hstack([tops, self.stand_of_tops]).tocsr()[used] / (chance / weight_top[used])[:, None]
             rows.append((both.tocsr(), self.top[used] * weight_top[used] / chance))
-            if self.gap.any():
-                gaps = selection(self.number[self.gap], self.cells_n)
-                rows.append(self._measured(gaps, cells.ground[self.gap], np.full(int(self.gap.sum()), _GAP_ERROR)))
+            low = weight_floor > _LEAST_WEIGHT
+            sigma = FLOOR_ERROR / np.sqrt(weight_floor[low])
+            rows.append(self._measured(self.places_of_floors[low], self.floors.height[low], sigma))
             if self.returns is not None and self.places is not None:
-                trusted = weight_return > 0.02
-                sigma = self.returns.sigma[trusted] / weight_return[trusted]
+                trusted = weight_return > _LEAST_WEIGHT
+                sigma = self.returns.sigma[trusted] / np.sqrt(weight_return[trusted])
                 rows.append(self._measured(self.places[trusted], self.returns.height[trusted], sigma))
             last = turn == rounds - 1
             found = solve_field(rows, self.cells_n, samples=32 if last else 8)
@@ -240,12 +256,17 @@ class _Estimate:
             error = np.abs(opened @ ground + self.base - cells.ground[seen.open]) / self.ground_sigma
             weight_open = 1.0 / np.sqrt(np.maximum(1.0, error / 3.0))
             if self.returns is not None and self.places is not None:
-                off = np.abs(self.places @ ground + self.base - self.returns.height) / self.returns.sigma
-                weight_return = np.maximum(1.0 - (off / _RETURN_SIGMAS) ** 2, 0.0)
+                off = self.returns.height - self.base - self.places @ ground
+                own = self.places @ found.sigma
+                weight_return = honest(*left_out(off, own, self.returns.sigma, weight_return))
             height = self.top - tops @ ground
             weight_top, chance = self._weigh(height, self.stand_of_tops @ stand, tops @ found.sigma, weight_top)
-            self.gap = self._gaps(ground, found.sigma)
+            off = self.floors.height - self.base - self.places_of_floors @ ground
+            off, sigma = left_out(off, self.places_of_floors @ found.sigma, FLOOR_ERROR, weight_floor)
+            weight_floor = self.floors.believed(off, sigma, self.stand_of_floors @ stand)
             self.weight_top, self.weight_return = weight_top, weight_return
+        self.gap = np.zeros(cells.grid.shape, bool)
+        self.gap[self.floors.which] = weight_floor > 0.5
         return found
 
     def _measured(self, matrix: sp.csr_matrix, height: NDArray[Any], sigma: Floats) -> tuple[sp.csr_matrix, Floats]:
@@ -266,12 +287,6 @@ class _Estimate:
         canopy = _SHARES[0] / wide * np.exp(-0.5 * ((height - stand) / wide) ** 2)
         ground = _SHARES[1] / low * np.exp(-0.5 * (height / low) ** 2)
         return np.sqrt(canopy / (canopy + ground + _SHARES[2] * 2.5)), max(chance, 1.0)
-
-    def _gaps(self, ground: Floats, sigma: Floats) -> Bools:
-        """Cells with ground in gaps that agrees with the estimate."""
-        z, s = self._spread(ground) + self.base, self._spread(sigma)
-        near = np.abs(self.cells.ground - z) < _GAP_SIGMAS * np.hypot(s, _GAP_CHANCE)
-        return np.asarray(self.seen.active & ~self.seen.open & near)
 
     def _spread(self, values: Floats) -> Floats:
         out = np.full(self.cells.grid.shape, np.nan)

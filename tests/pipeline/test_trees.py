@@ -78,7 +78,8 @@ def test_check_canopy__held_out_tracks(tmp_path: Path) -> None:
     top = np.where(forest, truth + 16 + rng.normal(0, 3, x.shape), truth + 0.1)
     one = np.ones(x.shape)
     trend = cv2.GaussianBlur(top, (0, 0), 2.0)
-    values = (np.where(forest, np.nan, truth), 0.2 * one, np.where(forest, 0, 1.0), top, trend, one)
+    floor = np.full(x.shape, np.nan), 0 * one, 0 * one, np.full(x.shape, np.nan), one  # nothing seen between crowns
+    values = (np.where(forest, np.nan, truth), 0.2 * one, np.where(forest, 0, 1.0), top, trend, one, *floor)
     assert len(values) == len(LAYERS)
     for layer, a in zip(cells.layers, values, strict=True):
         layer.write(0, 0, a.astype(np.float32))

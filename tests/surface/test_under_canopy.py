@@ -16,8 +16,9 @@ GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 8.0, 80, 80)
 FOREST = np.s_[20:62, 16:64]
 
 
-def scene(stand: float = 18.0, seed: int = 1) -> tuple[CanopyCells, np.ndarray]:
-    """Hills with a forest of 336 x 384 m in the middle whose tops differ by chance; and the true ground."""
+def scene(stand: float = 18.0, seed: int = 1, gaps: float = 0.0) -> tuple[CanopyCells, np.ndarray]:
+    """Hills with a forest of 336 x 384 m in the middle whose tops differ by chance; and the true ground. gaps: share of
+    cells with one; the floors of the others are on crowns."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:80, 0:80] * 8.0
     truth = 300 + 0.25 * x + 14 * np.sin(x / 75) * np.cos(y / 90)
@@ -29,7 +30,12 @@ def scene(stand: float = 18.0, seed: int = 1) -> tuple[CanopyCells, np.ndarray]:
     few = forest & (rng.random(GRID.shape) < 0.04)
     ground[few] = top[few] - 4.0  # crowns taken for ground
     trend, one = cv2.GaussianBlur(top, (0, 0), 2.0), np.ones(GRID.shape)
-    layers = (ground, 0.2 * one, np.where(forest, np.where(few, 0.1, 0.0), 1.0), top, trend, one)
+    depth = np.where(forest, rng.uniform(0.15, 0.6, GRID.shape) * stand, 0.1)
+    flat = np.where(forest, 0.2, 5.0)
+    gap = forest & (rng.random(GRID.shape) < gaps)
+    depth[gap], flat[gap] = top[gap] - truth[gap] - rng.normal(0, 0.4, int(gap.sum())), 0.6
+    floors = (top - depth, 0 * one, 0 * one, depth, flat)
+    layers = (ground, 0.2 * one, np.where(forest, np.where(few, 0.1, 0.0), 1.0), top, trend, one, *floors)
     return CanopyCells(GRID, *(a.astype(np.float32) for a in layers)), truth
 
 
@@ -58,6 +64,29 @@ def test_hidden_ground__returns_give_the_height_of_the_stand(stand: float) -> No
     assert not found.weight.values[:10].any()
 
 
+def test_hidden_ground__gaps_give_the_ground_without_returns() -> None:
+    closed, open_ = (scene(22.0, gaps=share) for share in (0.0, 0.15))
+    errors = []
+    for cells, truth in (closed, open_):
+        found = hidden_ground(cells, None)
+        assert found is not None
+        errors.append((found.height.values - truth)[FOREST])
+        if cells is open_[0]:
+            assert (np.abs(errors[-1]) < found.sigma.values[FOREST]).mean() > 0.65
+            assert abs(np.median(found.stand.values[FOREST]) - 22.0) < 2.0
+    assert np.sqrt((errors[1] ** 2).mean()) < 1.3
+    assert np.sqrt((errors[1] ** 2).mean()) < 0.6 * np.sqrt((errors[0] ** 2).mean())
+
+
+@pytest.mark.slow
+def test_hidden_ground__flanks_of_crowns_are_not_ground() -> None:
+    cells, truth = scene(20.0)
+    found = hidden_ground(cells, returns_over(truth, 20))
+    assert found is not None
+    assert np.sqrt(((found.height.values - truth)[FOREST] ** 2).mean()) < 2.0
+    assert found.gap.values[25:57, 21:59].mean() < 0.01
+
+
 @pytest.mark.slow
 def test_hidden_ground__sigma_grows_away_from_returns_and_without_them() -> None:
     cells, truth = scene()
@@ -72,7 +101,8 @@ def test_hidden_ground__sigma_grows_away_from_returns_and_without_them() -> None
 
 def test_hidden_ground__nothing_hidden() -> None:
     truth, one = scene()[1], np.ones(GRID.shape)
-    bare = CanopyCells(GRID, *(a.astype(np.float32) for a in (truth, 0.2 * one, one, truth, truth, one)))
+    layers = truth, 0.2 * one, one, truth, truth, one, truth, 0 * one, 0 * one, 0 * one, one
+    bare = CanopyCells(GRID, *(a.astype(np.float32) for a in layers))
     assert hidden_ground(bare, None) is None
 
 
@@ -90,6 +120,9 @@ def test_canopy_cells__top_on_a_slope_and_shares() -> None:
     middle = 100 + 0.8 * (np.arange(20) * 8 + 3.75)
     np.testing.assert_allclose(cells.top[10, 13:17], middle[13:17] + 12, atol=1.0)
     np.testing.assert_allclose(cells.ground[10, 2:9], middle[2:9], atol=0.01)
+    np.testing.assert_allclose(cells.depth[10, 13:17], 0, atol=6.0)
+    place = (np.arange(2, 9) + 0.5 + cells.floor_right[10, 2:9]) * 8 - 0.25
+    np.testing.assert_allclose(cells.floor[10, 2:9], 100 + 0.8 * place, atol=0.02)
     assert np.isnan(cells.ground[10, 12]) and cells.share[10, 12] == 0 and cells.share[10, 4] == 1
 
 
