@@ -6,7 +6,7 @@ priors hold its datum, so that two views, or a narrow base, stay solvable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ DRIFT_SIGMA_PX = 1.5
 NO_DRIFT_SIGMA_PX = 0.01
 JITTER_SIGMA_PX = 0.3
 HELD_SIGMA_PX = 0.3
+FIXED_SIGMA_PX = 1e-4
 TIE_SIGMA_PX = 0.2  # floor of the scale that ties weigh by: more weight and their small common errors bend the datum
 POLISHED_SIGMA_PX = 0.05  # floor of the scale for the covariance: no patch is matched better than this
 # Errors of neighbouring ties are alike (jitter, relief, the RPC's own fit), so thousands of them know no more than some
@@ -87,6 +88,26 @@ def refine(adjustment: Adjustment, ties: Ties, along: int, prior: Prior, covaria
     bare = [c.corrected(Correction()) for c in adjustment.cameras]
     start = with_splines(adjustment.cameras, along)
     return _solve(bare, ties, adjustment.points, start, prior, covariance_prior, 8)
+
+
+def tied_to(
+    fixed: Mapping[int, Camera], adjustment: Adjustment, ties: Ties, along: int, drift: Sequence[bool]
+) -> Adjustment:  # fmt: skip
+    """An adjustment in which some cameras, by index, are fixed, and the others are tied to them.
+
+    adjustment: of all of them together, to start from. along, drift: spline coefficients of the fixed cameras, and
+    whether the drift of each camera is estimated. The covariance is that of cameras that are all free.
+    """
+    bare = [c.corrected(Correction()) for c in adjustment.cameras]
+    start = np.zeros((len(bare), parameters_of(along)))
+    for i, camera in fixed.items():
+        start[i] = parameters_from([camera])[0]
+    free = pointing_prior(len(bare), drift, along)
+    held = np.isin(np.arange(len(bare)), list(fixed)).repeat(start.shape[1])
+    precision = np.where(held[:, None] | held, 0.0, free.precision) + np.diag(held / FIXED_SIGMA_PX**2)
+    found = _solve(bare, ties, adjustment.points, start, Prior(start, precision), free, 12)
+    exact = [fixed.get(i, c) for i, c in enumerate(found.cameras)]
+    return moved_to(found, ties, parameters_from(exact), found.covariance)
 
 
 def with_splines(cameras: Sequence[Camera], along: int) -> Floats:

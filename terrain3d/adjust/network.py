@@ -78,17 +78,17 @@ def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> N
     network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)
     followed = follow_jitter(network.adjustment, network.ties, [r <= DRIFT_REACH for r in network.reach])
-    return replace(_with(network, followed), warnings=warnings)
+    return replace(with_adjustment(network, followed), warnings=warnings)
 
 
 def with_lidar(network: Network, returns: LidarReturns, crs: str) -> Network:
     """The network with heights of lidar ground returns as observations: they set its height, and its tilt and drifts
     where they prove them."""
     levelled, found = level(network.adjustment, network.views, network.ties, returns, crs)
-    return replace(_with(network, levelled), height_ties=found)
+    return replace(with_adjustment(network, levelled), height_ties=found)
 
 
-def _with(network: Network, adjustment: Adjustment) -> Network:
+def with_adjustment(network: Network, adjustment: Adjustment) -> Network:
     """The network after another adjustment of its ties."""
     views = [v.with_camera(c) for v, c in zip(network.views, adjustment.cameras, strict=True)]
     return replace(network, views=views, adjustment=adjustment, heights=_height_range(network.ties, adjustment))

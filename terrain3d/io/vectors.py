@@ -135,6 +135,20 @@ def cut_layer(layer: NamedLayer, outline: BaseGeometry) -> NamedLayer:
     return NamedLayer(layer.name, tuple(p for p in parts if not p.is_empty), columns, kind)
 
 
+def place_ids(shapes: Sequence[BaseGeometry]) -> NDArray[np.int64]:
+    """Numbers of shapes by where they lie, (n,), so that others coming or going leave them as they are: easting, with
+    eight digits of northing, of a point inside, whole metres. What has the same takes the next free ones."""
+    x, y = shapely.get_coordinates(shapely.point_on_surface(np.asarray(shapes, dtype=object))).T
+    ids = (np.floor(x).astype(np.int64) % 50_000_000) * 100_000_000 + np.floor(y).astype(np.int64) % 100_000_000
+    taken: set[int] = set()
+    for k, number in enumerate(ids.tolist()):
+        while number in taken:
+            number += 1
+        taken.add(number)
+        ids[k] = number
+    return ids
+
+
 def _of_kind(shape: BaseGeometry, kind: str) -> BaseGeometry:
     """The parts of a geometry that are of a kind; what only touches leaves points and lines behind."""
     single = [p for p in shapely.get_parts(shape) if p.geom_type == kind]

@@ -9,6 +9,7 @@ import numpy as np
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.growth import kept_ranking
 from terrain3d.pipeline.picture import as_type, ortho_type
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
@@ -27,6 +28,7 @@ def draw_fine(
     """Bands of the ortho on cells of half the size, values as those of the ortho."""
     grid, kind = dsm.grid, ortho_type(views)
     ranked = rank_views(overview(dsm, overview_step(grid, OVERVIEW_CELLS)), views)
+    ranked = kept_ranking("light of fine ortho", ranked, workers)
     fine = replace(grid, resolution=grid.resolution / FACTOR, height=grid.height * FACTOR, width=grid.width * FACTOR)
     bands = tuple(new_raster(folder / f"fine_{i}.raw", fine, kind) for i in range(1, max(v.bands for v in views) + 1))
     cells = ceil(SEAM_MARGIN / grid.resolution)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,28 +133,37 @@ def match_scene(
     views: list[View],
     pairs: list[Pair],
     reference: Reference,
-    surface: CoarseSurface,
+    surfaces: Sequence[CoarseSurface],
     folder: Place,
     workers: Workers,
     reporter: Reporter,
 ) -> Spool:
-    """Match all pairs in full; the points go to files of ``folder``. Raises OverlapError if there are none."""
-    height = float(np.median(surface.trend.values))
-    tasks = [
-        (k, t, views[p.left], views[p.right])
-        for k, p in enumerate(pairs)
-        for t in plan_matching(
-            views, p, reference.horizontal, surface, rectified_pixel(views, p, reference.horizontal, height)
-        )
-    ]
+    """Match all pairs in full, each from its coarse surface; the points go to files of ``folder``. Raises OverlapError
+    if there are none."""
+    crs = reference.horizontal
+    parts: list[Part | None] = []
+    plans: list[tuple[CoarseSurface, list[_Item]]] = []
+    for k, (p, surface) in enumerate(zip(pairs, surfaces, strict=True)):
+        height = float(np.median(surface.trend.values))
+        tasks = plan_matching(views, p, crs, surface, rectified_pixel(views, p, crs, height))
+        if not plans or plans[-1][0] is not surface:
+            plans.append((surface, []))
+        plans[-1][1].extend((k, t, views[p.left], views[p.right]) for t in tasks)
+    reporter.stage("matching", sum(len(items) for _, items in plans))
+    for surface, items in plans:
+        parts += for_each(_matcher(surface, reference, folder), items, workers, reporter)
+    found = [p for p in parts if p is not None]
+    if not found:
+        raise OverlapError("no point could be matched", fix="check the images for cloud, snow or water")
+    return Spool(reference, tuple(found))
+
+
+def _matcher(surface: CoarseSurface, reference: Reference, folder: Place) -> Callable[[_Item], Part | None]:
+    """Work that matches a tile from a coarse surface."""
 
     def work(item: _Item) -> Part | None:
         k, task, left, right = item
         points = match_tile(left, right, task.tile, surface, _BUFFERS.sgm)
         return save_part(folder / f"points_{_name(k, task)}.npy", _cloud(points, task, reference, k))
 
-    reporter.stage("matching", len(tasks))
-    parts = [p for p in for_each(work, tasks, workers, reporter) if p is not None]
-    if not parts:
-        raise OverlapError("no point could be matched", fix="check the images for cloud, snow or water")
-    return Spool(reference, tuple(parts))
+    return work

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.growth import kept_ranking
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, Tally, overview, overview_step, tally
-from terrain3d.pipeline.threads import Workers
+from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
 from terrain3d.surface.coarse import resampled
@@ -24,6 +25,7 @@ from terrain3d.surface.voids import between
 
 OVERVIEW_CELLS = 1_000_000
 VALUES = 65536
+NONE = "none"  # where a view would be named
 MIDDLE = 10_000.0  # median of the grey values of images of real numbers
 
 
@@ -56,17 +58,17 @@ def draw(
     rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
     hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
     surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
-    ranked, kind = rank_views(surface, views), ortho_type(views)
+    ranked, kind = kept_ranking("light of ortho", rank_views(surface, views), workers), ortho_type(views)
     bands = tuple(
         new_raster(folder / f"ortho_{i}.raw", grid, kind)
         for i in range(1, max((v.bands for v in views), default=1) + 1)
     )
     plain = len(bands) == 1 and kind == np.uint16
     grey = bands[0] if plain else new_raster(folder / "grey.raw", grid, np.uint16)
-    scale = 1.0 if kind.kind == "u" else MIDDLE / middle_value(surface, ranked)
+    scale = 1.0 if kind.kind == "u" else learned("grey", MIDDLE / middle_value(surface, ranked), workers)
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
-    def work(block: Block) -> tuple[Tally, NDArray[np.int64]]:
+    def work(block: Block) -> tuple[Tally, dict[str, int]]:
         closed = _closed(Raster(block.read(dsm), block.grid), extent.hull(block), guess, block.origin)
         inner = block.part(*block.around_core(cells))
         drawn = ortho(closed, ranked, block.around_core(cells))
@@ -77,16 +79,16 @@ def draw(
             inner.write(grey, shades)
         known = np.isfinite(closed.values[block.core])
         sources = np.bincount(drawn.source[inner.core][known], minlength=len(ranked) + 1)
-        return tally(shades[inner.core][shades[inner.core] > 0], VALUES, VALUES), sources
+        drawn_from = {r.view.name: int(n) for r, n in zip(ranked, sources[1:], strict=True) if n}
+        return tally(shades[inner.core][shades[inner.core] > 0], VALUES, VALUES), drawn_from | {NONE: int(sources[0])}
 
     blocks = cut(grid, ORTHO_MARGIN)
     reporter.stage("ortho image", len(blocks))
-    counts, seen = Counts(VALUES, VALUES), np.zeros(len(ranked) + 1, np.int64)
+    counts, seen = Counts(VALUES, VALUES), dict[str, int]()
     for found, sources in for_blocks(work, blocks, workers, reporter):
         counts.put(found)
-        seen += sources
-    places = [next((i for i, r in enumerate(ranked, 1) if r.view is v), None) for v in views]
-    return Picture(grey, counts, bands, (*(0 if i is None else int(seen[i]) for i in places), int(seen[0])))
+        seen = {name: seen.get(name, 0) + sources.get(name, 0) for name in seen | sources}
+    return Picture(grey, counts, bands, tuple(seen.get(name, 0) for name in (*(v.name for v in views), NONE)))
 
 
 def forget_voids(picture: Picture, dsm: StoredRaster, workers: Workers) -> None:

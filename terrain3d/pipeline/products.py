@@ -21,7 +21,7 @@ from terrain3d.io.clouds import write_cloud
 from terrain3d.io.geoid import convert_heights, to_vertical
 from terrain3d.io.rasters import HEIGHT_NODATA, write_strips
 from terrain3d.io.scratch import StoredRaster
-from terrain3d.io.vectors import NamedLayer, write_layers
+from terrain3d.io.vectors import NamedLayer, place_ids, write_layers
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import quality
 from terrain3d.pipeline.result import RunResult
@@ -114,6 +114,7 @@ def water_layers(bodies: Sequence[WaterBody], reference: Reference) -> list[Name
         lon, lat = to_lonlat(reference.horizontal, *shapely.get_coordinates(shape).T)
         return convert_heights(lon, lat, height, ELLIPSOID, reference.vertical)
 
+    ids = place_ids([b.outline for b in bodies])
     ends = np.array(
         [
             [over(b.outline.representative_point(), np.array([h]))[0] for h in (b.level.low, b.level.high)]
@@ -122,7 +123,7 @@ def water_layers(bodies: Sequence[WaterBody], reference: Reference) -> list[Name
         float,
     ).reshape(-1, 2)
     columns = {
-        "id": np.arange(1, len(bodies) + 1),
+        "id": ids,
         "kind": np.array([str(b.level.kind) for b in bodies], str),
         "level_m": ends.mean(axis=1),
         "sigma_m": np.array([b.sigma for b in bodies], float),
@@ -137,7 +138,7 @@ def water_layers(bodies: Sequence[WaterBody], reference: Reference) -> list[Name
         lines.append(shapely.LineString(np.column_stack([xyz[:, :2], over(line, xyz[:, 2])])))
     return [
         NamedLayer("water", [b.outline for b in bodies], columns),
-        NamedLayer("shorelines", lines, {"water_id": np.array([n for n, _ in shores], int)}, "LineString"),
+        NamedLayer("shorelines", lines, {"water_id": ids[[n - 1 for n, _ in shores]]}, "LineString"),
     ]
 
 

@@ -20,6 +20,7 @@ from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
 from terrain3d.pipeline.filling import Frame
+from terrain3d.pipeline.growth import kept_grid, kept_network, kept_pairs, kept_surfaces
 from terrain3d.pipeline.load import (
     check_overlap,
     height_limits,
@@ -38,7 +39,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
-from terrain3d.pipeline.threads import Workers, hold, once
+from terrain3d.pipeline.threads import Workers, hold, learned, once
 from terrain3d.raster import Grid
 from terrain3d.register.cameras import line_direction, move_camera
 from terrain3d.register.kept import Registered, kept
@@ -86,14 +87,17 @@ def compute(
     options = load_options(scene, crs)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)
+    network = kept_network(network, views, scene, crs, workers, recorder.note)
     for note in network.warnings:
         recorder.warn(note)
     middle = sum(network.heights) / 2
-    decided = choose_pairs(network.views, crs, middle)
+    decided = kept_pairs(choose_pairs(network.views, crs, middle), network.views, workers)
     chosen = [p for p in decided if p.chosen]
     surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
-    spool = match_scene(network.views, chosen, inside, surface, folder, workers, recorder)
+    surfaces = kept_surfaces(surface, len(chosen), workers)
+    spool = match_scene(network.views, chosen, inside, surfaces, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))
+    grid = kept_grid(grid, workers, recorder.note)
     registration, registered = None, tuple[str, ...]()
     if lidar is not None:
         along = line_direction(network.views, crs, middle)
@@ -116,10 +120,11 @@ def compute(
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
     orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
+    orientation = learned("orientation", orientation, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
-    surfaces = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
+    made = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
     return RunResult(
-        scene, reference, final, network, decided, lidar, registration, surfaces, count_cells(surfaces), spool.count,
+        scene, reference, final, network, decided, lidar, registration, made, count_cells(made), spool.count,
         tuple(recorder.warnings), registered=registered,
     ), spool  # fmt: skip
 

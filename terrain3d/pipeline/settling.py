@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.growth import kept_ranking
 from terrain3d.pipeline.model import StoredModel
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
-from terrain3d.pipeline.threads import Workers
+from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
 from terrain3d.surface import appearance
 from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
@@ -44,8 +45,8 @@ def settled_heights(
     odds, final = (new_raster(folder / f"{name}.raw", grid, np.float16) for name in ("odds", "rim_odds"))
     light = new_raster(folder / "light.raw", grid, np.uint16)
     surface = overview(clean, overview_step(grid, OVERVIEW_CELLS))
-    ranked = rank_views(surface, views)
-    limits = value_quantiles(surface, ranked, appearance.LIMITS)
+    ranked = kept_ranking("light of rims", rank_views(surface, views), workers)
+    limits = learned("levels of light", value_quantiles(surface, ranked, appearance.LIMITS), workers)
 
     def by_matches(block: Block) -> NDArray[np.int64]:
         sigma = block.read(model.sigma)
@@ -65,7 +66,7 @@ def settled_heights(
 
     margin = max(MARGIN_CELLS * grid.resolution, MARGIN)
     counts = for_blocks(by_matches, cut(grid, margin), workers, reporter)
-    table = appearance.learn(np.sum(counts, axis=0))
+    table = learned("look of rims", appearance.learn(np.sum(counts, axis=0)), workers)
 
     def by_light(block: Block) -> None:
         total = block.read(odds).astype(np.float32) + table[block.read(light)]

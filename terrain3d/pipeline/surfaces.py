@@ -115,4 +115,4 @@ def _ortho_view(view: View) -> OrthoView:
     def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
         return read_bands(view.image, row, column, height, width)
 
-    return OrthoView(view.camera, read, view.image.shape, len(view.image.bands), view.image.dtype)
+    return OrthoView(view.camera, read, view.image.shape, len(view.image.bands), view.image.dtype, view.name)

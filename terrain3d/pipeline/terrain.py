@@ -14,7 +14,7 @@ from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.pipeline.settling import Settled
-from terrain3d.pipeline.threads import Workers
+from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
@@ -85,6 +85,7 @@ def make_terrain(
         nothing = [new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm")]
         for_blocks(lambda b: _fill_empty(b, nothing), cut(grid), workers)
         return Terrain(nothing[0], nothing[1], nothing[2], None, dsm, sigma)
+    plane = learned("plane of terrain", plane, workers)
     coarse = _coarse_ground(dsm, mask, plane, folder, workers)
     terrain, slope, spread = (
         new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("terrain", "slope", "dtm_sigma")

@@ -28,6 +28,18 @@ class Engine(Protocol):
     def hold(self, name: str, value: R, held: Callable[[R, R], R | None], *, begin: bool = True) -> R:
         """What was held under a name from before, as long as it holds; else the value. See ``hold``."""
 
+    def mark(self, value: Any) -> str:
+        """A digest of a value, files that it names included."""
+
+    basis: str
+    grown: bool
+
+    def grow(self, basis: str, *, grown: bool) -> None:
+        """What is learned from now on rests on a basis. grown: there is more than it, which must not change it."""
+
+    def learned(self, name: str, value: R, joined: Callable[[R, R], R]) -> R:
+        """What was learned before on the same basis, where there is more now; else the value. See ``learned``."""
+
 
 Workers = int | Engine  # an int: threads
 
@@ -60,6 +72,14 @@ def hold(
     the value may be the one that is held from now on.
     """
     return value if isinstance(workers, int) else workers.hold(name, value, held, begin=begin)
+
+
+def learned(
+    name: str, value: R, workers: Workers, joined: Callable[[R, R], R] = lambda old, new: old
+) -> R:  # fmt: skip
+    """What an area as a whole says of all its parts, such as the light of its images: it stays as it was where images
+    came to those of before, so that what they do not touch stays, too. joined: the old and the new value."""
+    return value if isinstance(workers, int) else workers.learned(name, value, joined)
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:

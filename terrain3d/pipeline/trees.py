@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio import features
 from rasterio.transform import Affine
 
-from terrain3d.io.vectors import NamedLayer
+from terrain3d.io.vectors import NamedLayer, place_ids
 from terrain3d.pipeline.blocks import Block, for_blocks
 from terrain3d.pipeline.surfaces import Surfaces
 from terrain3d.pipeline.threads import Workers
@@ -166,7 +166,7 @@ def _stands_layer(tops: Tops, coarse: _Coarse) -> NamedLayer:
             )
         )
     columns = {
-        "id": np.arange(1, len(stands) + 1),
+        "id": place_ids(shapes),
         "area_m2": np.array([s.area for s in stands], float),
         "cover": np.array([s.cover for s in stands], float),
         "mean_height_m": np.array([s.mean_height for s in stands], float),

@@ -16,7 +16,7 @@ from terrain3d.pipeline.picture import VALUES, Picture
 from terrain3d.pipeline.polygons import burned
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, Tally, tally
-from terrain3d.pipeline.threads import Workers
+from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Grid, Raster
 from terrain3d.stats import NMAD_FACTOR
 from terrain3d.surface.water import (
@@ -179,7 +179,8 @@ def _limits(clean: StoredRaster, picture: Picture, workers: Workers, reporter: R
         texture.put(shown)
         land.put(matched)
     median, smooth = land.quantile(0.5) or picture.counts.quantile(0.5), texture.quantile(SMOOTH_RANK)
-    return None if median is None or smooth is None else water_limits(median, smooth)
+    limits = None if median is None or smooth is None else water_limits(median, smooth)
+    return learned("limits of water", limits, workers)
 
 
 def _grown(

@@ -47,7 +47,8 @@ class OrthoView:
 
     camera: from longitude, latitude, ellipsoidal height to (line, sample). read: window (row, column, height, width),
     which may reach beyond the image only by having been clipped to ``shape`` first, to (bands, height, width) float32
-    with NaN for nodata. shape: lines and samples. dtype: of the image file.
+    with NaN for nodata. shape: lines and samples. dtype: of the image file. name: of the
+    image, where views are told from each other.
     """
 
     camera: Camera
@@ -55,6 +56,7 @@ class OrthoView:
     shape: tuple[int, int]
     bands: int = 1
     dtype: str = "uint16"
+    name: str = ""
 
 
 @dataclass(frozen=True)

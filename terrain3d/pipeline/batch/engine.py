@@ -22,6 +22,8 @@ from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import peak_memory_mb
 from terrain3d.stereo.plan import MatchTask
 
+LEARNED = "learned/"
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -48,6 +50,7 @@ class BatchEngine:
         self.done = 0
         self.held: set[str] = set()
         self._whole: set[str] = set()
+        self.basis, self.grown = "", False
 
     def each(self, work: Callable[[T], R], items: Sequence[T], reporter: Reporter | None = None) -> list[R]:
         """Results of all items. What failed in matching, or in a tile, has None as its result and is in the manifest.
@@ -116,6 +119,25 @@ class BatchEngine:
         self.held.add(new)
         return out
 
+    def mark(self, value: Any) -> str:
+        """Digest of a value, files that it names included."""
+        return self._keys.key(mark_of, value)
+
+    def grow(self, basis: str, *, grown: bool) -> None:
+        """What is learned from now on rests on a basis. grown: there is more than it, which must not change it."""
+        self.basis, self.grown = basis, grown
+
+    def learned(self, name: str, value: R, joined: Callable[[R, R], R]) -> R:
+        """What was learned before on the same basis, joined with the value, where there is more now; else the value."""
+        name = f"{LEARNED}{name}"
+        basis, old = self._manifest.noted(f"{HELD}{name}") or ("", "")
+        if self.grown and basis == self.basis and self._desk.objects.whole(old):
+            value = joined(self._unpacked(old, name), value)
+        new = self._desk.objects.put(pack_result(value, self._desk))
+        self._manifest.note(f"{HELD}{name}", [self.basis, new])
+        self.held.add(new)
+        return value
+
     def worked(self) -> int:
         """Pieces of work that were done now."""
         return self.done
@@ -182,6 +204,10 @@ class BatchEngine:
                 f"result of {stage} is not readable ({error})", where=self._desk.objects.folder,
                 fix="delete the folder 'work' there and start again",
             ) from error  # fmt: skip
+
+
+def mark_of(value: Any) -> None:
+    """Stands for no work in the digest of a value."""
 
 
 class _Full(Terrain3dError, OSError):

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from pydantic import BaseModel
 from shapely.geometry.base import BaseGeometry
 
 from terrain3d import __version__
+from terrain3d.crs import from_lonlat
 from terrain3d.io.objects import NAME, BlockRaster, Desk, DeskShelf
 from terrain3d.pipeline.blocks import Block
 from terrain3d.pipeline.components import Labelled
@@ -27,10 +29,12 @@ from terrain3d.pipeline.model import Bounds, Extent
 from terrain3d.pipeline.spool import Spool
 from terrain3d.raster import Raster
 from terrain3d.stereo.plan import MatchTask
+from terrain3d.surface.ortho import OrthoView, RankedView
 from terrain3d.surface.under_canopy import GroundReturns
 
 POINTS_REACH = 64.0  # metres around an item from which points may be moved into it, at most
 TILE_REACH = (0.25, 250.0)  # of a tile to be matched, the surface around it that it may look at: share of it, metres
+PRINT_MARGIN = 5.0  # metres around what an image shows, whose outline is not quite straight
 SMALL = 4096  # bytes of arrays that are digested anew each time
 
 
@@ -72,10 +76,12 @@ class Keys:
         self._by_content = by_content
         self._files: dict[Path, bytes] = {}
         self._arrays: dict[int, tuple[Any, bytes]] = {}
+        self._prints: dict[int, tuple[OrthoView, BaseGeometry]] = {}
 
     def forget(self) -> None:
         """Arrays may have gone; their digests are no longer needed."""
         self._arrays.clear()
+        self._prints.clear()
 
     def key(self, work: Callable[..., Any], item: Any) -> str:
         """Key of the work on an item. Raises TypeError for a captured value of which no digest can be made."""
@@ -100,7 +106,8 @@ class Keys:
             total.update(self._path(value))
         elif isinstance(value, (list, tuple)):
             for v in value:
-                self._feed(total, v, sight)
+                if not (isinstance(v, RankedView) and self._unseen(v, sight)):
+                    self._feed(total, v, sight)
         elif isinstance(value, dict):
             for k in sorted(value, key=repr):
                 self._feed(total, k, sight)
@@ -152,6 +159,16 @@ class Keys:
         for f in fields(value):
             total.update(f.name.encode())
             self._feed(total, getattr(value, f.name), sight)
+
+    def _unseen(self, view: RankedView, sight: Sight) -> bool:
+        """Whether a block lies beside all that an image shows, so that it may come and go."""
+        if sight.block is None:
+            return False
+        crs = sight.block.grid.reference.horizontal
+        known = self._prints.get(id(view.view))
+        if known is None or known[0] is not view.view:
+            known = self._prints[id(view.view)] = view.view, _ground(view.view, crs)
+        return not known[1].intersects(shapely.box(*sight.block.grid.bounds))
 
     def _function(self, total: Any, value: Any, sight: Sight) -> None:
         """A function by its name, its defaults and what it captured; a method by its object."""
@@ -212,6 +229,15 @@ def captured(value: Any) -> Iterator[Any]:
     elif callable(value):
         for cell in getattr(value, "__closure__", None) or ():
             yield from captured(cell.cell_contents)
+
+
+def _ground(view: OrthoView, crs: str) -> BaseGeometry:
+    """All ground that an image can show at the heights that its camera is valid for."""
+    lines, samples = view.shape
+    line, sample = np.array([0, 0, lines, lines], float) - 0.5, np.array([0, samples, samples, 0], float) - 0.5
+    places = [view.camera.locate(line, sample, height) for height in view.camera.rpc.height_range]
+    x, y = from_lonlat(crs, *np.concatenate(places, axis=1))
+    return shapely.MultiPoint(np.column_stack([x, y])).convex_hull.buffer(PRINT_MARGIN)
 
 
 def _cropped(raster: Raster, bounds: Bounds) -> Any:

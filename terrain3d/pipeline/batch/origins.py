@@ -23,12 +23,16 @@ def lineage_of(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
     if inputs.scene.reference_dem is not None:
         options["reference_dem"] = inputs.scene.reference_dem.path
     received = _received(inputs, t.images)
-    return Lineage(config.name, images + lidar, options, _accuracy(result), t.pairs, received, result.registered)
+    pairs = [p for p in result.pairs if p.chosen and p.area.intersects(t.sheet.outline)]
+    names = tuple((result.views[p.left].name, result.views[p.right].name) for p in pairs)
+    figures = _accuracy(result, {name for pair in names for name in pair})
+    return Lineage(config.name, images + lidar, options, figures, names, received, result.registered)
 
 
-def _accuracy(result: RunResult) -> dict[str, float | None]:
-    """Figures that hold for the whole area; the held-out ones are model minus lidar."""
-    out: dict[str, float | None] = {"adjustment_rms_px": max(result.network.adjustment.rms_after_px)}
+def _accuracy(result: RunResult, images: set[str]) -> dict[str, float | None]:
+    """Residuals of some images, and figures that hold for the whole area; the held-out ones are model minus lidar."""
+    rms = [r for r, v in zip(result.network.adjustment.rms_after_px, result.views, strict=True) if v.name in images]
+    out: dict[str, float | None] = {"adjustment_rms_px": max(rms, default=None)}
     r = result.registration
     if r is None:
         return out

@@ -1,0 +1,103 @@
+"""A batch that gets another image: what that does not show stays, for cameras and what all of it says stay."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from rasterio.windows import Window
+
+from terrain3d.pipeline import blocks, canopy_check, canopy_ground, model
+from terrain3d.pipeline.batch.area import load_area
+from terrain3d.pipeline.batch.driver import BatchOptions, run_batch
+from terrain3d.pipeline.batch.executors import Executor
+from terrain3d.pipeline.progress import Silent
+from terrain3d.simulate.scene import write_scene
+
+pytestmark = pytest.mark.slow
+SIZE = 360
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and windows of 64 and 128 m, so that the scene has far ends."""
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 128)
+    monkeypatch.setattr(model, "POINT_BLOCK_CELLS", 64)
+    for module in (canopy_ground, canopy_check):
+        monkeypatch.setattr(module, "WINDOW_CELLS", 16)
+        monkeypatch.setattr(module, "WINDOW_MARGIN", 64.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two views with a metre of pixel and lidar in area.yaml; in more.yaml a third one, of the east, before them."""
+    made = write_scene(tmp_path_factory.mktemp("area"), "town", SIZE, seed=5, views=3, gsd=1.0, resolution=1.0)
+    content = yaml.safe_load(made.config.read_text(encoding="utf-8")) | {"tiles": {"utm": 100}}
+    first, second, third = (made.folder / "epoch1" / f"view_{k}.tif" for k in (1, 2, 3))
+    with rasterio.open(third) as file:
+        width = file.width // 4
+        values, rpcs = file.read(window=Window(file.width - width, 0, width, file.height)), file.rpcs
+        profile = {k: file.profile[k] for k in ("driver", "dtype", "count", "nodata")}
+    rpcs.samp_off -= file.width - width
+    with rasterio.open(
+        made.folder / "east.tif", "w", width=width, height=values.shape[1], rpcs=rpcs, **profile
+    ) as file:
+        file.write(values)
+    for name, more in (("area", []), ("more", ["east.tif"])):
+        own = content | {"images": [*more, str(first), str(second)]}
+        (made.folder / f"{name}.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+    return made.folder
+
+
+def batch(area: Path, out: Path, executor: Executor) -> int:
+    """Run it; items of work that were done."""
+    result = run_batch(load_area(area), out, Silent(), executor, BatchOptions())
+    assert result.complete
+    return result.worked
+
+
+def products(out: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(out)): p.read_bytes() for p in sorted((out / "tiles").rglob("*.*"))}
+
+
+def keys(out: Path, stage: str) -> set[str]:
+    with sqlite3.connect(out / "manifest.sqlite") as manifest:
+        return {k for (k,) in manifest.execute("SELECT key FROM work WHERE stage = ?", (stage,))}
+
+
+def heights(out: Path, layer: str) -> np.ndarray:
+    with rasterio.open(out / f"{layer}.vrt") as file:
+        return np.asarray(file.read(1, masked=True).filled(np.nan), float)
+
+
+def test_batch__another_image_redoes_what_it_shows(folder: Path, tmp_path: Path, here: Executor) -> None:
+    out, anew = tmp_path / "out", tmp_path / "anew"
+    batch(folder / "area.yaml", out, here)
+    before = {layer: heights(out, layer) for layer in ("dsm", "dtm", "dsm_sigma")}
+    stages = ("matching._matcher", "model.surface_model", "settling.settled_heights.by_matches")
+    known = {stage: keys(out, stage) for stage in stages}
+    batch(folder / "more.yaml", out, here)
+    log = (out / "batch.log").read_text(encoding="utf-8")
+    assert "adjustment kept, east tied to it: " in log and "anew" not in log
+    assert known[stages[0]] < keys(out, stages[0])  # no pair of before is matched again
+    for stage in stages[1:]:
+        assert len(known[stage] & keys(out, stage)) >= len(known[stage]) / 5, stage
+    for layer, old in before.items():
+        new = heights(out, layer)
+        assert new.shape == old.shape
+        moved = np.abs(new - old) > 1e-3
+        assert not moved[:, : SIZE // 4].any(), layer
+        assert layer == "dtm" or moved[:, -SIZE // 5 :].mean() > 0.2, layer
+
+    # all from nothing, with what is held: no seam between what was redone and what was not
+    shutil.copytree(out, anew)
+    shutil.rmtree(anew / "tiles")
+    with sqlite3.connect(anew / "manifest.sqlite") as manifest:
+        manifest.execute("DELETE FROM work")
+    batch(folder / "more.yaml", anew, here)
+    assert products(anew) == products(out)
