@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from terrain3d.errors import OutputError, Terrain3dError
+
+FULL_BYTES = 2**16  # free on a disk that counts as full
 
 
 @contextmanager
@@ -45,11 +48,22 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def output_error(path: Path, error: BaseException) -> OutputError:
     """OutputError with the machine's own reason, in one line."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if getattr(error, "errno", None) is None and _is_full(path):  # libraries do not say it, or in words of their own
+        reason = os.strerror(errno.ENOSPC)
     return OutputError(
         f"cannot be written ({reason.splitlines()[0]})",
         where=path,
         fix="check the folder, its permissions and the free disk space",
     )
+
+
+def _is_full(path: Path) -> bool:
+    """Whether hardly any space is left where a path lies."""
+    try:
+        stat = os.statvfs(next(p for p in path.absolute().parents if p.is_dir()))
+    except OSError:
+        return False
+    return stat.f_bavail * stat.f_frsize < FULL_BYTES
 
 
 def _remove(part: Path) -> None:

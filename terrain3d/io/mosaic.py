@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from terrain3d.errors import FrameError
 from terrain3d.io.atomic import output_error, write_bytes
+from terrain3d.io.quiet import hush_libtiff
 from terrain3d.io.rasters import GDAL_ERRORS, open_raster
 
 GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
@@ -87,6 +88,7 @@ def _add_overviews(path: Path, sides: list[int], continuous: bool) -> None:
     if not steps:
         return
     overviews = path.with_name(path.name + ".ovr")
+    hush_libtiff()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # the mosaic says where they lie

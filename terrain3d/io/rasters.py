@@ -36,6 +36,7 @@ from terrain3d.crs import (
 from terrain3d.errors import FrameError, InputFileError
 from terrain3d.io.atomic import atomic_path, output_error
 from terrain3d.io.geokeys import replace_vertical_key
+from terrain3d.io.quiet import hush_libtiff
 from terrain3d.raster import Grid, Raster
 
 HEIGHT_NODATA = -9999.0
@@ -90,6 +91,7 @@ def write_strips(
     level: of the compression, 1 (fast) to 9; 6 by default.
     """
     path = Path(path)
+    hush_libtiff()
     continuous = np.issubdtype(np.dtype(dtype), np.floating)
     kind = np.dtype(np.float32) if continuous else np.dtype(dtype)
     wkt, ellipsoid_code = _file_crs(grid.reference, heights)
