@@ -1,8 +1,9 @@
 """Filled cells of a surface model by what they hide, once the terrain is known.
 
 Between ground and crown there is nothing, so no mean of the two may stand there. What a crown or roof was carried over
-is ground. Where nothing was matched the ground is most often hidden or in shadow too; but a void that all around is
-level with its edge, high over the terrain, is one in a roof.
+is ground; if what was matched lies near the terrain, it hung over nothing, and stays. Where nothing was matched the
+ground is most often hidden or in shadow too; but a void that all around is level with its edge, high over the terrain,
+is one in a roof.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Raster, odd_cells
+from terrain3d.surface.rims import STEP
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -45,6 +47,8 @@ def on_terrain(
     z, ground = np.asarray(dsm.values, np.float32), np.asarray(terrain.values, np.float32)
     hanging = filled & np.isfinite(over.heights)
     lower = filled & np.isfinite(ground) & (hanging | ~_in_roof(dsm, ground, filled))
+    seen = hanging & (np.abs(over.heights - ground) < STEP)
+    ground = np.where(seen, over.heights, ground)
     crown = (over.heights - ground) ** 2 / (1 + np.exp(over.odds))
     spread = np.where(hanging, np.sqrt(terrain_sigma.values**2 + crown), np.fmax(terrain_sigma.values, sigma.values))
     return (

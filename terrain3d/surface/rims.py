@@ -20,17 +20,17 @@ Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 STEP = 2.5  # m over the ground from which on a cell may hang over it
-REACH = 4.25  # m within which that ground is
+REACH = 8.0  # m within which that ground is
 NEAR_GROUND = 1.0  # m over the lowest cell around: still ground
 AROUND = 16.0  # m, window of what is usual nearby
 OPEN = 12.5  # m, window of the share of ground
 PRECISION_CELLS = 5  # window of a mean precision
-EDGE, BULGE = 0.5, 2.0  # m, sigma of the means around that a cell is compared with
-LARGEST_BULGE = 5.0  # m
+EDGE, BULGE = 0.5, 4.0  # m, sigma of the means around that a cell is compared with
+LARGEST_BULGE = 8.0  # m
 # Logistic regression on rims of scenes with exact truth: by share of pairs, precision, metres to the ground,
 # confidence, points below, ground around, height over the means of EDGE (in its height over the ground) and of BULGE.
-SIGNS = (-2.22, 1.14, -0.26, -3.02, 3.95, -1.92, 4.45, -0.32)
-OFFSET = 2.22
+SIGNS = (-0.71, 1.12, -0.10, -2.38, 2.50, -1.24, 2.45, -0.15)
+OFFSET = 0.27  # with 0.15 for ground, which its filling from the terrain hits better than what hangs over it
 ALIKE_CELLS = 1.0  # sigma of the window that neighbours decide in together
 MARGIN = TREND_MARGIN + AROUND / 2 + REACH
 
@@ -57,15 +57,15 @@ class Rims:
     lower: Bools
 
 
-def find_rims(dsm: Raster) -> Rims:
-    """Rims of a surface (m, NaN voids), whether they hang over the ground or not.
+def find_rims(dsm: Raster, reach: float = REACH) -> Rims:
+    """Rims of a surface (m, NaN voids), whether they hang over the ground or not. reach: metres to the ground.
 
     Cells farther than ``MARGIN`` metres from the border do not depend on what lies beyond it.
     """
     z, resolution = np.asarray(dsm.values, np.float32), dsm.grid.resolution
     known = np.isfinite(z)
     over = np.where(known, z - smooth_trend(dsm), np.float32(1e6))
-    above = over - cv2.erode(over, _square(odd_cells(2 * REACH, resolution)))
+    above = over - cv2.erode(over, _square(odd_cells(2 * reach, resolution)))
     lower = known & (above < NEAR_GROUND)
     distance = cv2.distanceTransform((~lower).astype(np.uint8), cv2.DIST_L2, 3) * np.float32(resolution)
     return Rims(known & (above > STEP), above, distance, lower)

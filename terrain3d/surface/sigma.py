@@ -24,6 +24,7 @@ MATCH, NEAR, WIDE = 0.61, 1.0, 4.5  # factors of the matches' own sigma, of the 
 GROSS_M, GROSS_POWER = 0.33, 6  # matches' sigma at which a gross error is as likely as not, and how sharply it rises
 HANGING = 0.9  # share of the height of a rim that is likely to hang over the ground
 LIKELY, LIKELY_POWER = 0.12, 4  # probability at which half of that counts, and how sharply it rises
+REACH = 4.25  # m within which what is below a cell is looked for
 EDGE = 1.6  # m that a rim hangs over the ground at most
 FILLED = 1.6  # factor of the wide roughness where nothing was measured
 LARGEST_ROUGHNESS = 30.0
@@ -50,7 +51,7 @@ def cell_sigma(height: Raster, matches: Raster, measured: Bools, odds: Singles |
 
 def _hanging(height: Raster, odds: Singles) -> Singles:
     """Sigma of cells by what is below them if they are not what they show, 0 where there is no lower ground nearby."""
-    found = find_rims(height)
+    found = find_rims(height, REACH)
     probability = 1 / (1 + np.exp(-odds))
     ratio = (probability / LIKELY) ** LIKELY_POWER
     edge = found.which & (found.distance < EDGE)

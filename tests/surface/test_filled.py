@@ -35,6 +35,14 @@ def test_on_terrain__overhang_is_ground_and_sigma_counts_the_crown() -> None:
         assert (sigma[~filled] == np.float32(0.1)).all()
 
 
+def test_on_terrain__what_was_matched_near_the_terrain_hangs_over_nothing() -> None:
+    filled = np.zeros(SLOPE.shape, bool)
+    filled[20:26, 20:26] = True
+    z, sigma = settled(SLOPE - 3 * filled, filled, SLOPE + np.where(filled, np.float32(1.5), np.float32(0)))
+    np.testing.assert_array_equal(z[filled], SLOPE[filled] + np.float32(1.5))
+    np.testing.assert_allclose(sigma[filled], 0.5)
+
+
 def test_on_terrain__gap_between_crowns_is_ground_with_the_sigma_of_a_void() -> None:
     rng = np.random.default_rng(1)
     dsm = (SLOPE + rng.uniform(5, 15, SLOPE.shape)).astype(np.float32)
