@@ -248,9 +248,7 @@ def ground(
 def dsm(
     cloud: Annotated[Path, typer.Argument(help="LAS or LAZ cloud, or a text table of x, y, z.")],
     out: Out,
-    resolution: Annotated[
-        list[float] | None, typer.Option(help="Cell size, metres; 0.5. Several: further files.")
-    ] = None,
+    resolution: Annotated[list[float] | None, typer.Option(help="Cell size, metres; 0.5. Several: subfolders.")] = None,
     crs: Annotated[str | None, typer.Option(help="CRS of a cloud that declares none, such as EPSG:32631.")] = None,
     vertical: Annotated[str | None, typer.Option(help="Of such a cloud's heights: ellipsoid, egm96, a grid.")] = None,
     workers: Workers = None,

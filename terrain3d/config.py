@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -22,11 +22,28 @@ NOT_KEYS = (
     "ReferenceDem",
     "LidarEntry",
     "float",
+    "constrained-float",
+    "list[constrained-float]",
     "int",
     "dict[str,any]",
     "literal['strict','standard','all']",
 )
 MAX_CONFIG_BYTES = 5_000_000
+
+
+CellSize = Annotated[float, Field(gt=0.01, le=100)]  # metres
+
+
+def folds(finest: float, coarser: Sequence[float]) -> tuple[int, ...]:
+    """Cells a side that make one of each coarser size. Raises ConfigError for what is no multiple of the finest."""
+    found = tuple(round(c / finest) for c in coarser)
+    for fold, cell in zip(found, coarser, strict=True):
+        if fold < 2 or abs(fold * finest - cell) > 1e-6 * cell:
+            raise ConfigError(
+                f"resolution {cell:g} m is no multiple of the finest, {finest:g} m",
+                fix="give cell sizes that hold whole cells of the finest",
+            )
+    return found
 
 
 class _Strict(BaseModel):
@@ -88,18 +105,33 @@ class LidarEntry(LidarFormat):
 
 
 class OutputConfig(_Strict):
-    """resolution: metres, or auto for the ground sample distance. crs: auto for the UTM zone, or a projected CRS in
+    """resolution: metres, or auto for the ground sample distance; several, all multiples of the finest, for results on
+    coarser cells besides. crs: auto for the UTM zone, or a projected CRS in
     metres. vertical: ellipsoid, egm96, or the path of a geoid grid. frame: terrestrial frame that the lidar is brought
     to, auto for its own; epoch, a decimal year, and plate: for a realization of the ITRF, the motion to apply.
     super_resolution: an ortho of half the cell size besides."""
 
-    resolution: Annotated[float, Field(gt=0.01, le=100)] | Literal["auto"] = "auto"
+    resolution: CellSize | Annotated[list[CellSize], Field(min_length=1)] | Literal["auto"] = "auto"
     crs: str = "auto"
     vertical: str = "ellipsoid"
     frame: str = "auto"
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
     plate: str | None = None
     super_resolution: bool = False
+
+    @field_validator("resolution")
+    @classmethod
+    def _from_the_finest_on(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        sizes = sorted(set(value))
+        folds(sizes[0], sizes[1:])
+        return sizes if len(sizes) > 1 else sizes[0]
+
+    @property
+    def coarser(self) -> tuple[float, ...]:
+        """Cell sizes of further results, coarser than those of the finest one."""
+        return tuple(self.resolution[1:]) if isinstance(self.resolution, list) else ()
 
 
 class WaterConfig(_Strict):
@@ -263,9 +295,9 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        # an image that is a mapping was meant as one: that it is no path either is no news
-        mapping = [e for e in error.errors() if not (e["loc"][-1] == "str" and isinstance(e["input"], dict))]
-        first = mapping[0]
+        # what is a mapping or a list was meant as one: that it is no path and no number either is no news
+        meant = [e for e in error.errors() if not (e["loc"][-1] in NOT_KEYS and isinstance(e["input"], dict | list))]
+        first = (meant or error.errors())[0]
         key = ".".join(str(k) for k in first["loc"] if str(k) not in NOT_KEYS)
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"], model))

@@ -170,3 +170,16 @@ def test_load_scene__entities_do_not_explode(folder: Path) -> None:
     path.write_text(bomb + "images: *h\nname: x\n", encoding="utf-8")
     with pytest.raises(ConfigError):
         load_scene(path)
+
+
+def test_load_scene__several_resolutions(folder: Path) -> None:
+    scene = load_scene(write(folder, output={"resolution": [2, 0.5, 10, 2]}))
+    assert scene.config.output.resolution == [0.5, 2, 10] and scene.config.output.coarser == (2, 10)
+    assert scene.completed()["output"]["resolution"] == [0.5, 2, 10]
+    assert load_scene(write(folder, output={"resolution": [1]})).config.output.resolution == 1
+    with pytest.raises(ConfigError, match=r"0\.7 m is no multiple of the finest, 0\.5 m"):
+        load_scene(write(folder, output={"resolution": [0.5, 0.7]}))
+    with pytest.raises(ConfigError, match=r"output\.resolution\.1: .* number"):
+        load_scene(write(folder, output={"resolution": [0.5, "x"]}))
+    with pytest.raises(ConfigError, match=r"output\.resolution: .* 100"):
+        load_scene(write(folder, output={"resolution": 1000}))

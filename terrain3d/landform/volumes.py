@@ -36,9 +36,18 @@ class ErrorModel:
     def kernel(self, resolution: float) -> Floats:
         """Correlation at the distances of cells around one, odd side."""
         n = int(np.ceil(self.reach / resolution))
-        d = np.hypot(*np.mgrid[-n : n + 1, -n : n + 1]) * resolution
+        return self._correlation(np.hypot(*np.mgrid[-n : n + 1, -n : n + 1]) * resolution)
+
+    def _correlation(self, d: Floats) -> Floats:
         short = np.exp(-d / self.short_range)
         return np.asarray((1 - self.long_share) * short + self.long_share * np.exp(-d / self.long_range))
+
+    def alike(self, cells: int, resolution: float) -> float:
+        """Sigma of the mean of a square of ``cells`` x ``cells`` over the sigma of one cell, without what is common."""
+        steps = np.arange(cells)
+        times = np.where(steps == 0, cells, 2 * (cells - steps))  # pairs of rows so many steps apart
+        alike = self._correlation(np.hypot(steps[:, None], steps[None, :]) * resolution)
+        return float(np.sqrt(np.average(alike, weights=np.outer(times, times))))
 
     @property
     def reach(self) -> float:

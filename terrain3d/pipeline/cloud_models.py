@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from terrain3d.config import folds
 from terrain3d.crs import Reference
-from terrain3d.errors import ConfigError, FrameError
+from terrain3d.errors import FrameError
 from terrain3d.io.cloud_files import CloudFile, open_cloud_file
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
@@ -19,6 +18,7 @@ from terrain3d.pipeline.cloud_ground import find_ground
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.model import Extent, clean_heights, surface_model
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.resolutions import Layers, coarser, folder_name
 from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Part, Spool, save_part
@@ -26,7 +26,7 @@ from terrain3d.pipeline.terrain import OVERVIEW_CELLS
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.canopy import canopy_height
-from terrain3d.surface.coarse import pooled, resampled
+from terrain3d.surface.coarse import resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma
 from terrain3d.surface.ground import coarse_factor
 from terrain3d.surface.mask import MaskCode
@@ -35,7 +35,7 @@ from terrain3d.surface.openings import expand
 POINT_SIGMA = 0.1  # metres: of points that state none
 TILE = 512.0  # metres, of the files that points are sorted into
 STRIP_ROWS = 512
-FINEST, COARSEST = 0.05, 1.5  # metres of a cell that is worked with; coarser results are means
+FINEST, COARSEST = 0.05, 1.5  # metres of a cell that is worked with; coarser results are made of finer ones
 CLOUD_RESOLUTION = 0.5
 
 
@@ -50,17 +50,6 @@ class CloudOptions:
     vertical: str | None = None
     classified: bool = False
     coarser: tuple[float, ...] = ()
-
-    def folds(self) -> tuple[int, ...]:
-        """Cells a side that make one of each coarser resolution. Raises ConfigError for what is no multiple."""
-        found = tuple(round(c / self.resolution) for c in self.coarser)
-        for fold, cell in zip(found, self.coarser, strict=True):
-            if fold < 2 or abs(fold * self.resolution - cell) > 1e-6 * cell:
-                raise ConfigError(
-                    f"resolution {cell:g} m is no multiple of the finest, {self.resolution:g} m",
-                    fix="give cell sizes that hold whole cells of the finest",
-                )
-        return found
 
 
 @dataclass(frozen=True)
@@ -103,30 +92,44 @@ def cloud_surface(
         )  # fmt: skip
     mean = max(round(options.resolution), 1) if options.resolution > COARSEST else 1
     inside = Reference(file.reference.horizontal)
-    folds = options.folds()
-    common = math.lcm(1, *folds) * options.resolution
-    result = Grid.from_bounds(inside, *file.bounds(), common)  # on multiples of all cells
+    times = folds(options.resolution, options.coarser)
+    result = Grid.from_bounds(inside, *file.bounds(), options.resolution)
     grid = aligned(Grid.from_bounds(inside, *result.bounds, options.resolution / mean))
     with scratch_folder(out) as folder, bounded_cache():
-        layers, mask, extent = _surface(file, grid, folder, workers, reporter)
+        made, extent = _surface(file, grid, folder, workers, reporter)
         if terrain:
-            layers += _terrain(file, layers, extent, options, folder, workers, reporter)
-        reporter.stage("writing", (len(layers) + 1) * (len(folds) + 1))
-        names: list[str] = []
-        for fold, name in zip((1, *folds), ("", *(f"_{c:g}m" for c in options.coarser)), strict=True):
-            window = _whole_cells(extent.window(), mean * fold, grid)
-            for layer in layers:
-                write_layer(replace(layer, name=layer.name + name), window, file.reference, out, mean * fold)
-                reporter.step()
-            write_mask(mask, window, out, mean * fold, f"mask{name}.tif")
-            reporter.step()
-            names += [f"{layer.name}{name}.tif" for layer in layers] + [f"mask{name}.tif"]
-        return summary(mask.window(*_whole_cells(extent.window(), mean, grid)), mean, tuple(names))
+            made = _terrain(file, made, extent, options, folder, workers, reporter)
+        made = Layers.of([r.window(*extent.window()) for r in made.all()], made)
+        reporter.stage("writing", len(made.all()) * (len(times) + 1))
+        finest = coarser(made, mean, folder, workers)
+        names = _write(finest, file.reference, out, reporter)
+        for fold, cell in zip(times, options.coarser, strict=True):
+            level = coarser(made, mean * fold, folder, workers)
+            place = folder_name(cell)
+            names += [f"{place}/{name}" for name in _write(level, file.reference, out / place, reporter)]
+        return summary(finest.mask, tuple(names))
 
 
-def _surface(
-    file: CloudFile, grid: Grid, folder: Place, workers: int, reporter: Reporter
-) -> tuple[list[Layer], StoredRaster, Extent]:
+def _write(made: Layers, reference: Reference, out: Path, reporter: Reporter) -> list[str]:
+    """Write all layers, and say under what names."""
+    layers = [Layer("dsm", made.dsm, "height"), Layer("dsm_sigma", made.dsm_sigma, "1-sigma of dsm, m")]
+    if made.dtm is not None and made.dtm_sigma is not None and made.chm is not None:
+        layers += terrain_layers(made.dtm, made.dtm_sigma, made.chm)
+    for layer in layers:
+        write_layer(layer, reference, out)
+        reporter.step()
+    _write_mask(made.mask, out)
+    reporter.step()
+    return [f"{layer.name}.tif" for layer in layers] + ["mask.tif"]
+
+
+def terrain_layers(dtm: StoredRaster, sigma: StoredRaster, chm: StoredRaster) -> list[Layer]:
+    """Terrain, its sigma, and height above it, as they are written."""
+    bands = ("height", "1-sigma of dtm, m", "height above ground, m")
+    return [Layer(*each) for each in zip(("dtm", "dtm_sigma", "chm"), (dtm, sigma, chm), bands, strict=True)]
+
+
+def _surface(file: CloudFile, grid: Grid, folder: Place, workers: int, reporter: Reporter) -> tuple[Layers, Extent]:
     """Surface of the first returns, its sigma, and mask, as from matched points."""
     reporter.stage("reading")
     spool = _spool(file, grid.reference, folder)
@@ -140,7 +143,7 @@ def _surface(
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter)
     for done in (model.height, model.sigma, model.pairs, clean):
         done.remove()
-    return [Layer("dsm", dsm, "height"), Layer("dsm_sigma", sigma, "1-sigma of dsm, m")], mask, extent
+    return Layers(dsm, sigma, mask), extent
 
 
 def _cover(grid: Grid) -> tuple[int, int]:
@@ -168,11 +171,11 @@ def _spool(file: CloudFile, reference: Reference, folder: Place) -> Spool:
 
 
 def _terrain(
-    file: CloudFile, surface: list[Layer], extent: Extent, options: CloudOptions, folder: Place, workers: int,
+    file: CloudFile, surface: Layers, extent: Extent, options: CloudOptions, folder: Place, workers: int,
     reporter: Reporter,
-) -> list[Layer]:  # fmt: skip
-    """Terrain under a surface from the ground of its cloud, its sigma, and the height above it."""
-    dsm = surface[0].raster
+) -> Layers:  # fmt: skip
+    """The surface with terrain from the ground of its cloud, its sigma, and the height above it."""
+    dsm = surface.dsm
     grid, factor = dsm.grid, coarse_factor(dsm.grid.resolution)
     coarse = replace(
         grid, resolution=grid.resolution * factor, height=grid.height // factor, width=grid.width // factor
@@ -182,8 +185,7 @@ def _terrain(
     step = overview_step(coarse, OVERVIEW_CELLS)
     shares = overview(kept, step)
     far = Raster(ground_distance(shares.values > 0, shares.grid.resolution), shares.grid)
-    names = ("dtm", "dtm_sigma", "chm")
-    made = tuple(new_raster(folder / f"cloud_{n}.raw", grid, np.float32) for n in names)
+    made = tuple(new_raster(folder / f"cloud_{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm"))
 
     def work(block: Block) -> None:
         z = Raster(block.read(dsm), block.grid)
@@ -200,79 +202,35 @@ def _terrain(
 
     reporter.stage("terrain model", len(cut(grid, DTM_MARGIN)))
     for_blocks(work, cut(grid, DTM_MARGIN), workers, reporter)
-    bands = ("height", "1-sigma of dtm, m", "height above ground, m")
-    return [Layer(*each) for each in zip(names, made, bands, strict=True)]
+    return replace(surface, dtm=made[0], dtm_sigma=made[1], chm=made[2])
 
 
-def _whole_cells(window: tuple[int, int, int, int], mean: int, grid: Grid) -> tuple[int, int, int, int]:
-    """Window widened to whole cells of the result, which lie on multiples of their size."""
-    if mean == 1:
-        return window
-    row, column, height, width = window
-    first = round(-grid.north / grid.resolution), round(grid.west / grid.resolution)
-    top, left = (at - (origin + at) % mean for at, origin in ((row, first[0]), (column, first[1])))
-    top, left = max(top, 0), max(left, 0)
-    return top, left, min(row + height, grid.height) - top, min(column + width, grid.width) - left
-
-
-def write_layer(
-    layer: Layer, window: tuple[int, int, int, int], reference: Reference, out: Path, mean: int = 1,
-    corner: tuple[float, float] | None = None,
-) -> None:  # fmt: skip
-    """Write a raster of heights or sigma, each ``mean`` x ``mean`` cells as one. corner: west and north, where they
-    are not those of the window. Raises OutputError."""
-    raster = layer.raster.window(*window)
-    grid = _coarser(raster.grid, mean)
+def write_layer(layer: Layer, reference: Reference, out: Path, corner: tuple[float, float] | None = None) -> None:
+    """Write a raster of heights or sigma. corner: west and north, where they are not its own. Raises OutputError."""
+    grid = layer.raster.grid
     if corner is not None:
         grid = replace(grid, west=corner[0], north=corner[1])
     if layer.is_height:
         grid = replace(grid, reference=reference)
     write_strips(
-        out / f"{layer.name}.tif", grid, _means(raster, mean), np.float32, nodata=HEIGHT_NODATA,
+        out / f"{layer.name}.tif", grid, layer.raster.strips(STRIP_ROWS), np.float32, nodata=HEIGHT_NODATA,
         heights=layer.is_height, band_names=(layer.band,),
     )  # fmt: skip
 
 
-def write_mask(mask: StoredRaster, window: tuple[int, int, int, int], out: Path, mean: int, name: str) -> None:
-    """Write a mask under that name; a coarser cell is measured if any of its cells is. Raises OutputError."""
-    raster = mask.window(*window)
+def _write_mask(mask: StoredRaster, out: Path) -> None:
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
     write_strips(
-        out / name, _coarser(raster.grid, mean), _codes(raster, mean), np.uint8, nodata=int(MaskCode.NODATA),
-        heights=False, tags={"CODES": codes},
+        out / "mask.tif", mask.grid, mask.strips(STRIP_ROWS), np.uint8, nodata=int(MaskCode.NODATA), heights=False,
+        tags={"CODES": codes},
     )  # fmt: skip
 
 
-def summary(mask: StoredRaster, mean: int, files: tuple[str, ...]) -> ModelSummary:
+def summary(mask: StoredRaster, files: tuple[str, ...]) -> ModelSummary:
     """Figures for a person from the mask that was written."""
     counts = np.zeros(256, np.int64)
-    for _, values in _codes(mask, mean):
+    for _, values in mask.strips(STRIP_ROWS):
         counts += np.bincount(values.ravel(), minlength=256)
     shares = {c.name.lower(): float(counts[c] / max(counts.sum(), 1)) for c in MaskCode}
-    grid = _coarser(mask.grid, mean)
+    grid = mask.grid
     return ModelSummary(grid.width, grid.height, grid.resolution, files, shares)
-
-
-def _coarser(grid: Grid, mean: int) -> Grid:
-    height, width = -(-grid.height // mean), -(-grid.width // mean)
-    return replace(grid, resolution=grid.resolution * mean, height=height, width=width)
-
-
-def _means(raster: StoredRaster, mean: int) -> Iterator[tuple[int, np.ndarray]]:
-    rows = STRIP_ROWS * mean
-    for top, values in raster.strips(rows):
-        yield top // mean, pooled(values, mean)
-
-
-def _codes(raster: StoredRaster, mean: int) -> Iterator[tuple[int, np.ndarray]]:
-    order = np.array([0, 3, 1, 2], np.uint8)  # rank of nodata, measured, filled, water where they share a cell
-    back = np.argsort(order).astype(np.uint8)
-    for top, values in raster.strips(STRIP_ROWS * mean):
-        if mean == 1:
-            yield top, values
-            continue
-        h, w = values.shape
-        padded = np.zeros((-(-h // mean) * mean, -(-w // mean) * mean), np.uint8)
-        padded[:h, :w] = order[values]
-        ranks = padded.reshape(padded.shape[0] // mean, mean, -1, mean).max(axis=(1, 3))
-        yield top // mean, back[ranks]

@@ -24,6 +24,7 @@ from terrain3d.io.scratch import StoredRaster
 from terrain3d.io.vectors import NamedLayer, place_ids, write_layers
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import quality
+from terrain3d.pipeline.resolutions import folder_name
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
@@ -35,11 +36,15 @@ from terrain3d.raster import Floats, Raster
 from terrain3d.surface.mask import MaskCode
 
 STRIP_ROWS = 512
+RASTERS = 7  # files of ``write_rasters``
+RUN_FILES = RASTERS + 6
 
 
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
     """Write all files of the contract, each whole or not at all. Raises OutputError."""
     write_rasters(result.surfaces, result.reference, out, reporter)
+    for level in result.coarser:
+        write_rasters(level, result.reference, out / folder_name(level.dsm.grid.resolution), reporter)
     crs = result.reference.horizontal
     write_layers(out / "water.gpkg", water_layers(result.surfaces.waters, result.reference), crs)
     reporter.step()
@@ -168,6 +173,12 @@ def _item(result: RunResult, out: Path) -> dict[str, object]:
         Asset("report", out / "report.html", "Report", roles=("overview",)),
         Asset("config", out / "config.yaml", "Configuration as used", roles=("metadata",)),
     ]
+    for cell in (level.dsm.grid.resolution for level in result.coarser):
+        place = folder_name(cell)
+        assets += [
+            replace(a, key=f"{a.key}_{place}", path=out / place / a.path.name, title=f"{a.title}, cells of {cell:g} m")
+            for a in assets[:RASTERS]
+        ]
     if result.surfaces.finer:
         assets.append(Asset("ortho_super", out / "ortho_super.tif", "True orthophoto, super-resolved"))
     times = sorted(v.acquired for v in result.views if v.acquired is not None)

@@ -34,6 +34,7 @@ def quality(result: RunResult) -> dict[str, Any]:
         if result.lidar is None or result.registration is None
         else lidar_figures(result.lidar, result.registration, result.network.height_ties),
         "cells": result.cells,
+        "coarser_cells": [count_cells(s) for s in result.coarser],
         "canopy": _canopy(result.surfaces.canopy),
         "ortho": _ortho(result),
         "water": [

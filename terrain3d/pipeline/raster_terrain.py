@@ -12,7 +12,7 @@ from terrain3d.errors import InputFileError, OverlapError
 from terrain3d.io.rasters import bounded_cache, read_classes, read_raster
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, aligned, cut, for_blocks
-from terrain3d.pipeline.cloud_models import Layer, ModelSummary, summary, write_layer
+from terrain3d.pipeline.cloud_models import ModelSummary, summary, terrain_layers, write_layer
 from terrain3d.pipeline.height_files import HeightFile, open_heights
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
@@ -47,17 +47,13 @@ def raster_terrain(path: Path, out: Path, reporter: Reporter, *, workers: int = 
         if file.sigma is None:
             _guess_sigma(dsm, sigma, workers)
         made = make_terrain(dsm, sigma, mask, extent, None, folder, workers, reporter)
-        layers = [
-            Layer("dtm", made.dtm, "height"),
-            Layer("dtm_sigma", made.sigma, "1-sigma of dtm, m"),
-            Layer("chm", made.chm, "height above ground, m"),
-        ]
-        reporter.stage("writing", len(layers))
         window = row, column, *file.grid.shape
+        layers = terrain_layers(*(r.window(*window) for r in (made.dtm, made.sigma, made.chm)))
+        reporter.stage("writing", len(layers))
         for layer in layers:
-            write_layer(layer, window, file.grid.reference, out, corner=(own.west, own.north))
+            write_layer(layer, file.grid.reference, out, (own.west, own.north))
             reporter.step()
-        return summary(mask.window(*window), 1, tuple(f"{layer.name}.tif" for layer in layers))
+        return summary(mask.window(*window), tuple(f"{layer.name}.tif" for layer in layers))
 
 
 def _stored(

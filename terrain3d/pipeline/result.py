@@ -22,6 +22,7 @@ class RunResult:
     surfaces: on disk until the run has ended. cells: figures of them, as in ``quality.json``.
     registered: names of the lidar files that the registration came from.
     seconds: wall and CPU seconds by stage, up to the writing of the products.
+    coarser: the surfaces on further cells, from the finest of them on.
     """
 
     scene: Scene
@@ -37,3 +38,4 @@ class RunResult:
     warnings: tuple[str, ...]
     seconds: dict[str, tuple[float, float]] = field(default_factory=dict)
     registered: tuple[str, ...] = ()
+    coarser: tuple[Surfaces, ...] = ()

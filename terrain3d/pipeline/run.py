@@ -32,9 +32,10 @@ from terrain3d.pipeline.load import (
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.model import Bounds, register
-from terrain3d.pipeline.products import write_products
+from terrain3d.pipeline.products import RASTERS, RUN_FILES, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
+from terrain3d.pipeline.resolutions import coarser_surfaces
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Spool
@@ -62,8 +63,9 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     check_overlap(views, limits)
     with scratch_folder(out) as folder, bounded_cache():
         result, spool = compute(scene, views, limits, lidar, reference, folder, workers, recorder)
-        recorder.stage("writing", 13)
-        result = replace(result, seconds=dict(recorder.seconds))
+        coarser = coarser_surfaces(result.surfaces, scene.config.output.coarser, folder, workers, recorder)
+        recorder.stage("writing", RUN_FILES + RASTERS * len(coarser))
+        result = replace(result, coarser=coarser, seconds=dict(recorder.seconds))
         write_products(result, spool, out, recorder)
         recorder.close()
         write_text(out / "run.log", "\n".join(recorder.log) + "\n")
@@ -130,9 +132,9 @@ def compute(
 
 
 def resolution_of(scene: Scene, views: list[View], crs: str, height: float) -> float:
-    """Cell size of the results: as configured, or the next common size not finer than the best image."""
+    """Cell size of the (finest) results: as configured, or the next common size not finer than the best image."""
     wanted = scene.config.output.resolution
     if wanted != "auto":
-        return float(wanted)
+        return min(wanted) if isinstance(wanted, list) else float(wanted)
     finest = min(ground_sample_distance(v, crs, height) for v in views)
     return next((r for r in RESOLUTIONS if r >= 0.95 * finest), RESOLUTIONS[-1])

@@ -103,7 +103,7 @@ def test_cloud_surface__heights_and_files(points: tuple[np.ndarray, np.ndarray],
     assert read_classes(tmp_path / "out" / "mask.tif").values[row, column] == MaskCode.MEASURED
 
 
-def test_cloud_surface__coarse_cells_are_means_on_their_multiples(
+def test_cloud_surface__coarse_cells_lie_on_their_multiples(
     points: tuple[np.ndarray, np.ndarray], tmp_path: Path
 ) -> None:
     source = write_las(tmp_path / "cloud.laz", points[0], "EPSG:32654")
@@ -115,24 +115,27 @@ def test_cloud_surface__coarse_cells_are_means_on_their_multiples(
     assert np.sqrt(np.nanmean(error**2)) < 0.2
 
 
-def test_cloud_surface__several_resolutions_are_means_of_the_finest(
-    points: tuple[np.ndarray, np.ndarray], tmp_path: Path
-) -> None:
+def test_cloud_surface__several_resolutions_in_folders(points: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     source = write_las(tmp_path / "cloud.laz", points[0], "EPSG:32654")
-    made = cloud_surface(source, tmp_path / "out", CloudOptions(1.0, coarser=(2.0, 5.0)), Silent())
-    assert set(made.files) == {p.name for p in (tmp_path / "out").iterdir()}
-    fine = read_raster(tmp_path / "out" / "dsm.tif")
+    out = tmp_path / "out"
+    made = cloud_surface(source, out, CloudOptions(1.0, coarser=(2.0, 5.0)), Silent(), terrain=True)
+    assert set(made.files) == {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
+    fine = read_raster(out / "dsm.tif")
     for fold in (2, 5):
-        coarse = read_raster(tmp_path / "out" / f"dsm_{fold}m.tif")
+        coarse = read_raster(out / f"{fold}m" / "dsm.tif")
         assert coarse.grid.resolution == fold and coarse.grid.west % fold == 0 and coarse.grid.north % fold == 0
         row = round(fine.grid.north - coarse.grid.north + 10 * fold)
         column = round(coarse.grid.west - fine.grid.west + 10 * fold)
-        assert coarse.values[10, 10] == pytest.approx(
-            fine.values[row : row + fold, column : column + fold].mean(), abs=1e-3
-        )
-        assert (read_classes(tmp_path / "out" / f"mask_{fold}m.tif").values == MaskCode.MEASURED).mean() > 0.9
+        part = fine.values[row : row + fold, column : column + fold]
+        assert coarse.values[10, 10] == pytest.approx(part.mean(), abs=0.05)  # open ground
+        assert (read_classes(out / f"{fold}m" / "mask.tif").values == MaskCode.MEASURED).mean() > 0.9
+        above = coarse.values - read_raster(out / f"{fold}m" / "dtm.tif").values
+        assert np.nanmax(np.abs(above - read_raster(out / f"{fold}m" / "chm.tif").values)) < 0.5
+        inside = above[2:-2, 2:-2]
+        assert ((np.abs(inside) < 0.7) | (np.abs(inside - 6) < 0.7)).mean() > 0.99  # ground or roof, never between
     with pytest.raises(ConfigError, match="no multiple"):
-        CloudOptions(1.0, coarser=(2.5,)).folds()
+        cloud_surface(source, tmp_path / "none", CloudOptions(1.0, coarser=(2.5,)), Silent())
+    assert not (tmp_path / "none").exists()
 
 
 def test_raster_terrain__of_a_raster_off_the_multiples(tmp_path: Path) -> None:

@@ -81,6 +81,9 @@ class Area(BaseModel):
 def load_area(path: Path) -> Area:
     """Read and check an area file. Raises InputFileError and ConfigError."""
     config = load_config(path, AreaConfig)
+    if config.output.coarser:
+        raise ConfigError("output.resolution: a batch makes tiles of one cell size", where=path,
+                          fix="give one number; several are for terrain3d run")  # fmt: skip
     sheets = None
     if config.tiles.sheets is not None:
         sheets = (path.resolve().parent / config.tiles.sheets).resolve()

@@ -85,6 +85,11 @@ def test_area__schemes_that_make_no_sense(tmp_path: Path, tiles: dict[str, objec
         load_area(area_file(tmp_path, tiles=tiles))
 
 
+def test_area__one_cell_size(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="one cell size"):
+        load_area(area_file(tmp_path, output={"resolution": [0.5, 2]}))
+
+
 def test_area__index_must_exist(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="no such index of sheets"):
         area(tmp_path, sheets="index.gpkg", code="NUMBER")

@@ -1,0 +1,125 @@
+"""Results on coarser cells, made of the finest ones: all layers alike, on multiples of their size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.config import folds
+from terrain3d.io.scratch import Place, StoredRaster, new_raster, padded
+from terrain3d.landform.volumes import ErrorModel
+from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.pipeline.threads import Workers
+from terrain3d.raster import Grid
+from terrain3d.surface.coarse import pooled
+from terrain3d.surface.coarse_surface import coarse_surface
+
+Singles = NDArray[np.float32]
+
+BLOCK_CELLS = 1024  # fine cells a side that are worked with at once
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Results on one grid. pictures: of integers, 0 for none, or floats, whose coarse cells are means. The terrain has
+    none of its three layers or all."""
+
+    dsm: StoredRaster
+    dsm_sigma: StoredRaster
+    mask: StoredRaster
+    dtm: StoredRaster | None = None
+    dtm_sigma: StoredRaster | None = None
+    chm: StoredRaster | None = None
+    pictures: tuple[StoredRaster, ...] = ()
+
+    def all(self) -> list[StoredRaster]:
+        terrain = (self.dtm, self.dtm_sigma, self.chm)
+        return [self.dsm, self.dsm_sigma, self.mask, *(r for r in terrain if r is not None), *self.pictures]
+
+    @classmethod
+    def of(cls, rasters: Sequence[StoredRaster], like: Layers) -> Layers:
+        """The same layers in the order of ``all``."""
+        dsm, sigma, mask, *rest = rasters
+        if like.dtm is None:
+            return cls(dsm, sigma, mask, pictures=tuple(rest))
+        dtm, dtm_sigma, chm, *pictures = rest
+        return cls(dsm, sigma, mask, dtm, dtm_sigma, chm, tuple(pictures))
+
+
+def folder_name(resolution: float) -> str:
+    """Folder of the results of that cell size, inside that of the finest one."""
+    return f"{resolution:g}m"
+
+
+def coarser_surfaces(
+    fine: Surfaces, resolutions: Sequence[float], folder: Place, workers: Workers, reporter: Reporter
+) -> tuple[Surfaces, ...]:
+    """Surfaces of a run on coarser cells, multiples of its own. pairs: their mean number where there are any. There is
+    no super-resolved ortho."""
+    times = folds(fine.dsm.grid.resolution, resolutions)
+    layers = Layers(
+        fine.dsm, fine.dsm_sigma, fine.mask, fine.dtm, fine.dtm_sigma, fine.chm, (fine.pairs, *fine.ortho)
+    )  # fmt: skip
+    found = []
+    if times:
+        reporter.stage("coarser cells", len(times))
+    for fold in times:
+        dsm, sigma, mask, dtm, dtm_sigma, chm, pairs, *ortho = coarser(layers, fold, folder, workers).all()
+        heights: dict[str, Any] = {"dsm": dsm, "dsm_sigma": sigma, "dtm": dtm, "dtm_sigma": dtm_sigma, "chm": chm}
+        found.append(replace(fine, **heights, mask=mask, pairs=pairs, ortho=tuple(ortho), finer=()))
+        reporter.step()
+    return tuple(found)
+
+
+def coarser(fine: Layers, fold: int, folder: Place, workers: Workers) -> Layers:
+    """Layers on cells of ``fold`` x ``fold`` fine ones, on multiples of their size, in new files of ``folder``.
+
+    The surface is that which fills most of a cell (``coarse_surface``), and so is the envelope that the height above
+    ground comes from; terrain and pictures are means. The sigma of the terrain is the root mean square of that of its
+    cells, whose errors go together over more than a cell.
+    """
+    if fold == 1:
+        return fine
+    own = fine.dsm.grid
+    grid = Grid.from_bounds(own.reference, *own.bounds, own.resolution * fold)
+    inner = replace(grid, resolution=own.resolution, height=grid.height * fold, width=grid.width * fold)
+    whole = Layers.of([padded(r, inner) for r in fine.all()], fine)
+    made = Layers.of(
+        [new_raster(folder / f"coarse_{fold}_{k}.raw", grid, r.dtype) for k, r in enumerate(fine.all())], fine
+    )
+    alike = ErrorModel().alike(fold, own.resolution)
+
+    def work(block: Block) -> None:
+        def read(raster: StoredRaster) -> NDArray[Any]:
+            rows, columns = (n * fold for n in block.grid.shape)
+            return raster.read(block.row * fold, block.column * fold, rows, columns)
+
+        def surface(height: Singles) -> tuple[Singles, Singles, NDArray[np.uint8]]:
+            return coarse_surface(height, sigma, codes, fold, own.resolution, alike)
+
+        z, sigma, codes = read(whole.dsm), read(whole.dsm_sigma), read(whole.mask)
+        found: list[NDArray[Any]] = list(surface(z))
+        if whole.dtm is not None and whole.dtm_sigma is not None and whole.chm is not None:
+            ground = read(whole.dtm)
+            mean = pooled(ground, fold)
+            envelope, *_ = surface(ground + read(whole.chm))
+            found += [mean, np.sqrt(pooled(read(whole.dtm_sigma) ** 2, fold)), np.maximum(envelope - mean, 0)]
+        found += [_mean_picture(read(p), fold) for p in whole.pictures]
+        for raster, values in zip(made.all(), found, strict=True):
+            block.write(raster, values)
+
+    for_blocks(work, cut(grid, size=max(BLOCK_CELLS // fold, 1)), workers)
+    return made
+
+
+def _mean_picture(values: NDArray[Any], fold: int) -> NDArray[Any]:
+    if values.dtype.kind == "f":
+        return pooled(values.astype(np.float32), fold)
+    seen = np.where(values > 0, values, np.nan).astype(np.float32)
+    return np.nan_to_num(np.rint(pooled(seen, fold))).astype(values.dtype)

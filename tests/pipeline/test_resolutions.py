@@ -1,0 +1,78 @@
+"""Results on coarser cells: on their multiples whatever the grid, whatever the blocks, and in the files of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from terrain3d.commands.run import run_command
+from terrain3d.crs import Reference
+from terrain3d.io.rasters import read_classes, read_raster
+from terrain3d.io.scratch import new_raster
+from terrain3d.pipeline import resolutions
+from terrain3d.pipeline.resolutions import Layers, coarser
+from terrain3d.raster import Grid
+from terrain3d.simulate.scene import SceneFiles
+
+
+def test_coarser__of_a_grid_off_the_multiples_and_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid(Reference("EPSG:32654"), 500_001.5, 4_000_003.0, 0.5, 37, 50)
+    rng = np.random.default_rng(1)
+    z = np.where(rng.random(grid.shape) < 0.3, 12.0, 5.0)
+
+    def stored(name: str, values: np.ndarray, kind: type = np.float32):
+        raster = new_raster(tmp_path / name, grid, kind)
+        raster.write(0, 0, values.astype(kind))
+        return raster
+
+    fine = Layers(
+        stored("z", z), stored("s", np.full(grid.shape, 0.2)), stored("m", np.ones(grid.shape), np.uint8),
+        stored("t", np.full(grid.shape, 5.0)), stored("u", np.full(grid.shape, 0.3)), stored("h", z - 5),
+        (stored("p", 100 * (z > 6), np.uint16),),
+    )  # fmt: skip
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    whole = [r.read(0, 0, *r.grid.shape) for r in coarser(fine, 4, tmp_path / "whole", 1).all()]
+    monkeypatch.setattr(resolutions, "BLOCK_CELLS", 12)
+    made = coarser(fine, 4, tmp_path / "parts", 2)
+    for a, b in zip(whole, (r.read(0, 0, *r.grid.shape) for r in made.all()), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert made.dsm.grid.bounds == (500_000, 3_999_984, 500_028, 4_000_004) and made.dsm.grid.resolution == 2
+    dsm, _, codes, dtm, sigma, chm, picture = whole
+    assert (codes == 1).all()  # those that hold part of a cell have a value too
+    known = np.isfinite(dsm)
+    assert (
+        np.array_equal(known, np.isfinite(dsm))
+        and dtm[known] == pytest.approx(5)
+        and sigma[known] == pytest.approx(0.3)
+    )
+    assert chm == pytest.approx(dsm - dtm, abs=1e-5)
+    assert set(np.unique(picture)) == {0, 100}  # means of what is seen
+
+
+@pytest.mark.slow
+def test_run__several_resolutions(hamlet: SceneFiles, tmp_path: Path) -> None:
+    scene = yaml.safe_load(hamlet.epochs[0].config.read_text(encoding="utf-8"))
+    folder = hamlet.epochs[0].config.parent
+    scene["output"] = {**scene.get("output", {}), "resolution": [1, 4]}
+    (folder / "several.yaml").write_text(yaml.safe_dump(scene), encoding="utf-8")
+    out = tmp_path / "out"
+    run_command(folder / "several.yaml", out, workers=2, quiet=True)
+    names = {"dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "ortho", "mask"}
+    assert {p.stem for p in (out / "4m").iterdir()} == names
+    fine, coarse, ground = (read_raster(out / n) for n in ("dsm.tif", "4m/dsm.tif", "4m/dtm.tif"))
+    assert (fine.grid.resolution, coarse.grid.resolution) == (1, 4) and coarse.grid == ground.grid
+    assert coarse.grid.reference == fine.grid.reference and coarse.grid.west % 4 == 0
+    known = read_classes(out / "4m" / "mask.tif").values > 0
+    assert np.array_equal(known, np.isfinite(coarse.values))
+    assert np.percentile((ground.values - coarse.values)[known], 99) < 0.5
+    assets = json.loads((out / "item.json").read_text(encoding="utf-8"))["assets"]
+    assert assets["dsm_4m"]["href"] == "./4m/dsm.tif" and assets["dsm_4m"]["raster:spatial_resolution"] == 4
+    assert {f"{n}_4m" for n in names} <= set(assets)
+    assert yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))["output"]["resolution"] == [1.0, 4.0]
+    cells = json.loads((out / "quality.json").read_text(encoding="utf-8"))["coarser_cells"]
+    assert [c["resolution_m"] for c in cells] == [4]
