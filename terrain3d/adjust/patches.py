@@ -94,7 +94,7 @@ def _keys_slope(t: float) -> tuple[float, float, float, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
+def cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
     """Value and derivatives by y and x of cubic interpolation; NaN outside."""
     r, c = int(np.floor(y)), int(np.floor(x))
     if r < 1 or c < 1 or r > image.shape[0] - 3 or c > image.shape[1] - 3:
@@ -124,9 +124,7 @@ def _match(template, offset, image, start, shape, epipolar, half, out):  # type:
         mean = 0.0
         for i in range(size):
             for j in range(size):
-                wanted[i, j] = _cubic(template[n], middle + offset[n, 0] + i - half, middle + offset[n, 1] + j - half)[
-                    0
-                ]
+                wanted[i, j] = cubic(template[n], middle + offset[n, 0] + i - half, middle + offset[n, 1] + j - half)[0]
                 mean += wanted[i, j]
         mean /= size * size
         if not np.isfinite(mean):
@@ -153,7 +151,7 @@ def _match(template, offset, image, start, shape, epipolar, half, out):  # type:
                     s = slope_y * y + slope_x * x
                     ty = a[0, 0] * y + a[0, 1] * x + e[0] * s + move_y + start[n, 0] + middle
                     tx = a[1, 0] * y + a[1, 1] * x + e[1] * s + move_x + start[n, 1] + middle
-                    value, gy, gx = _cubic(image[n], ty, tx)
+                    value, gy, gx = cubic(image[n], ty, tx)
                     # gain and level stand on the side of the template, whose values have no part in the derivatives
                     r = gain * wanted[i, j] + level - value
                     along = gy * e[0] + gx * e[1]

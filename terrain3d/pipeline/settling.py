@@ -1,4 +1,5 @@
-"""A clean surface model settled: without noise, and without what crowns and roofs were carried over."""
+"""A clean surface model settled: without noise, refined by all views at once, and without what crowns and roofs were
+carried over."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
-from terrain3d.surface import appearance
+from terrain3d.surface import appearance, rays
 from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
 from terrain3d.surface.ortho import OrthoView, rank_views, value_quantiles, values_at
+from terrain3d.surface.rays import refined
 from terrain3d.surface.rims import MARGIN, Matches, find_rims, ground_odds
 
 OVERVIEW_CELLS = 1_000_000
@@ -26,9 +28,9 @@ NO_RIM = -30.0  # odds of a cell that hangs over nothing
 
 @dataclass(frozen=True)
 class Settled:
-    """envelope: heights without what the looks do not agree upon. heights: the same without overhangs; a void in place
-    of one is filled from the lower side, where it belongs. odds: logarithm, that a cell is ground which a crown or roof
-    was carried over, or ``NO_RIM``."""
+    """envelope: heights without what the looks do not agree upon, refined by all views. heights: the same without
+    overhangs; a void in place of one is filled from the lower side, where it belongs. odds: logarithm, that a cell is
+    ground which a crown or roof was carried over, or ``NO_RIM``."""
 
     envelope: StoredRaster
     heights: StoredRaster
@@ -48,10 +50,13 @@ def settled_heights(
     ranked = kept_ranking("light of rims", rank_views(surface, views), workers)
     limits = learned("levels of light", value_quantiles(surface, ranked, appearance.LIMITS), workers)
 
-    def by_matches(block: Block) -> NDArray[np.int64]:
-        sigma = block.read(model.sigma)
+    def by_rays(block: Block) -> None:
         looks = [block.read(look).astype(np.float32) for look in model.looks]
-        dsm = Raster(without_noise(block.read(clean), sigma, looks), block.grid)
+        heights = without_noise(block.read(clean), block.read(model.sigma), looks)
+        block.write(envelope, refined(Raster(heights, block.grid), ranked))
+
+    def by_matches(block: Block) -> NDArray[np.int64]:
+        sigma, dsm = block.read(model.sigma), Raster(block.read(envelope), block.grid)
         found = find_rims(dsm)
         confidence, below = (block.read(layer).astype(np.float32) for layer in (model.confidence, model.below))
         own = ground_odds(dsm, found, Matches(sigma, block.read(model.pairs), confidence, below))
@@ -59,13 +64,13 @@ def settled_heights(
         rim[block.core] = found.which[block.core]
         codes = np.full(block.grid.shape, appearance.NONE, np.uint16)
         codes[rim] = appearance.codes_of(values_at(dsm, ranked, rim), limits)
-        block.write(envelope, dsm.values)
         block.write(odds, np.where(found.which, own, np.float32(NO_RIM)))
         block.write(light, codes)
         return appearance.count(own[rim], codes[rim])
 
-    margin = max(MARGIN_CELLS * grid.resolution, MARGIN)
-    counts = for_blocks(by_matches, cut(grid, margin), workers, reporter)
+    around = (MARGIN_CELLS + rays.MARGIN_CELLS) * grid.resolution
+    for_blocks(by_rays, cut(grid, around), workers, reporter)
+    counts = for_blocks(by_matches, cut(grid, MARGIN), workers, reporter)
     table = learned("look of rims", appearance.learn(np.sum(counts, axis=0)), workers)
 
     def by_light(block: Block) -> None:

@@ -79,7 +79,7 @@ def derive(
 ) -> Surfaces:  # fmt: skip
     """All rasters that follow from a surface model, whose files are used up."""
     options = options or SurfaceOptions()
-    reporter.stage("voids", 3 * len(cut(model.grid)))
+    reporter.stage("voids", 4 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
     settled = settled_heights(model, clean, views, folder, workers, reporter)

@@ -1,0 +1,308 @@
+"""Heights of even ground from all views at once: the rays that meet in a cell, matched on the surface itself.
+
+Pairs of images are matched one by one in windows that move as one, and what a window moves by is also what it blurs.
+Here every cell has a height of its own. The images are sampled where the cell is seen, so that slopes do no harm, and
+the step of its height is the one that brings all views to their mean best (least squares, Gruen & Baltsavias 1988).
+What keeps such steps from following noise is how rough the ground is: relief of a power spectrum c / k^4, with c
+measured around each cell at scales where noise does not matter, makes the most likely surface the solution of
+``A + k^4 / c`` for the information A of the images (a thin plate; Terzopoulos 1988). So bare rock keeps its steps and
+a road is even. Beside edges, where the ground is not of one piece, nothing is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from terrain3d.adjust.patches import cubic
+from terrain3d.crs import to_lonlat
+from terrain3d.raster import Raster
+from terrain3d.surface.ortho import OrthoView, RankedView
+from terrain3d.surface.visibility import visible
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+NODE_CELLS = 32  # between places where cameras are evaluated
+LEVEL_M = 128.0  # between heights where they are
+COARSEST = 1.5  # pixels a cell: of larger ones the images are not seen whole, and heights of many pixels are in them
+# From here on heights are counted in cells, as wide as they are high.
+EDGE = 1.6  # second difference over which the surface has an edge
+NORMAL_CELLS = 11  # window of mean and deviation of a view
+CLEAR_CELLS = NORMAL_CELLS // 2 + 1  # from edges and voids, that a cell is even
+NOISE_CELLS = 15  # window of the noise of the views
+ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is measured on, twice; and of its mean
+STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
+START_CELLS = (5, 9, 15)  # windows of the first guess
+TURNS = 20  # of the solution
+SPECTRUM = (0.006, 1.0)  # eigenvalues of the scaled system that turns reduce
+UNKNOWN = 0.25  # information that holds a cell where it is
+LARGEST_STEP = 1.2
+MARGIN_CELLS = 2 * TURNS + START_CELLS[-1] // 2 + NOISE_CELLS // 2 + NORMAL_CELLS // 2 + 2
+_JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@dataclass(frozen=True)
+class _Information:
+    """What the views say of each cell, (h, w): the best step is ``step / weight``, its variance ``1 / weight``."""
+
+    weight: Floats
+    step: Floats
+
+
+def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
+    """Heights (h, w; m, NaN voids) of ``dsm`` refined where the surface is even and at least two views see it.
+
+    Cells farther than ``MARGIN_CELLS`` from the border do not depend on what lies beyond it, but for what hides them.
+    """
+    resolution = dsm.grid.resolution
+    views = [v for v in views if resolution < COARSEST * v.pixel]
+    z = np.asarray(dsm.values, np.float32)
+    high = z.astype(np.float64) / resolution
+    even = even_cells(high)
+    if len(views) < 2 or not even.any():
+        return z
+    found = _information(dsm, even, views)
+    second = np.where(even, _second_difference(high), 0.0)
+    stiff = np.where(even, stiffness(high, even), 0.0)
+    near = box(found.weight, NORMAL_CELLS)
+    start = _start(found, near + 1e-3, stiff)
+    steps = _solve(start, found.weight + UNKNOWN * even, found.step, stiff, second)
+    steps = np.where(even & (near > UNKNOWN), np.clip(steps, -LARGEST_STEP, LARGEST_STEP), 0.0)
+    return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
+
+
+def even_cells(high: Floats) -> Bools:
+    """Cells with neither edge nor void around. high: heights, cells."""
+    broken = ~(np.abs(_second_difference(high)) < EDGE)
+    size = 2 * CLEAR_CELLS + 1
+    return cv2.dilate(broken.astype(np.uint8), np.ones((size, size), np.uint8)) == 0
+
+
+def stiffness(high: Floats, even: Bools) -> Floats:
+    """1 / c of the spectrum c / k^4 of the relief around each cell, k in radians a cell. high: heights, cells."""
+    low = box(box(np.where(np.isfinite(high), high, 0.0), ROUGH_CELLS), ROUGH_CELLS)
+    variance = (ROUGH_CELLS**2 - 1) / 6  # of both windows together
+    level = np.where(even, 4 * np.pi * variance * _second_difference(low) ** 2, 0.0)
+    share = box(even.astype(np.float64), AROUND_CELLS)
+    return np.clip(share / np.maximum(box(level, AROUND_CELLS), 1e-9), STIFF_LEAST, STIFF_MOST)
+
+
+def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Information:
+    z, shape = np.asarray(dsm.values, np.float32), dsm.grid.shape
+    values = np.full((len(views), *shape), np.nan, np.float32)
+    slopes = np.full((len(views), *shape), np.nan, np.float32)
+    around = _dilated(even, NORMAL_CELLS // 2)
+    for ranked, value, slope in zip(views, values, slopes, strict=True):
+        sees = visible(z, dsm.grid.resolution, ranked.lean) & around
+        if sees.any():
+            _sample(ranked.view, dsm, sees, value, slope)
+            _normalise(value, slope)
+    weight, step, residual, count = (np.zeros(shape) for _ in range(4))
+    slopes *= np.float32(dsm.grid.resolution)
+    _joint(values, slopes, even, weight, step, residual, count)
+    noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
+    doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
+    return _Information(weight / doubt, step / doubt)
+
+
+def _start(found: _Information, near: Floats, stiff: Floats) -> Floats:
+    """Steps of windows as wide as the solution of the same stiffness reaches."""
+    reach = 3.5 * (stiff / near) ** 0.25
+    out = np.zeros(stiff.shape)
+    for k, size in enumerate(START_CELLS):
+        here = reach >= (0 if k == 0 else (START_CELLS[k - 1] + size) / 2)
+        step = box(found.step, size) / (box(found.weight, size) + UNKNOWN)
+        out[here] = step[here]
+    return np.clip(out, -LARGEST_STEP, LARGEST_STEP)
+
+
+def _dilated(cells: Bools, reach: int) -> Bools:
+    return cv2.dilate(cells.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+
+
+def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: Singles) -> None:
+    """Value of a view at cells, and its derivative by height (1 / m)."""
+    z, grid = dsm.values, dsm.grid
+    low = int(np.floor(z[wanted].min() / LEVEL_M))
+    levels = int(np.floor(z[wanted].max() / LEVEL_M)) - low + 2
+    row, column = round(-grid.north / grid.resolution), round(grid.west / grid.resolution)
+    rows, columns = _nodes(row, grid.height), _nodes(column, grid.width)
+    x, y = np.meshgrid((columns + 0.5) * grid.resolution, -(rows + 0.5) * grid.resolution)
+    lon, lat = to_lonlat(grid.reference.horizontal, x, y)
+    places = np.stack([np.stack(view.camera.project(lon, lat, (low + k) * LEVEL_M), -1) for k in range(levels)])
+    used = places[np.isfinite(places).all(axis=-1)]
+    if not len(used):
+        return
+    first = np.clip(np.floor(used.min(axis=0)).astype(int) - 2, 0, view.shape)
+    last = np.clip(np.ceil(used.max(axis=0)).astype(int) + 3, 0, view.shape)
+    if (last - first < 4).any():
+        return
+    image = view.read(int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])).mean(axis=0)
+    offset = row - int(rows[0]), column - int(columns[0])
+    _sample_cells(image, places, first, offset, low, z, wanted, value, slope)
+
+
+def _nodes(first: int, count: int) -> NDArray[np.int64]:
+    """Numbers of the cells around ``count`` ones from ``first`` on that are nodes."""
+    return np.arange(first // NODE_CELLS, ceil((first + count) / NODE_CELLS) + 1) * NODE_CELLS
+
+
+@njit(**_JIT)
+def _sample_cells(
+    image: Any, places: Any, first: Any, offset: Any, low: int, z: Any, wanted: Any, value: Any, slope: Any
+) -> None:
+    height, width = z.shape
+    at = np.empty((2, 2))
+    for i in range(height):
+        fy = (i + offset[0]) / NODE_CELLS
+        r = int(fy)
+        v = fy - r
+        for j in range(width):
+            if not wanted[i, j]:
+                continue
+            fx = (j + offset[1]) / NODE_CELLS
+            c = int(fx)
+            u = fx - c
+            level = z[i, j] / LEVEL_M - low
+            k = int(level)
+            for n in range(2):
+                for axis in range(2):
+                    p = places[k + n]
+                    at[n, axis] = (1 - v) * ((1 - u) * p[r, c, axis] + u * p[r, c + 1, axis]) + v * (
+                        (1 - u) * p[r + 1, c, axis] + u * p[r + 1, c + 1, axis]
+                    )
+            t = level - k
+            line, sample = at[0, 0] + t * (at[1, 0] - at[0, 0]), at[0, 1] + t * (at[1, 1] - at[0, 1])
+            value[i, j], by_line, by_sample = cubic(image, line - first[0], sample - first[1])
+            slope[i, j] = (by_line * (at[1, 0] - at[0, 0]) + by_sample * (at[1, 1] - at[0, 1])) / LEVEL_M
+
+
+def _normalise(value: Singles, slope: Singles) -> None:
+    """Bring values (NaN where not seen) to mean 0 and deviation 1 around each cell."""
+    seen = np.isfinite(value)
+    inside = box(seen.astype(np.float64), NORMAL_CELLS)
+    known = np.where(seen, value, 0).astype(np.float64)
+    weight = np.maximum(inside, 1e-6)
+    mean = box(known, NORMAL_CELLS) / weight
+    deviation = np.sqrt(np.maximum(box(known * known, NORMAL_CELLS) / weight - mean * mean, 1e-6))
+    enough = seen & (inside > 0.5)
+    value[:] = np.where(enough, (value - mean) / deviation, np.nan)
+    slope[:] = np.where(enough, slope / deviation, np.nan)
+
+
+@njit(**_JIT)
+def _joint(values: Any, slopes: Any, wanted: Any, weight: Any, step: Any, residual: Any, count: Any) -> None:
+    """Sums of the normal equation of a step that brings all views of a cell to their mean."""
+    views, height, width = values.shape
+    for i in range(height):
+        for j in range(width):
+            if not wanted[i, j]:
+                continue
+            n, mean, slope = 0, 0.0, 0.0
+            for k in range(views):
+                if np.isfinite(values[k, i, j]) and np.isfinite(slopes[k, i, j]):
+                    n += 1
+                    mean += values[k, i, j]
+                    slope += slopes[k, i, j]
+            if n < 2:
+                continue
+            mean /= n
+            slope /= n
+            count[i, j] = n - 1
+            for k in range(views):
+                if np.isfinite(values[k, i, j]) and np.isfinite(slopes[k, i, j]):
+                    r, d = values[k, i, j] - mean, slopes[k, i, j] - slope
+                    weight[i, j] += d * d
+                    step[i, j] -= d * r
+                    residual[i, j] += r * r
+
+
+def _second_difference(z: Floats) -> Floats:
+    """Sum of the four neighbours less four times the cell; NaN at the border."""
+    out = np.full(z.shape, np.nan)
+    out[1:-1, 1:-1] = z[:-2, 1:-1] + z[2:, 1:-1] + z[1:-1, :-2] + z[1:-1, 2:] - 4 * z[1:-1, 1:-1]
+    return out
+
+
+def _solve(start: Floats, weight: Floats, step: Floats, stiff: Floats, second: Floats) -> Floats:
+    """Steps x that minimise sum of weight x^2 - 2 step x + stiff (second difference of x, plus ``second``)^2.
+
+    Chebyshev's iteration on the system scaled by its diagonal: what a cell becomes depends on nothing farther than two
+    cells a turn.
+    """
+    x, move = start.copy(), np.zeros(start.shape)
+    bent, slack = np.zeros(start.shape), np.empty(start.shape)
+    middle, half = (SPECTRUM[1] + SPECTRUM[0]) / 2, (SPECTRUM[1] - SPECTRUM[0]) / 2
+    rho = 0.0
+    for turn in range(TURNS):
+        _bend(x, stiff, second, bent)
+        _slacken(x, weight, step, stiff, bent, slack)
+        if turn == 0:
+            rho = half / middle
+            move = slack / middle
+        else:
+            following = 1 / (2 * middle / half - rho)
+            move = following * rho * move + 2 * following / half * slack
+            rho = following
+        x += move
+    return x
+
+
+@njit(**_JIT)
+def _bend(x: Any, stiff: Any, second: Any, out: Any) -> None:
+    for i in range(1, x.shape[0] - 1):
+        for j in range(1, x.shape[1] - 1):
+            bent = x[i - 1, j] + x[i + 1, j] + x[i, j - 1] + x[i, j + 1] - 4 * x[i, j] + second[i, j]
+            out[i, j] = stiff[i, j] * bent
+
+
+@njit(**_JIT)
+def _slacken(x: Any, weight: Any, step: Any, stiff: Any, bent: Any, out: Any) -> None:
+    out[:] = 0.0
+    for i in range(1, x.shape[0] - 1):
+        for j in range(1, x.shape[1] - 1):
+            around = stiff[i - 1, j] + stiff[i + 1, j] + stiff[i, j - 1] + stiff[i, j + 1]
+            pull = bent[i - 1, j] + bent[i + 1, j] + bent[i, j - 1] + bent[i, j + 1] - 4 * bent[i, j]
+            total = weight[i, j] + 32 * stiff[i, j] + 8 * around  # at least the sum of the row
+            if total > 0:
+                out[i, j] = (step[i, j] - weight[i, j] * x[i, j] - pull) / total
+
+
+def box(values: Floats, size: int) -> Floats:
+    """Mean over a square of ``size`` cells, odd; beyond the border there is 0. The same to the bit in any window."""
+    across, out = np.empty_like(values), np.empty_like(values)
+    _sum_rows(values, size // 2, across)
+    _sum_columns(across, size // 2, 1.0 / size**2, out)
+    return out
+
+
+@njit(**_JIT)
+def _sum_rows(values: Any, half: int, out: Any) -> None:
+    height, width = values.shape
+    for i in range(height):
+        for j in range(width):
+            total = 0.0
+            for k in range(max(j - half, 0), min(j + half + 1, width)):
+                total += values[i, k]
+            out[i, j] = total
+
+
+@njit(**_JIT)
+def _sum_columns(values: Any, half: int, factor: float, out: Any) -> None:
+    height, width = values.shape
+    for i in range(height):
+        out[i] = 0.0
+        for k in range(max(i - half, 0), min(i + half + 1, height)):
+            for j in range(width):
+                out[i, j] += values[k, j]
+        for j in range(width):
+            out[i, j] *= factor
