@@ -5,6 +5,7 @@ It is blind to gain and offset between dates, which is what makes it fit satelli
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -20,11 +21,22 @@ INVALID = np.uint32(0xAAAAAAAA)  # half of the bits set: about the same cost aga
 
 
 def census(image: NDArray[np.float32]) -> NDArray[np.uint32]:
-    """Census words of a (h, w) image; INVALID where the pixel itself is NaN. The border repeats the edge pixels."""
+    """Census words of a (h, w) image; INVALID without a whole window. The border repeats the edge pixels.
+
+    Comparisons with NaN would all come out the same, so pixels beside the rim of one image would match those beside the
+    rim of the other, wherever they are.
+    """
     padded = np.pad(np.ascontiguousarray(image, np.float32), CENSUS_RADIUS, mode="edge")
     out = np.empty(image.shape, np.uint32)
     _census(padded, _OFFSETS, out)
+    out[~whole_windows(image)] = INVALID
     return out
+
+
+def whole_windows(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Pixels of a (h, w) image whose census window holds no NaN."""
+    window = np.ones((2 * CENSUS_RADIUS + 1,) * 2, np.uint8)
+    return cv2.dilate(np.isnan(image).astype(np.uint8), window) == 0
 
 
 @njit(cache=True, nogil=True)
@@ -40,7 +52,3 @@ def _census(padded: NDArray[np.float32], offsets: NDArray[np.int64], out: NDArra
             bit = np.uint32(1 << k)
             for x in range(width):
                 row[x] |= bit if a[x] > b[x] else np.uint32(0)
-        centre = padded[y + 2, 2 : 2 + width]
-        for x in range(width):
-            if np.isnan(centre[x]):
-                row[x] = INVALID

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.stereo.census import census
+from terrain3d.stereo.census import census, whole_windows
 from terrain3d.stereo.edges import bring_alike, doubt, settle
 from terrain3d.stereo.refine import refine
 from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census
@@ -78,11 +78,11 @@ def penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
-    """Sub-pixel disparities that both images confirm, that are no speckle, and whose pixels have values."""
+    """Sub-pixel disparities that both images confirm, that are no speckle, and whose windows are whole."""
     height, width = integer.shape
     columns = np.arange(width)[None, :] - integer
-    ok = (integer >= 0) & np.isfinite(left) & (columns >= 0)
-    ok &= np.isfinite(right[np.arange(height)[:, None], np.clip(columns, 0, width - 1)])
+    ok = (integer >= 0) & whole_windows(left) & (columns >= 0)
+    ok &= whole_windows(right)[np.arange(height)[:, None], np.clip(columns, 0, width - 1)]
     work = np.where(ok, integer * 4, -4).astype(np.int16)
     cv2.filterSpeckles(work, -4, SPECKLE_PX, 4)
     return np.where(work >= 0, disparity, np.float32(np.nan))

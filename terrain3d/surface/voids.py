@@ -28,6 +28,9 @@ _WALL_SLOPE = 0.3  # a boundary that rises faster than this over the trend acros
 _WALL_STEP = 1.0  # m
 ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
+_FLYING_AREA = ISLAND_AREA  # up to here a patch is judged by its width, which is the root of its area
+_DEEPEST = 2.0  # widths: to the bottom of a deeper pit two views more than 28 degrees apart do not see
+_SLIMMEST = 10.0  # widths: of towers only masts are slimmer, and they are not matched
 CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
 FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
 LARGEST_SIGMA = 0.8  # m: matches beside a void may be wrong themselves
@@ -229,11 +232,13 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     """DSM without flying cells: small patches that stand off all of their surroundings, above or below.
 
     step: metres between a patch and every neighbouring cell beyond which they are not connected. max_area: m2 up to
-    which such a patch is taken for an error of matching. The cells become NaN.
+    which such a patch is taken for an error of matching; a larger one is, if it is too deep or too high for its width.
+    The cells become NaN.
     """
     z = np.asarray(dsm.values, np.float32)
-    limit = max(round(max_area / dsm.grid.resolution**2), 1)
-    bad = _loose(z, np.float32(step), limit)
+    cell = dsm.grid.resolution
+    limits = (max(round(area / cell**2), 1) for area in (max_area, _FLYING_AREA))
+    bad = _loose(z, np.float32(step), *limits, np.float32(_DEEPEST * cell), np.float32(_SLIMMEST * cell))
     return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
 
 
@@ -261,8 +266,10 @@ def _groups(dsm: Raster) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
 
 
 @njit(**_JIT)
-def _loose(z: Singles, step: float, limit: int) -> Bools:
-    """Cells of 4-connected patches (neighbours differ by less than ``step``) of at most ``limit`` cells."""
+def _loose(z: Singles, step: float, limit: int, flying: int, deepest: float, slimmest: float) -> Bools:
+    """Cells of 4-connected patches (neighbours differ by less than ``step``) of at most ``limit`` cells, and of those
+    of at most ``flying`` that stand off all around by more than the root of their number times ``deepest`` below,
+    or ``slimmest`` above, their neighbours."""
     h, w = z.shape
     seen = np.zeros((h, w), np.bool_)
     bad = np.zeros((h, w), np.bool_)
@@ -274,6 +281,7 @@ def _loose(z: Singles, step: float, limit: int) -> Bools:
         stack[0] = start
         seen[start // w, start % w] = True
         edge = False
+        off, above = np.float32(np.inf), False  # the smallest step to a neighbour; whether any is lower
         while head < tail:
             i, j = stack[head] // w, stack[head] % w
             head += 1
@@ -282,11 +290,16 @@ def _loose(z: Singles, step: float, limit: int) -> Bools:
                 b = j + (1 if k == 2 else -1 if k == 3 else 0)
                 if a < 0 or b < 0 or a >= h or b >= w:
                     edge = True
-                elif not seen[a, b] and abs(z[a, b] - z[i, j]) < step:
+                    continue
+                rise = z[i, j] - z[a, b]  # NaN beside voids, and then nothing below holds
+                if abs(rise) >= step:
+                    off, above = min(off, abs(rise)), above or rise > 0
+                elif not seen[a, b] and abs(rise) < step:
                     seen[a, b] = True
                     stack[tail] = a * w + b
                     tail += 1
-        if tail <= limit and not edge:
+        slim = np.isfinite(off) and off > (slimmest if above else deepest) * np.sqrt(tail)
+        if not edge and (tail <= limit or (tail <= flying and slim)):
             for k in range(tail):
                 bad[stack[k] // w, stack[k] % w] = True
     return bad

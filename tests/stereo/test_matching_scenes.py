@@ -158,6 +158,19 @@ def test_scene__depth_edges_are_sharp_and_hidden_ground_stays_empty() -> None:
     assert result.hidden_kept() < 0.10
 
 
+def test_scene__rims_of_two_images_do_not_match_each_other() -> None:
+    """Comparisons with nothing are the same in both images, and must not count as texture."""
+    rng = np.random.default_rng(12)
+    pair = scene.render(ground(rng), LEVEL * (1 + texture(rng)), MARGIN)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    inside = columns > 60 + rows / 3  # in both images, so that the right one lacks what the left one shows at the rim
+    left, right = (np.where(inside, scene.expose(im, rng), np.float32(np.nan)) for im in (pair.left, pair.right))
+    result = matched(pair, left, right)
+    rim = inside & (columns < 85 + rows / 3)
+    error = np.abs(result.disparity - pair.disparity)[rim & np.isfinite(result.disparity)]
+    assert error.size > 1400 and (error > 1).sum() < 0.002 * rim.sum()
+
+
 def test_scene__slanted_surfaces_have_no_steps() -> None:
     """Roofs of 0.25 and 0.4 px a column, both ways, and across rows: between whole disparities nothing pulls."""
     rng = np.random.default_rng(3)

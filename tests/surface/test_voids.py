@@ -74,6 +74,18 @@ def test_remove_spikes__flying_patches_go_and_houses_stay() -> None:
     assert np.isnan(got[60:62, 60:64]).all()
 
 
+def test_remove_spikes__too_deep_or_slim_for_their_width_go() -> None:
+    z = np.random.default_rng(2).normal(0, 0.2, (100, 100))
+    z[20:30, 0:60] = np.nan  # beside a void
+    z[30:34, 20:32] -= 150  # false matches at the rim of an image
+    z[60:70, 60:70] -= 8  # a shaft 5 m wide
+    z[60:70, 20:30] += 40  # a tower
+    z[80:88, 40:48] += 90  # nothing stands like this
+    got = np.isnan(remove_spikes(raster(z)).values)
+    assert got[30:34, 20:32].all() and got[80:88, 40:48].all()
+    assert got.sum() == 600 + 48 + 64
+
+
 def test_mask_codes__documented() -> None:
     names = ("NODATA", "MEASURED", "FILLED", "WATER", "REFERENCE")
     assert [(c.name, int(c)) for c in MaskCode] == [(n, i) for i, n in enumerate(names)]
