@@ -30,6 +30,7 @@ _FALL, _FALL_SHARE = 0.2, 0.01  # m, and share of the height, by which the model
 _FALL_REACH = 1.3  # at so many times the reach
 _LEAST_COVER, _CLOSE = 0.3, 3  # share of tree cover of a stand's cells, and cells that are looked at for it
 _TALLEST = 100.0  # trees a hectare that make the top height
+_APEX = 0.5  # m, 1-sigma of what matching takes off or adds to all tops alike
 
 
 @dataclass(frozen=True)
@@ -122,5 +123,5 @@ def stand_statistics(
     single = top_variance / max(chosen.size, 1)
     return Stand(
         area, covered / area, mean, common, float(chosen.mean()) if chosen.size else float("nan"),
-        float(np.sqrt(common**2 + single)), int(tops.size),
+        float(np.sqrt(common**2 + single + _APEX**2)), int(tops.size),
     )  # fmt: skip

@@ -57,4 +57,4 @@ def test_stand_statistics__top_height_and_sigma() -> None:
     assert stand.mean_height == 14 and stand.cover == 0.8 and stand.trees == 401
     assert stand.top_height == pytest.approx(np.sort(tops)[-100:].mean())
     assert stand.mean_height_sigma == pytest.approx(1.5 / np.sqrt(10_000 / (np.pi * 1600)))
-    assert stand.top_height_sigma == pytest.approx(np.hypot(stand.mean_height_sigma, 0.1))
+    assert stand.top_height_sigma == pytest.approx(np.sqrt(stand.mean_height_sigma**2 + 0.1**2 + 0.5**2))
