@@ -36,8 +36,8 @@ def condition(heights: Singles, resolution: float, max_length: float = 50.0, max
 
     max_length, max_depth: of a breach, metres: about the width of an embankment with a culvert, and its height.
     """
-    z = np.ascontiguousarray(heights, np.float32).copy()
-    before = z.copy()
+    before = np.asarray(heights, np.float32)
+    z = np.array(before, order="C")
     pits = _pits(z)
     order = np.argsort(-z.ravel()[pits], kind="stable")
     reach = max(round(max_length / resolution), 1)

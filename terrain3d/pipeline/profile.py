@@ -23,7 +23,7 @@ from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heig
 from terrain3d.pipeline.progress import Reporter
 
 Floats = NDArray[np.float64]
-DRAWN = 12  # cross sections at most that are drawn
+DRAWN = 100  # cross sections at most that are drawn, from the start of the line
 
 
 @dataclass(frozen=True)

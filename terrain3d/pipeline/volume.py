@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from math import ceil
 from pathlib import Path
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
@@ -65,7 +66,8 @@ def run_volume(
         parts = _of_polygon(shape, old, new, options)
         if parts.area == 0:
             raise OverlapError(f"polygon {i + 1} holds no cell with heights", where=polygons, fix="check place and CRS")
-        found.append(volume(parts, options.model))
+        beyond = shape.difference(shapely.box(*old.grid.bounds)).area
+        found.append(volume(replace(parts, without=parts.without + beyond), options.model))
         reporter.step()
     columns = {"name": np.array(names, dtype=str)} | {
         _column(f.name): np.array([getattr(v, f.name) for v in found]) for f in fields(Volume)

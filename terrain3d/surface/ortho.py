@@ -2,7 +2,8 @@
 
 What that view does not see is taken from the next one; the seam between the two runs where they agree (``seams``).
 Views are brought to the radiometry of the first, band by band, by a robust gain and offset over the scene, and by their
-mean difference around a patch. What no view sees stays empty. Image windows are read when needed.
+mean difference around a patch. What no view sees stays empty, but for specks of one to three cells, which have
+the mean of their neighbours. Image windows are read when needed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _STRIP_WIDTH = 4.0  # m around what must be replaced, in which the seam may run
 _BALANCE = 8.0  # m: deviation of the window of the mean difference
 _BALANCE_STEP = 4  # cells
 _BALANCE_PRIOR = 0.02  # share of cells in that window whose weight draws the difference to nothing
+_SPECK = 6  # of 8 neighbours are drawn: what no view sees is a dent of the surface, or too small to be left black
 _GROSS = 6.0  # NMAD of the difference of two views that count as complete disagreement
 _BLOCK = 512  # cells
 _NODE = 64  # cells between places whose longitude and latitude are computed; linear in between (under 1 mm)
@@ -76,7 +78,7 @@ class RankedView:
 @dataclass(frozen=True)
 class Ortho:
     """values: (bands, h, w) float32, NaN for none. source: (h, w) place of the view in the ranking, from 1; 0 where no
-    view sees the cell."""
+    view sees the cell, specks with values of their neighbours too."""
 
     values: Singles
     source: NDArray[np.uint8]
@@ -130,7 +132,19 @@ def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] =
         need = sees & (found.source == 0)
         if need.any():
             _add(found, place, view, _Ground(part, lon, lat, grid.resolution), sees, need)
+    _close_specks(found, np.isfinite(part))
     return found
+
+
+def _close_specks(found: Ortho, known: Bools) -> None:
+    """Give cells that no view sees, but that have nearly all their neighbours, the mean of those."""
+    drawn = np.isfinite(found.values).all(axis=0)
+    neighbours = np.ones((3, 3), np.float32)
+    count = cv2.filter2D(drawn.astype(np.float32), -1, neighbours, borderType=cv2.BORDER_CONSTANT)
+    speck = known & ~drawn & (count >= _SPECK)
+    for band in found.values if speck.any() else ():
+        total = cv2.filter2D(np.where(drawn, band, np.float32(0)), -1, neighbours, borderType=cv2.BORDER_CONSTANT)
+        band[speck] = total[speck] / count[speck]
 
 
 def values_at(dsm: Raster, views: Sequence[RankedView], wanted: Bools) -> Singles:

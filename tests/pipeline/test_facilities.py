@@ -59,6 +59,15 @@ def test_volume__to_a_plane(folder: Path) -> None:
     assert found["cut_m3"][0] > 20
 
 
+def test_volume__what_lies_beyond_the_raster_is_without_data(folder: Path) -> None:
+    out = folder / "v.gpkg"
+    pad = shapely.box(3e5 - 30, 4e6 - 40, 3e5 + 20, 4e6 - 20)  # 50 x 20 m, of which 20 x 20 m on the raster
+    write_layer(folder / "beyond.gpkg", "p", [pad], {"name": ["pad"]}, CRS)
+    assert call("volume", folder / "old.tif", "--plane", "97", "--polygons", folder / "beyond.gpkg", "--out", out) == 0
+    found = read_layer(out).columns
+    assert found["area_m2"][0] == pytest.approx(400) and found["no_data_m2"][0] == pytest.approx(600)
+
+
 def test_profile__follows_the_line(folder: Path) -> None:
     out = folder / "s"
     line = "300010,3999970 300060,3999970 300060,3999950"

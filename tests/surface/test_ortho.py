@@ -159,3 +159,14 @@ def test_ortho__roofs_of_a_scene_stand_on_their_footprints(shared_data: Path) ->
     assert np.isfinite(got).mean() > 0.97
     # roofs differ from the ground around them, which only a true ortho shows within a few pixels of the footprint
     assert abs(np.nanmedian(got[classes == 6]) - np.nanmedian(got[classes == 2])) > 20
+
+
+def test_ortho__specks_that_no_view_sees_have_the_mean_around_them() -> None:
+    dsm = flat()
+    dsm.values[60, 60] = dsm.values[80, 100:102] = -4.0  # dents
+    dsm.values[100:130, 60:90] = 10.0  # a house, which hides ground
+    image = np.full((SIZE, SIZE), 300, np.uint16)
+    found = ortho(dsm, rank_views(dsm, [view_of(image, oblique(0.5, 0.0))]))
+    assert found.source[60, 60] == 0 == found.source[80, 101]
+    assert found.values[0, 60, 60] == pytest.approx(300) and found.values[0, 80, 101] == pytest.approx(300)
+    assert np.isnan(found.values[0, 110, 92:96]).all()
