@@ -17,7 +17,7 @@ from terrain3d.pipeline.height_files import HeightFile
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import overview, overview_step
-from terrain3d.pipeline.threads import Workers
+from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Grid, Raster
 from terrain3d.stats import nmad
 from terrain3d.surface import membrane
@@ -45,7 +45,7 @@ def fill_from_reference(
     grid = dsm.grid
     step = max(round(file.grid.resolution / grid.resolution), overview_step(grid, OVERVIEW_CELLS))
     seen = overview(dsm, step)
-    shift, delta, spread = _fitted(seen, file)
+    shift, delta, spread = learned("fit of reference", _fitted(seen, file), workers)
 
     def work(block: Block) -> None:
         z = block.read(dsm)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from terrain3d import __version__
 from terrain3d.errors import OutputError, Terrain3dError
 from terrain3d.io.atomic import write_bytes
 from terrain3d.io.objects import BlockRaster, Desk, Piece, digest, sha256_of
@@ -107,7 +108,7 @@ class BatchEngine:
 
     def hold(self, name: str, value: R, held: Callable[[R, R], R | None], *, begin: bool = True) -> R:
         """What was held under a name, as long as it holds; else the value, which is held from now on if it may be."""
-        old = self._manifest.noted(f"{HELD}{name}")
+        old = self._manifest.noted(_held(name))
         out = None
         if old is not None and self._desk.objects.whole(old):
             out = held(self._unpacked(old, name), value)
@@ -115,7 +116,7 @@ class BatchEngine:
             return value
         out = value if out is None else out
         new = self._desk.objects.put(pack_result(out, self._desk))
-        self._manifest.note(f"{HELD}{name}", new)
+        self._manifest.note(_held(name), new)
         self.held.add(new)
         return out
 
@@ -129,12 +130,11 @@ class BatchEngine:
 
     def learned(self, name: str, value: R, joined: Callable[[R, R], R]) -> R:
         """What was learned before on the same basis, joined with the value, where there is more now; else the value."""
-        name = f"{LEARNED}{name}"
-        basis, old = self._manifest.noted(f"{HELD}{name}") or ("", "")
+        basis, old = self._manifest.noted(_held(LEARNED + name)) or ("", "")
         if self.grown and basis == self.basis and self._desk.objects.whole(old):
             value = joined(self._unpacked(old, name), value)
         new = self._desk.objects.put(pack_result(value, self._desk))
-        self._manifest.note(f"{HELD}{name}", [self.basis, new])
+        self._manifest.note(_held(LEARNED + name), [self.basis, new])
         self.held.add(new)
         return value
 
@@ -204,6 +204,11 @@ class BatchEngine:
                 f"result of {stage} is not readable ({error})", where=self._desk.objects.folder,
                 fix="delete the folder 'work' there and start again",
             ) from error  # fmt: skip
+
+
+def _held(name: str) -> str:
+    """Name of what is held in the manifest: another version of the program begins anew, as it does all work."""
+    return f"{HELD}{__version__} {name}"
 
 
 def mark_of(value: Any) -> None:
