@@ -90,12 +90,18 @@ def row_range(inside: Bools) -> slice:
 
 
 def read_column(group: h5py.Group, name: str, rows: slice) -> Floats | None:
-    """Rows of a data set as float64 with fill values as NaN; None where the group lacks it."""
+    """Rows of a data set as float64 with fill values as NaN; None where the group lacks it.
+
+    Raises ValueError for what is no list of numbers.
+    """
     if name not in group:
         return None
     data = group[name]
+    if not isinstance(data, h5py.Dataset) or data.ndim == 0 or data.dtype.kind not in "fiub":
+        raise ValueError(f"{data.name} is no list of numbers")
     values = np.asarray(data[rows], float)
     fill = data.attrs.get("_FillValue")
+    fill = None if fill is None or not np.size(fill) else fill
     values[~(np.abs(values) < FILL_LIMIT)] = np.nan
     if data.dtype.kind == "f" and fill is not None:
         values[values == float(np.asarray(fill, float).ravel()[0])] = np.nan
@@ -103,6 +109,13 @@ def read_column(group: h5py.Group, name: str, rows: slice) -> Floats | None:
         top = np.iinfo(data.dtype).max  # the fill value of ICESat-2's integers; GEDI's flags may have 0, a value
         if int(np.asarray(fill).ravel()[0]) == top:
             values[values == top] = np.nan
+    return values
+
+
+def whole_column(group: h5py.Group, name: str) -> Floats:
+    """All rows of a data set that is known to be there, as ``read_column`` gives them."""
+    values = read_column(group, name, slice(None))
+    assert values is not None
     return values
 
 

@@ -21,6 +21,7 @@ from terrain3d.lidar.granule import (
     inside_bounds,
     read_column,
     row_range,
+    whole_column,
 )
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns
@@ -55,8 +56,8 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     fine = all(f in group for f in ("latitude_20m", "longitude_20m", "terrain/h_te_best_fit_20m"))
     suffix = "_20m" if fine else ""
     parts = PARTS if fine else 1
-    all_lat = np.asarray(group[f"latitude{suffix}"][:], float).reshape(-1, parts)
-    all_lon = np.asarray(group[f"longitude{suffix}"][:], float).reshape(-1, parts)
+    all_lat = whole_column(group, f"latitude{suffix}").reshape(-1, parts)
+    all_lon = whole_column(group, f"longitude{suffix}").reshape(-1, parts)
     all_inside, distance = inside_bounds(all_lon, all_lat, bounds)
     rows = row_range(all_inside)
     n_read = all_lat.size

@@ -23,6 +23,7 @@ from terrain3d.lidar.granule import (
     inside_bounds,
     read_column,
     row_range,
+    whole_column,
 )
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns
@@ -83,7 +84,7 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
     def read(name: str) -> Floats | None:
         return read_column(group, field_path(name, algorithm), rows)
 
-    lat, lon = (np.asarray(group[field_path(f"{a}_lowestmode", algorithm)][:], float) for a in ("lat", "lon"))
+    lat, lon = (whole_column(group, field_path(f"{a}_lowestmode", algorithm)) for a in ("lat", "lon"))
     inside, distance = inside_bounds(lon, lat, bounds)
     rows = row_range(inside)
     n_read = lat.size

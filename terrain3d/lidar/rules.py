@@ -168,7 +168,12 @@ class Sieve:
         self.counts: list[tuple[str, int]] = []
 
     def keep(self, rule: str, passes: Bools) -> None:
-        """Keep only returns that pass; the others are counted under the rule's name."""
+        """Keep only returns that pass; the others are counted under the rule's name.
+
+        Raises ValueError where there are more or fewer values than returns.
+        """
+        if passes.shape != self.kept.shape:
+            raise ValueError(f"{self.kept.size} heights, but {passes.size} values for the rule '{rule}'")
         self.counts.append((rule, int((self.kept & ~passes).sum())))
         self.kept &= passes
 

@@ -380,3 +380,25 @@ def test_real__gedi_v001_against_its_own_dem(shared_data: Path, tmp_path: Path) 
         dem = np.concatenate([file[b]["digital_elevation_model"][:] for b in sorted(file) if b.startswith("BEAM")])
     assert np.median(granule.returns.height - dem) == pytest.approx(-1.94, abs=0.01)
     assert 0 < np.median(granule.returns.canopy) < 30
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("elev_lowestmode", np.float32(200.0), "/BEAM0000/elev_lowestmode is no list of numbers"),
+        ("lat_lowestmode", np.full(8, b"35"), "/BEAM0000/lat_lowestmode is no list of numbers"),
+        ("quality_flag", np.ones(1, np.uint8), "8 heights, but 1 values for the rule 'quality flag'"),
+    ],
+)
+def test_gedi__a_field_of_another_kind_or_length_is_named(
+    tmp_path: Path, field: str, values: np.ndarray, message: str
+) -> None:
+    with pytest.raises(InputFileError, match=message):
+        read_granule(write_gedi(tmp_path / "a.h5", **{field: values}))
+
+
+def test_atl08__an_empty_fill_value_is_none(tmp_path: Path) -> None:
+    path = write_atl08(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file["gt1l/land_segments/terrain/n_te_photons"].attrs["_FillValue"] = np.array([], np.int32)
+    assert len(read_granule(path).returns) == 60
