@@ -16,7 +16,7 @@ from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.points import LidarReturns
 from terrain3d.register.registration import Registration
-from terrain3d.stats import ErrorSummary
+from terrain3d.stats import ErrorSummary, nmad
 
 Floats = NDArray[np.float64]
 
@@ -38,13 +38,17 @@ class Shown:
 
 def lidar_blocks(lidar: LidarSet, r: Registration, shown: Shown, ties: HeightTies | None = None) -> list[Block]:
     """Section of the report. ties: what lidar heights in the image adjustment would do."""
+    sigma = np.sqrt(np.diag(r.covariance)) * (1, 1, 1, 1000, 1000)
+    shift, tilt = (r.dx, r.dy, r.dz), (1000 * r.tilt_e, 1000 * r.tilt_n)
     rows = [
+        ("frame", lidar.frame),
+        ("rules", lidar.rules),
         ("returns read", f"{lidar.n_read}"),
         *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
         *((f"not used: {rule}", f"{n}") for rule, n in r.report.rejected if n),
         ("used", f"{int(r.used.sum())}"),
-        ("shift east, north, up", f"{r.dx:.2f}, {r.dy:.2f}, {r.dz:.2f} m"),
-        ("tilt east, north", f"{1000 * r.tilt_e:.2f}, {1000 * r.tilt_n:.2f} m/km"),
+        ("shift east, north, up", f"{_with_sigma(shift, sigma[:3])} m"),
+        ("tilt east, north", f"{_with_sigma(tilt, sigma[3:])} m/km"),
     ]
     if r.smooth is not None:
         rows.append(("1-sigma of the height correction, median", f"{np.median(r.smooth.sigma.values):.2f} m"))
@@ -63,6 +67,10 @@ def lidar_blocks(lidar: LidarSet, r: Registration, shown: Shown, ties: HeightTie
     return blocks
 
 
+def _with_sigma(values: tuple[float, ...], sigma: Floats) -> str:
+    return ", ".join(f"{v:.2f} ± {s:.2f}" for v, s in zip(values, sigma, strict=True))
+
+
 def _held_out(r: Registration) -> list[Block]:
     if r.before is None or r.after is None or r.report.coverage is None:
         return [Text(r.report.note)] if r.report.note else []
@@ -73,7 +81,7 @@ def _held_out(r: Registration) -> list[Block]:
         for when, s in (("before", before), ("after", after))
     ]
     one, two, three = (f"{100 * share:.0f} %" for share in r.report.coverage)
-    left_out = f", {r.report.n_gross} gross errors left out" if r.report.n_gross else ""
+    left_out = f", gross errors left out: {r.report.n_gross}" if r.report.n_gross else ""
     return [
         Table(
             ("by", "group", "surface minus lidar", *ERRORS),
@@ -139,7 +147,18 @@ def _profile(
         Series("lidar, used", returns.height[rows][used], along[used], dots=True),
         Series("lidar, not used", returns.height[rows][~used], along[~used], dots=True),
     ]
-    return Figure(profile(series, x_label="along the track, m", y_label="ellipsoidal height, m"), name)
+    return Figure(
+        profile(series, x_label="along the track, m", y_label="ellipsoidal height, m"), _fit_on(name, r, rows)
+    )
+
+
+def _fit_on(name: str, r: Registration, rows: NDArray[np.int64]) -> str:
+    """Name of a track, and how the corrected surface lies to its returns."""
+    error = -r.residual[rows][r.used[rows]]
+    text = f"{name}: {len(error)} of {len(rows)} returns used"
+    if len(error) < MIN_RETURNS:
+        return text
+    return f"{text}, surface minus lidar there: median {np.median(error):.2f} m, NMAD {nmad(error):.2f} m"
 
 
 def _cells(raster: StoredRaster, x: Floats, y: Floats) -> Floats:

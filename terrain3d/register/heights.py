@@ -23,16 +23,17 @@ from terrain3d.register.shift import (
     residual_scale,
 )
 from terrain3d.register.smooth import Candidate, Field, candidates, estimate, observations, thinned
-from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
+from terrain3d.register.validate import MIN_TRAINING, bounded_loss, make_folds, restart
 from terrain3d.stats import tukey_weights
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT, TILT, SMOOTH = range(3)  # what is corrected
-# of the held-out loss, for each to be preferred to less; a tilt is drawn to what is expected of it already, and a loss
-# that grows by less than this is chance
-MIN_GAIN = (0.0, -0.03, 0.04)
+MIN_SMOOTH_GAIN = 0.04  # of the held-out loss, for bends to be preferred to less
+CHANCE = (
+    1.0  # standard errors by which tracks that were held out may fit worse for a tilt that is drawn to none already
+)
 LEAST_SCALE = 0.25
 LOOSE = 0.3  # metres, 1-sigma of a surface that is flexible enough to tell gross errors from bends
 MAX_LEVERAGE = 0.5
@@ -108,7 +109,7 @@ def settle_heights(
     found = estimate(observed, models, places)
 
     held, folds = _hold_out(problem, fit, weighed, footprints, models, track_folds)
-    level = _level(held, problem.sigma * max(fit.scale, LEAST_SCALE)) if spanned and folds else CONSTANT
+    level = _level(held, problem.sigma * max(fit.scale, LEAST_SCALE), problem.track) if spanned and folds else CONSTANT
     # a plain mean is best but where tracks as a whole are displaced on slopes
     displaced = np.median(footprints.shared[fit.used]) > 0
     constant = np.array([found.heights[0] if displaced else fit.parameters[DZ], 0.0, 0.0])
@@ -178,15 +179,23 @@ def _hold_out(
     return held, folds
 
 
-def _level(held: Floats, sigma: Floats) -> int:
-    """What to correct: a tilt unless tracks that were held out fit plainly worse for it, bends if they fit better."""
+def _level(held: Floats, sigma: Floats, track: NDArray[np.int32]) -> int:
+    """What to correct: bends if tracks that were held out fit better for it, else a tilt unless they fit worse by more
+    than the standard error of that, from how the tracks differ.
+
+    The tilt is the mean of what is expected and of what is seen, so it is small where little is seen; to ask that few
+    tracks improve would refuse a good part of the true ones by chance.
+    """
     both = np.isfinite(held).all(axis=0)
     if both.sum() < MIN_ROWS:
         return CONSTANT
-    loss = [robust_loss(h[both], sigma[both]) for h in held]
-    if loss[SMOOTH] < (1 - MIN_GAIN[SMOOTH]) * min(loss[CONSTANT], loss[TILT]):
+    loss = np.array([bounded_loss(h[both], sigma[both]) for h in held])
+    mean = loss.mean(axis=1)
+    if mean[SMOOTH] < (1 - MIN_SMOOTH_GAIN) * min(mean[CONSTANT], mean[TILT]):
         return SMOOTH
-    return TILT if loss[TILT] < (1 - MIN_GAIN[TILT]) * loss[CONSTANT] else CONSTANT
+    worse = np.bincount(np.unique(track[both], return_inverse=True)[1], loss[TILT] - loss[CONSTANT])
+    error = np.sqrt(len(worse) * np.var(worse, ddof=1)) if len(worse) > 1 else 0.0
+    return TILT if worse.sum() < CHANCE * error else CONSTANT
 
 
 def _notes(level: int, applied: Floats, height: Raster | None) -> list[str]:

@@ -93,8 +93,9 @@ def register_dsm(
     along: unit vector, east and north, in which the lines of the images follow one another.
 
     The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
-    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. A
-    tilt and a smooth correction are applied only where returns span the surface and held-out tracks fit better.
+    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. Where
+    returns span the surface a tilt is applied unless held-out tracks fit worse by more than chance, and a smooth
+    correction if they fit better.
 
     Raises LidarError without returns, OverlapError where none meets the surface, FrameError for heights or coordinates
     of another kind.

@@ -108,10 +108,14 @@ def restart(problem: Linearization, training: Bools, start: Floats) -> Floats:
     return first
 
 
+def bounded_loss(residuals: Floats, sigma: Floats) -> Floats:
+    """Tukey's loss of each residual, 0 for none and 1 for all beyond 4.685 sigma."""
+    return np.asarray(1 - np.sqrt(tukey_weights(residuals, sigma)) ** 3, float)
+
+
 def robust_loss(residuals: Floats, sigma: Floats) -> float:
-    """Mean of Tukey's bounded loss, 0 for perfect and 1 for all beyond 4.685 sigma."""
-    weight = np.sqrt(tukey_weights(residuals, sigma))
-    return float(np.mean(1 - weight**3)) if len(residuals) else float("nan")
+    """Mean of Tukey's bounded loss."""
+    return float(np.mean(bounded_loss(residuals, sigma))) if len(residuals) else float("nan")
 
 
 def gross(residuals: Floats, sigma: Floats) -> Bools:
