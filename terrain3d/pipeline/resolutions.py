@@ -19,9 +19,11 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Grid
 from terrain3d.surface.coarse import pooled
 from terrain3d.surface.coarse_surface import coarse_surface
+from terrain3d.surface.mask import MaskCode
 
 Singles = NDArray[np.float32]
 
+BARE = 0.5  # metres above ground under which the surface is the terrain
 BLOCK_CELLS = 1024  # fine cells a side that are worked with at once
 
 
@@ -82,7 +84,8 @@ def coarser(fine: Layers, fold: int, folder: Place, workers: Workers) -> Layers:
 
     The surface is that which fills most of a cell (``coarse_surface``), and so is the envelope that the height above
     ground comes from; terrain and pictures are means. The sigma of the terrain is the root mean square of that of its
-    cells, whose errors go together over more than a cell.
+    cells, less what the errors of matched ground average out; those of terrain that was carried through under something
+    go together over more than a coarse cell.
     """
     if fold == 1:
         return fine
@@ -106,10 +109,12 @@ def coarser(fine: Layers, fold: int, folder: Place, workers: Workers) -> Layers:
         z, sigma, codes = read(whole.dsm), read(whole.dsm_sigma), read(whole.mask)
         found: list[NDArray[Any]] = list(surface(z))
         if whole.dtm is not None and whole.dtm_sigma is not None and whole.chm is not None:
-            ground = read(whole.dtm)
+            ground, above = read(whole.dtm), read(whole.chm)
             mean = pooled(ground, fold)
-            envelope, *_ = surface(ground + read(whole.chm))
-            found += [mean, np.sqrt(pooled(read(whole.dtm_sigma) ** 2, fold)), np.maximum(envelope - mean, 0)]
+            envelope, *_ = surface(ground + above)
+            matched = (codes == MaskCode.MEASURED) & (above < BARE)
+            variance = read(whole.dtm_sigma) ** 2 * np.where(matched, np.float32(alike**2), np.float32(1))
+            found += [mean, np.sqrt(pooled(variance, fold)), np.maximum(envelope - mean, 0)]
         found += [_mean_picture(read(p), fold) for p in whole.pictures]
         for raster, values in zip(made.all(), found, strict=True):
             block.write(raster, values)

@@ -13,6 +13,7 @@ from terrain3d.commands.run import run_command
 from terrain3d.crs import Reference
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.io.scratch import new_raster
+from terrain3d.landform.volumes import ErrorModel
 from terrain3d.pipeline import resolutions
 from terrain3d.pipeline.resolutions import Layers, coarser
 from terrain3d.raster import Grid
@@ -44,12 +45,10 @@ def test_coarser__of_a_grid_off_the_multiples_and_by_blocks(tmp_path: Path, monk
     assert made.dsm.grid.bounds == (500_000, 3_999_984, 500_028, 4_000_004) and made.dsm.grid.resolution == 2
     dsm, _, codes, dtm, sigma, chm, picture = whole
     assert (codes == 1).all()  # those that hold part of a cell have a value too
-    known = np.isfinite(dsm)
-    assert (
-        np.array_equal(known, np.isfinite(dsm))
-        and dtm[known] == pytest.approx(5)
-        and sigma[known] == pytest.approx(0.3)
-    )
+    assert np.isfinite(dsm).all() and dtm == pytest.approx(5)
+    bare = (z[6:10, 5:9] < 6).mean()  # of the cell in row and column 2
+    alike = ErrorModel().alike(4, 0.5)
+    assert sigma[2, 2] == pytest.approx(0.3 * np.sqrt(bare * alike**2 + 1 - bare))
     assert chm == pytest.approx(dsm - dtm, abs=1e-5)
     assert set(np.unique(picture)) == {0, 100}  # means of what is seen
 
