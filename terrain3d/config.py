@@ -51,11 +51,13 @@ class _Strict(BaseModel):
 
 
 class ImageEntry(_Strict):
-    """An image with an RPC file of its own, or a mask: raster of the image's size, 0 where a pixel must not be used."""
+    """An image with an RPC file of its own, or a mask: raster of the image's size, 0 where a pixel must not be used.
+    colour: coarser multispectral image of the same acquisition, with an RPC in it or beside it, for the ortho."""
 
     path: str
     rpc: str | None = None
     mask: str | None = None
+    colour: str | None = None
 
 
 class TableColumns(_Strict):
@@ -184,7 +186,9 @@ class Scene(_Strict):
     def completed(self) -> dict[str, Any]:
         """The configuration as it was used: every key, every file; itself a valid scene file."""
         out = self.config.model_dump(mode="json")
-        out["images"] = [e.model_dump(exclude_none=True) if e.rpc or e.mask else e.path for e in self.images]
+        out["images"] = [
+            e.model_dump(exclude_none=True) if e.rpc or e.mask or e.colour else e.path for e in self.images
+        ]
         out["lidar"] = [self._lidar_entry(p) for p in self.lidar]
         if self.water_polygons is not None:
             out["water"]["polygons"] = str(self.water_polygons)
@@ -217,9 +221,11 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
     images: list[ImageEntry] = []
     for entry in config.images:
         e = ImageEntry(path=entry) if isinstance(entry, str) else entry
-        rpc, mask = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask))
+        rpc, mask, colour = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask, e.colour))
         files = expand(e.path, folder, "image", f"check the path in {path}")
-        images += [ImageEntry(path=str(p), rpc=rpc, mask=mask) for p in files]
+        if colour is not None and len(files) > 1:
+            raise ConfigError(f"one colour image for {len(files)} images", where=path, fix="list each with its own")
+        images += [ImageEntry(path=str(p), rpc=rpc, mask=mask, colour=colour) for p in files]
     lidar = _lidar_files(config.lidar, folder, path)
     names = [e.path for e in images]
     twice = sorted({n for n in names if names.count(n) > 1})

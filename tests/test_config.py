@@ -46,6 +46,14 @@ def test_load_scene__rpc_and_mask_of_an_image(folder: Path) -> None:
     assert scene.images[0].rpc is None
 
 
+def test_load_scene__colour_of_an_image(folder: Path) -> None:
+    scene = load_scene(write(folder, images=["a_1.tif", {"path": "b.tif", "colour": "a_2.tif"}]))
+    assert scene.images[1].colour == str(folder / "a_2.tif")
+    assert scene.completed()["images"][1] == {"path": str(folder / "b.tif"), "colour": str(folder / "a_2.tif")}
+    with pytest.raises(ConfigError, match="one colour image for 2 images"):
+        load_scene(write(folder, images=[{"path": "a_*.tif", "colour": "b.tif"}]))
+
+
 def test_load_scene__defaults(folder: Path) -> None:
     output = load_scene(write(folder)).config.output
     assert (output.resolution, output.crs, output.vertical) == ("auto", "auto", "ellipsoid")

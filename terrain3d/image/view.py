@@ -12,6 +12,7 @@ from shapely.geometry import Polygon
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.crs import from_lonlat, to_lonlat
+from terrain3d.image.colour import Colour
 from terrain3d.io.images import ImageFile
 
 Floats = NDArray[np.float64]
@@ -19,12 +20,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class View:
-    """An image and its camera. ``acquired``: time of acquisition where the file tells it."""
+    """An image and its camera. ``acquired``: time of acquisition where the file tells it. colour: multispectral
+    image of the same acquisition, for pictures; matching knows nothing of it."""
 
     name: str
     image: ImageFile
     camera: Camera
     acquired: datetime | None = None
+    colour: Colour | None = None
 
     def with_camera(self, camera: Camera) -> View:
         return replace(self, camera=camera)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ from terrain3d.camera.read import read_rpc
 from terrain3d.config import OutputConfig, Scene
 from terrain3d.crs import ELLIPSOID, Reference, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
+from terrain3d.image.colour import Colour, laid_on
 from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
-from terrain3d.io.images import has_data, open_image
+from terrain3d.io.images import ImageFile, has_data, open_image
 from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
@@ -38,15 +40,25 @@ def load_views(scene: Scene) -> list[View]:
         rpc = read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
         if not has_data(image):
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
-        views.append(View(path.stem, image, Camera(rpc), read_acquired(path)))
+        camera = Camera(rpc)
+        colour = None if entry.colour is None else _colour(Path(entry.colour), image, camera)
+        views.append(View(path.stem, image, camera, read_acquired(path), colour))
     return with_unique_names(views)
+
+
+def _colour(path: Path, image: ImageFile, camera: Camera) -> Colour:
+    """Multispectral image of a file, laid on the image that it is the colour of. The RPCs may be valid for different
+    heights; any that both are valid for will do."""
+    coarse, rpc = open_image(path), read_rpc(path, None)
+    low, high = (max(r.height_range[0] for r in (rpc, camera.rpc)), min(r.height_range[1] for r in (rpc, camera.rpc)))
+    return laid_on(image, camera, coarse, Camera(rpc), (low + high) / 2)
 
 
 def with_unique_names(views: list[View]) -> list[View]:
     names = [v.name for v in views]
     if len(set(names)) == len(names):
         return views
-    return [View(f"{v.image.path.parent.name}/{v.name}", v.image, v.camera, v.acquired) for v in views]
+    return [replace(v, name=f"{v.image.path.parent.name}/{v.name}") for v in views]
 
 
 def height_limits(views: list[View]) -> tuple[float, float]:

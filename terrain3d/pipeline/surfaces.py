@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.image.colour import sharpened
 from terrain3d.image.view import View
 from terrain3d.io.images import read_bands
 from terrain3d.io.scratch import Place, StoredRaster
@@ -70,15 +71,18 @@ def make_surfaces(
     ``views``: cameras in the frame of the registered model. lost: parts of the surface to be left empty.
     Raises OverlapError if nothing is left of the points."""
     model = surface_model(spool, grid, frame.move, folder, workers, reporter, lost)
-    return derive(model, [_ortho_view(v) for v in views], frame, returns, folder, workers, reporter, options)
+    plain = [_ortho_view(v) for v in views]
+    shown = [_coloured(v, o) for v, o in zip(views, plain, strict=True)]
+    return derive(model, plain, frame, returns, folder, workers, reporter, options, shown)
 
 
 def derive(
     model: StoredModel, views: list[OrthoView], frame: Frame, returns: LidarReturns | None, folder: Place,
-    workers: Workers, reporter: Reporter, options: SurfaceOptions | None = None,
+    workers: Workers, reporter: Reporter, options: SurfaceOptions | None = None, shown: list[OrthoView] | None = None,
 ) -> Surfaces:  # fmt: skip
-    """All rasters that follow from a surface model, whose files are used up."""
-    options = options or SurfaceOptions()
+    """All rasters that follow from a surface model, whose files are used up. views: of the images that were matched;
+    shown: those of the ortho, the same if they are not given."""
+    options, shown = options or SurfaceOptions(), views if shown is None else shown
     reporter.stage("voids", 4 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
@@ -92,6 +96,8 @@ def derive(
     reporter.stage("water", 2 * len(cut(model.grid)))
     waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
     clean.remove()
+    if shown != views:  # colour says nothing of heights
+        picture = draw(dsm, extent, shown, folder, workers, reporter)
     forget_voids(picture, dsm, workers)
     terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled)
     for used in (settled.envelope, settled.odds):
@@ -99,7 +105,7 @@ def derive(
 
     finer: tuple[StoredRaster, ...] = ()
     if options.super_resolution:
-        finer = draw_fine(terrain.surface, views, folder, workers, reporter)
+        finer = draw_fine(terrain.surface, shown, folder, workers, reporter)
 
     def window(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())
@@ -116,3 +122,14 @@ def _ortho_view(view: View) -> OrthoView:
         return read_bands(view.image, row, column, height, width)
 
     return OrthoView(view.camera, read, view.image.shape, len(view.image.bands), view.image.dtype, view.name)
+
+
+def _coloured(view: View, plain: OrthoView) -> OrthoView:
+    """The view in the bands of its colour, if it has any."""
+    if (colour := view.colour) is None:
+        return plain
+
+    def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
+        return sharpened(view.image, colour, row, column, height, width)
+
+    return replace(plain, read=read, bands=len(colour.image.bands), dtype=colour.image.dtype)

@@ -30,6 +30,43 @@ def with_bands(source: Path, target: Path) -> None:
         file.update_tags(ns="RPC", **tags)
 
 
+def with_colour(pan: Path, target: Path) -> None:
+    """Two bands of a quarter of the image's resolution, with an RPC that is off by some pixels."""
+    with rasterio.open(pan) as file:
+        values, profile, tags = file.read(1).astype(float), file.profile, file.tags(ns="RPC")
+    h, w = (n // 4 for n in values.shape)
+    means = values[: 4 * h, : 4 * w].reshape(h, 4, w, 4)
+    bands = np.stack([np.where(means.min(axis=(1, 3)) > 0, g * means.mean(axis=(1, 3)), 0) for g in (0.5, 2.0)])
+    for axis, off in (("LINE", 1.3), ("SAMP", -0.8)):
+        tags[f"{axis}_OFF"] = str((float(tags[f"{axis}_OFF"]) - 1.5) / 4 + off)
+        tags[f"{axis}_SCALE"] = str(float(tags[f"{axis}_SCALE"]) / 4)
+    with rasterio.open(target, "w", **{**profile, "count": 2, "height": h, "width": w}) as file:
+        file.write(bands.astype(np.uint16))
+        file.update_tags(ns="RPC", **tags)
+
+
+@pytest.mark.slow
+def test_run__panchromatic_with_colour(hamlet: SceneFiles, tmp_path: Path) -> None:
+    images = []
+    for k, pan in enumerate(hamlet.epochs[0].images):
+        with_colour(pan, tmp_path / f"colour_{k}.tif")
+        images.append({"path": str(pan), "colour": str(tmp_path / f"colour_{k}.tif")})
+    found = {}
+    for name, given in (("grey", [e["path"] for e in images]), ("colour", images)):
+        scene = tmp_path / f"{name}.yaml"
+        scene.write_text(yaml.safe_dump({"name": name, "images": given, "output": {"resolution": 0.5}}))
+        run_command(scene, tmp_path / name, workers=2, quiet=True)
+        with rasterio.open(tmp_path / name / "ortho.tif") as ortho, rasterio.open(tmp_path / name / "dsm.tif") as dsm:
+            found[name] = ortho.read().astype(float), dsm.read(1)
+    (grey, surface), (colour, same) = found["grey"], found["colour"]
+    assert colour.shape[0] == 2 and np.array_equal(surface, same)
+    known = (grey[0] > 0) & (colour > 0).all(axis=0)
+    assert known.mean() > 0.6 * (grey[0] > 0).mean()
+    for band, gain in zip(colour, (0.5, 2.0), strict=True):
+        ratio = band[known] / (gain * grey[0][known])
+        assert np.median(ratio) == pytest.approx(1, abs=0.01) and np.percentile(np.abs(ratio - 1), 90) < 0.15
+
+
 @pytest.mark.slow
 def test_run__four_bands(hamlet: SceneFiles, tmp_path: Path) -> None:
     shutil.copytree(hamlet.folder, tmp_path / "scene")
