@@ -41,6 +41,7 @@ from terrain3d.raster import Grid, Raster
 
 HEIGHT_NODATA = -9999.0
 BLOCK = 512
+MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 Overviews = Literal["average", "nearest"]
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError)
@@ -167,6 +168,8 @@ def open_raster(path: str | Path) -> Any:
         raise InputFileError("no such file" if not path.exists() else "is not a file", where=path)
     try:
         with rasterio.open(path) as file:
+            if file.count > MOST_BANDS:  # their blocks would take gigabytes
+                raise InputFileError(f"has {file.count} bands, {MOST_BANDS} at most are read", where=path)
             yield file
     except GDAL_ERRORS as error:
         reason = "is truncated or damaged" if path.suffix.lower() in (".tif", ".tiff") else "is not a readable raster"

@@ -240,3 +240,10 @@ def test_raster_file__windows_are_read_without_the_crs(tmp_path, monkeypatch):
 
     monkeypatch.setattr("terrain3d.io.rasters._grid", asked)
     np.testing.assert_array_equal(file.read(2, 3, 10, 12), raster.values[2:12, 3:15])
+
+
+def test_read_raster__refuses_an_absurd_number_of_bands(tmp_path: Path) -> None:
+    grid = Grid(Reference("EPSG:32632"), 6e5, 5e6, 0.5, 2, 2)
+    write_raster(tmp_path / "many.tif", Raster(np.zeros((1025, 2, 2), np.uint8), grid), nodata=None, heights=False)
+    with pytest.raises(InputFileError, match="has 1025 bands"):
+        read_raster(tmp_path / "many.tif")
