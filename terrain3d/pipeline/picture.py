@@ -58,14 +58,15 @@ def draw(
     rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
     hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
     surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
-    ranked, kind = kept_ranking("light of ortho", rank_views(surface, views), workers), ortho_type(views)
-    bands = tuple(
-        new_raster(folder / f"ortho_{i}.raw", grid, kind)
-        for i in range(1, max((v.bands for v in views), default=1) + 1)
-    )
+    kind, n_bands = ortho_type(views), max((v.bands for v in views), default=1)
+    light = f"light of ortho, {n_bands} bands"  # grey and in colour it is drawn apart
+    ranked = kept_ranking(light, rank_views(surface, views), workers)
+    bands = tuple(new_raster(folder / f"ortho_{i}.raw", grid, kind) for i in range(1, n_bands + 1))
     plain = len(bands) == 1 and kind == np.uint16
     grey = bands[0] if plain else new_raster(folder / "grey.raw", grid, np.uint16)
-    scale = 1.0 if kind.kind == "u" else learned("grey", MIDDLE / middle_value(surface, ranked), workers)
+    scale = (
+        1.0 if kind.kind == "u" else learned(f"grey, {n_bands} bands", MIDDLE / middle_value(surface, ranked), workers)
+    )
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
     def work(block: Block) -> tuple[Tally, dict[str, int]]:
