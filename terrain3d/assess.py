@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,14 +18,18 @@ from terrain3d.io.atomic import plain
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.io.warp import resample
-from terrain3d.raster import Raster
+from terrain3d.raster import Raster, odd_cells
 from terrain3d.stats import summarize
 
 Bools = NDArray[np.bool_]
 Singles = NDArray[np.float32]
+Counts = NDArray[np.int64]
 WATER = 9
 CLASSES = (("ground", 2), ("building", 6), ("tree", 5))  # ASPRS codes
 BORDER = 30  # cells at the edge of the reference that are left out
+SLOPES_DEG = (0, 5, 15, 30, 90)  # ends of the groups of slopes
+SLOPE_WINDOW_M = 4.5
+FEWEST = 100  # cells that are worth a row
 COVERAGE = ((68.3, 1.0), (90.0, 1.645), (95.0, 1.96))  # percent of a normal distribution within this many sigma
 
 
@@ -49,6 +56,17 @@ class ClassAccuracy:
 
 
 @dataclass(frozen=True)
+class SigmaShare:
+    """Errors against the estimate's own sigma over a group of cells. median: of the sigma, metres; coverage as in
+    ``ClassAccuracy``."""
+
+    name: str
+    cells: int
+    median: float
+    coverage: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
 class Offset:
     """Metres east, north and up by which the estimate lies away from the reference, from ``cells`` cells."""
 
@@ -60,13 +78,17 @@ class Offset:
 
 @dataclass(frozen=True)
 class Assessment:
-    """Accuracy by class ('all' first), remaining offset, and what was done about the vertical references."""
+    """Accuracy by class ('all' first), remaining offset, and what was done about the vertical references.
+
+    sigma: how the stated sigma holds by class, slope and number of views that see a cell; empty where none is stated.
+    """
 
     estimate: str
     reference: str
     classes: tuple[ClassAccuracy, ...]
     offset: Offset | None
     notes: tuple[str, ...]
+    sigma: tuple[SigmaShare, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,13 +110,24 @@ class Assessment:
             rows.append(row)
         return head, rows
 
+    def sigma_table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of text of ``sigma``."""
+        rows = [
+            [s.name, str(s.cells), f"{s.median:.2f}", *(f"{100 * share:.1f} %" for share in s.coverage)]
+            for s in self.sigma
+        ]
+        return ["stated sigma", "cells", "median sigma", *(f"{p:g} %" for p, _ in COVERAGE)], rows
 
-def assess(estimate: Path, reference: Path, classes: Path | None = None) -> Assessment:
+
+def assess(
+    estimate: Path, reference: Path, classes: Path | None = None, seen: Callable[[Raster], Counts] | None = None
+) -> Assessment:
     """Compare a height raster, or the ``dsm.tif`` of a run's folder, with a reference height raster on its grid.
 
     classes: raster of ASPRS codes; water is left out, ground, buildings and trees are also reported by themselves.
     Heights in different declared vertical references are converted; where one is undeclared they are compared as
-    they are, and a note says so. A run's folder also gives the share of errors within its own sigma.
+    they are, and a note says so. A run's folder also gives the share of errors within its own sigma. seen: number of
+    views that see each cell (h, w) of the reference's surface, for figures by it.
     Raises InputFileError, FrameError, and OverlapError if there is no common cell.
     """
     path, sigma_path = _files(Path(estimate))
@@ -114,7 +147,46 @@ def assess(estimate: Path, reference: Path, classes: Path | None = None) -> Asse
             figures.append(_accuracy(name, error, chosen, sigma))
     solid = np.ones(error.shape, bool) if codes is None else np.isin(codes, (2, 6))
     offset = remaining_offset(aligned.values, truth.values, truth.grid.resolution, solid)
-    return Assessment(str(path), str(reference), tuple(figures), offset, notes)
+    shares: list[SigmaShare] = []
+    if sigma is not None:
+        groups = _groups(truth, codes, None if seen is None else seen(truth))
+        shares = [s for name, cells in groups if (s := _sigma_share(name, error, inside & cells, sigma)) is not None]
+    return Assessment(str(path), str(reference), tuple(figures), offset, notes, tuple(shares))
+
+
+def _groups(truth: Raster, codes: NDArray[Any] | None, views: Counts | None) -> Iterator[tuple[str, Bools]]:
+    """Names and cells of the groups that a sigma is judged by: classes, and of the ground (without classes, of all)
+    slope and number of views."""
+    of, cells = "all", np.ones(truth.grid.shape, bool)
+    if codes is not None:
+        yield from ((name, codes == code) for name, code in CLASSES)
+        of, cells = "ground", codes == dict(CLASSES)["ground"]
+    slope = slope_deg(truth)
+    for low, high in pairwise(SLOPES_DEG):
+        yield f"{of}, {low} to {high} deg", cells & (slope >= low) & (slope < high)
+    for n in range(0 if views is None else int(views.max()) + 1):
+        yield f"{of}, seen by {n} view{'' if n == 1 else 's'}", cells & (views == n)
+
+
+def slope_deg(surface: Raster) -> Singles:
+    """Slope of a surface over some metres (h, w), degrees; NaN beside voids."""
+    size = odd_cells(SLOPE_WINDOW_M, surface.grid.resolution)
+    smooth = cv2.blur(surface.values.astype(np.float32), (size, size))
+    return np.degrees(np.arctan(np.hypot(*np.gradient(smooth, surface.grid.resolution)))).astype(np.float32)
+
+
+def _sigma_share(name: str, error: Singles, chosen: Bools, sigma: Singles) -> SigmaShare | None:
+    use = chosen & np.isfinite(error) & np.isfinite(sigma)
+    cells = int(use.sum())
+    if cells < FEWEST:
+        return None
+    return SigmaShare(name, cells, float(np.median(sigma[use])), _coverage(error[use], sigma[use]))
+
+
+def _coverage(error: Singles, sigma: Singles) -> tuple[float, float, float]:
+    ratio = np.abs(error.astype(float)) / np.maximum(sigma, 1e-6)
+    one, two, three = (float((ratio <= k).mean()) for _, k in COVERAGE)
+    return one, two, three
 
 
 def _files(estimate: Path) -> tuple[Path, Path | None]:
@@ -164,14 +236,13 @@ def _accuracy(name: str, error: Singles, chosen: Bools, sigma: Singles | None) -
     e = error[chosen]
     known = np.isfinite(e)
     figures = summarize(e)
-    e = e[known].astype(float)
     coverage = None
     if sigma is not None:
         s = sigma[chosen][known]
         stated = np.isfinite(s)
         if stated.any():
-            ratio = np.abs(e[stated]) / np.maximum(s[stated], 1e-6)
-            coverage = tuple(float((ratio <= k).mean()) for _, k in COVERAGE)
+            coverage = _coverage(e[known][stated], s[stated])
+    e = e[known].astype(float)
     return ClassAccuracy(
         name=name,
         cells=cells,
@@ -183,7 +254,7 @@ def _accuracy(name: str, error: Singles, chosen: Bools, sigma: Singles | None) -
         rmse=figures.rmse,
         nmad=figures.nmad,
         le90=figures.le90,
-        coverage=coverage,  # type: ignore[arg-type]
+        coverage=coverage,
     )
 
 

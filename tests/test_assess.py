@@ -122,3 +122,27 @@ def test_assess__agrees_with_the_independent_score_tool(tmp_path: Path, shared_d
     expected = score["shift"](path, folder / "dsm.tif", folder / "class.tif")
     assert result.offset is not None
     assert all(abs(getattr(result.offset, key) - value) < 1e-3 for key, value in expected.items())
+
+
+def test_assess__sigma_by_class_slope_and_views(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    x = np.arange(GRID.width) * GRID.resolution
+    ramp = np.where(x < 80, 0.0, np.tan(np.radians(20)) * (x - 80))  # half level, half of 20 degrees
+    truth = Raster(np.tile(ramp, (GRID.height, 1)).astype(np.float32), GRID)
+    wrong = np.where(np.arange(GRID.width) < 160, 1.0, 2.0).astype(np.float32)
+    values = truth.values + 0.2 * wrong * rng.normal(size=GRID.shape).astype(np.float32)
+    run = tmp_path / "run"
+    save(run / "dsm.tif", Raster(values, GRID))
+    save(run / "dsm_sigma.tif", Raster(np.full(GRID.shape, 0.2, np.float32), GRID), heights=False)
+    reference = save(tmp_path / "truth.tif", truth)
+    views = np.where(np.arange(GRID.height)[:, None] < 150, 3, 2) + np.zeros(GRID.shape, np.int64)
+    result = assess(run, reference, seen=lambda _: views)
+    shares = {s.name: s for s in result.sigma}
+    assert set(shares) == {"all, 0 to 5 deg", "all, 5 to 15 deg", "all, 15 to 30 deg", "all, seen by 2 views",
+                           "all, seen by 3 views"}  # fmt: skip
+    np.testing.assert_allclose(shares["all, 0 to 5 deg"].coverage, (0.683, 0.9, 0.95), atol=0.02)
+    np.testing.assert_allclose(shares["all, 15 to 30 deg"].coverage, (0.383, 0.589, 0.673), atol=0.02)
+    assert shares["all, seen by 2 views"].cells == shares["all, seen by 3 views"].cells
+    head, rows = result.sigma_table()
+    assert len(rows) == 5 and all(len(r) == len(head) for r in rows)
+    assert assess(run / "dsm.tif", reference).sigma == ()

@@ -24,6 +24,7 @@ from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
 
 NARROW = 3.0  # metres: what is no wider belongs to no large void, however long it is
 STRIP_ROWS = 256
+BASELINE = 1.5  # m, about as far as a model may lie off sideways
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
 
@@ -65,7 +66,7 @@ def fill_model(
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
         hanging = None if odds is None else np.where(known, block.read(odds).astype(np.float32), NO_RIM)
         own = cell_sigma(filled, spread, known, hanging)
-        part = block.around_core(1)  # for slopes
+        part = block.around_core(baseline_cells(grid.resolution))  # for slopes
         inner = block.part(*part)
         total = with_frame(Raster(own.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)
         block.write(dsm, filled.values)
@@ -82,17 +83,36 @@ def with_frame(sigma: Raster, dsm: Raster, frame: Frame) -> Raster:
     """Sigma of the cells with that of the frame added: of the views' orientation, of the vertical correction by lidar,
     and of a sideways shift on the slope of the cell."""
     x, y = sigma.grid.centres()
+    baseline = baseline_cells(sigma.grid.resolution)
     total = np.empty_like(sigma.values)
     for top in range(0, sigma.grid.height, STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, sigma.grid.height))
         variance = sigma.values[rows] ** 2 + frame.orientation.sample(x[None, :], y[rows, None]) ** 2
         if frame.move is not None and frame.move.applied:
-            first = max(top - 1, 0)  # one row more on both sides for the slopes
-            south, east = np.gradient(dsm.values[first : rows.stop + 1], sigma.grid.resolution)
+            first = max(top - baseline, 0)  # rows more on both sides for the slopes
+            part = dsm.values[first : rows.stop + baseline]
             inner = slice(top - first, top - first + rows.stop - top)
-            slopes = np.clip(np.stack([east[inner], -south[inner]]), -STEEPEST, STEEPEST)
+            slopes = np.stack([slope_along(part, 1, baseline)[inner], -slope_along(part, 0, baseline)[inner]])
+            slopes = np.clip(slopes / sigma.grid.resolution, -STEEPEST, STEEPEST)
             sideways = np.einsum("irc,ij,jrc->rc", slopes, frame.move.covariance[:2, :2], slopes)
             vertical = frame.move.sigma_at(x[None, :], y[rows, None])
             variance += vertical**2 + np.nan_to_num(sideways)
         total[rows] = np.sqrt(variance)
     return Raster(total, sigma.grid)
+
+
+def baseline_cells(resolution: float) -> int:
+    """Cells on either side over which the slope of a surface is taken."""
+    return max(round(BASELINE / resolution), 1)
+
+
+def slope_along(z: NDArray[np.float32], axis: int, baseline: int) -> NDArray[np.float32]:
+    """Slope per cell along an axis, 0 where it is unknown: the lesser of those to either side, and none where the two
+    are opposed. Noise, which has no slope, and walls, which have one on a single side, do not count."""
+    rest = [(baseline, baseline) if i == axis else (0, 0) for i in range(2)]
+    wide = np.pad(z, rest, mode="edge")
+    n = z.shape[axis]
+    before, after = (np.take(wide, np.arange(n) + k, axis) for k in (0, 2 * baseline))
+    back, ahead = (z - before) / baseline, (after - z) / baseline
+    lesser = np.where(np.abs(back) < np.abs(ahead), back, ahead)
+    return np.where(back * ahead > 0, lesser, 0).astype(np.float32)

@@ -23,6 +23,7 @@ Bools = NDArray[np.bool_]
 ROOF = 3.0  # m over the terrain from which on a void may be one in a roof
 LEVEL = 1.0  # m between a void's filling and the edge that it continues
 AROUND = 9.0  # m, window of the share of the edge that is level with the filling
+TERRAIN, CROWN = 0.6, 0.85  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
 SHARE = 0.6  # of the edge around a void in a roof; of gaps between crowns less than half is level
 
 
@@ -49,8 +50,9 @@ def on_terrain(
     lower = filled & np.isfinite(ground) & (hanging | ~_in_roof(dsm, ground, filled))
     seen = hanging & (np.abs(over.heights - ground) < STEP)
     ground = np.where(seen, over.heights, ground)
-    crown = (over.heights - ground) ** 2 / (1 + np.exp(over.odds))
-    spread = np.where(hanging, np.sqrt(terrain_sigma.values**2 + crown), np.fmax(terrain_sigma.values, sigma.values))
+    crown = (CROWN * (over.heights - ground)) ** 2 / (1 + np.exp(over.odds))
+    lowered = np.sqrt((TERRAIN * terrain_sigma.values) ** 2 + crown)
+    spread = np.where(hanging, lowered, np.fmax(terrain_sigma.values, sigma.values))
     return (
         replace(dsm, values=np.where(lower, ground, z)),
         replace(sigma, values=np.where(lower, spread, sigma.values).astype(np.float32)),

@@ -6,7 +6,7 @@ import numpy as np
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.filled import Overhangs, on_terrain
+from terrain3d.surface.filled import CROWN, TERRAIN, Overhangs, on_terrain
 
 SIZE = 60
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, SIZE, SIZE)
@@ -30,7 +30,9 @@ def test_on_terrain__overhang_is_ground_and_sigma_counts_the_crown() -> None:
     for odds in (0.0, 2.0):
         z, sigma = settled(dsm, filled, crown, odds)
         np.testing.assert_array_equal(z[filled], SLOPE[filled])
-        np.testing.assert_allclose(sigma[filled], np.sqrt(0.5**2 + 8.0**2 / (1 + np.exp(odds))), rtol=1e-5)
+        np.testing.assert_allclose(
+            sigma[filled], np.sqrt((0.5 * TERRAIN) ** 2 + (8.0 * CROWN) ** 2 / (1 + np.exp(odds))), rtol=1e-5
+        )
         np.testing.assert_array_equal(z[~filled], dsm[~filled])
         assert (sigma[~filled] == np.float32(0.1)).all()
 
@@ -40,7 +42,7 @@ def test_on_terrain__what_was_matched_near_the_terrain_hangs_over_nothing() -> N
     filled[20:26, 20:26] = True
     z, sigma = settled(SLOPE - 3 * filled, filled, SLOPE + np.where(filled, np.float32(1.5), np.float32(0)))
     np.testing.assert_array_equal(z[filled], SLOPE[filled] + np.float32(1.5))
-    np.testing.assert_allclose(sigma[filled], 0.5)
+    np.testing.assert_allclose(sigma[filled], 0.5 * TERRAIN, rtol=1e-5)
 
 
 def test_on_terrain__gap_between_crowns_is_ground_with_the_sigma_of_a_void() -> None:

@@ -32,11 +32,13 @@ def test_cell_sigma__grows_at_a_wall_only() -> None:
 
 
 def test_cell_sigma__disagreeing_matches_in_relief_are_doubted() -> None:
-    rng = np.random.default_rng(0)
-    rough = raster(rng.normal(0, 2, GRID.shape))
-    sure = cell_sigma(rough, raster(np.full(GRID.shape, 0.1)), ALL).values
-    unsure = cell_sigma(rough, raster(np.full(GRID.shape, 0.8)), ALL).values
-    assert np.median(unsure) > 1.5 * np.median(sure)
+    z = np.zeros(GRID.shape)
+    z[:, 30:50] = 10.0
+    sure, unsure = (cell_sigma(raster(z), raster(np.full(GRID.shape, s)), ALL).values[30, 33:47] for s in (0.1, 0.8))
+    assert sure.max() < 2.0  # an object of which the matches are sure
+    assert np.median(unsure) > 3.5  # a good part of the height that it may stand over the ground
+    flat = cell_sigma(raster(np.zeros(GRID.shape)), raster(np.full(GRID.shape, 0.8)), ALL).values
+    assert flat.max() < 0.8  # where nothing stands there is nothing to be wrong by
 
 
 def test_cell_sigma__no_height_no_sigma() -> None:
@@ -49,17 +51,22 @@ def test_cell_sigma__no_height_no_sigma() -> None:
 def test_cell_sigma__a_rim_that_may_hang_over_the_ground() -> None:
     z = np.zeros(GRID.shape)
     z[:, 30:50] = 10.0
+    matches = raster(np.full(GRID.shape, 0.3))
     odds = np.full(GRID.shape, -30.0, np.float32)
-    odds[:, 30:33] = -1.0
-    s = cell_sigma(raster(z), raster(np.full(GRID.shape, 0.1)), ALL, odds).values[30]
-    assert s[32] > 6.0 and s[47] < s[32] / 2  # and not as much on the far side, where nothing is in doubt
-    assert s[40] < 0.5  # in the middle of the roof
+    sure = cell_sigma(raster(z), matches, ALL, odds).values[30]
+    odds[:, 30:33] = -0.5
+    seen = ALL.copy()
+    seen[:, 29] = False  # nothing was matched beside it
+    s = cell_sigma(raster(z), matches, seen, odds).values[30]
+    assert s[32] > 2.5 and s[32] > 1.5 * sure[32]
+    np.testing.assert_array_equal(s[38:], sure[38:])  # and not on the far side, where nothing is in doubt
+    assert s[40] < 1.0  # in the middle of the roof
 
 
 def test_cell_sigma__what_was_filled_is_as_uncertain_as_the_relief_around() -> None:
     rng = np.random.default_rng(1)
     rough = raster(rng.normal(0, 2, GRID.shape))
     flat = raster(np.zeros(GRID.shape))
-    for surface, low, high in ((rough, 2.0, 4.5), (flat, 0.0, 0.1)):
+    for surface, low, high in ((rough, 2.0, 4.5), (flat, 0.1, 0.11)):
         s = cell_sigma(surface, raster(np.full(GRID.shape, 0.1)), ~ALL).values
-        assert low < np.median(s) < high
+        assert low <= np.median(s) < high
