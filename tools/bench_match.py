@@ -6,7 +6,8 @@ Everyone matches every pixel of the same pair on one thread (OpenCV, which leave
 more on the left); CPU seconds are the best of several calls that take turns. ``ns`` is nanoseconds per pixel,
 disparity and path. ``ratio`` is CPU seconds against terrain3d's census and SGM. Accuracy is over the left pixels that
 both images see: ``bad-1`` counts missing ones and those off by more than a pixel. PYTHON is an interpreter that has
-pandora and pandora-plugin-libsgm; without it that row is left out. Times of another processor: set NUMBA_CPU_NAME.
+pandora and pandora-plugin-libsgm, this one if it has them; without them that row is left out. Times of another
+processor: set NUMBA_CPU_NAME.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,8 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--pandora", help="Python interpreter that has pandora")
     given = options.parse_args()
+    if given.pandora is None and all(find_spec(name) for name in ("pandora", "pandora_plugin_libsgm")):
+        given.pandora = sys.executable
     cv2.setNumThreads(1)
     processor = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
     print(f"{platform.machine()} {processor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, numpy "

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
+from terrain3d.camera.adjusted import Camera
 from terrain3d.crs import Reference
+from terrain3d.image.view import View
+from terrain3d.io.images import open_image
+from terrain3d.simulate.files import write_image
 from terrain3d.simulate.world import CENTRE
 from terrain3d.stats import nmad
 from terrain3d.stereo.dense import DensePoints, match_tile
@@ -92,3 +99,29 @@ def test_match_tile__reduced_is_coarse_but_right(stage: Any) -> None:
     assert inside.sum() > 3_000
     # 0.2 px a metre: whole disparities attract the parabola by up to 0.15 px
     assert abs(np.median(error)) < 0.8 and nmad(error) < 0.8
+
+
+@pytest.mark.slow
+def test_match_tile__strip_of_more_than_32767_lines(stage: Any, tmp_path: Path) -> None:
+    """The same images at the end of a long strip give the same points: no coordinate is kept in 16 bits."""
+    before = 33_000
+    views = []
+    for view in stage.views:
+        rpc = replace(view.camera.rpc, line_off=view.camera.rpc.line_off + before)
+        with rasterio.open(view.image.path) as file:
+            image = file.read(1)
+        path = write_image(tmp_path / view.image.path.name, np.pad(image, ((before, 0), (0, 0))), rpc)
+        views.append(View(path.stem, open_image(path), Camera(rpc)))
+    assert views[0].image.height > 32_767
+    pair = choose_pairs(stage.views, CRS, GROUND)[0]
+    surface = flat_surface(Reference(CRS), pair.area.bounds, 515.0, 537.0)
+    tile = max(
+        (t.tile for t in plan_matching(stage.views, pair, CRS, surface, 0.5, 4096)), key=lambda t: t.width * t.height
+    )
+    near, far = (match_tile(*v, tile, surface, SgmBuffers()) for v in (stage.views, views))
+    assert len(far.xyz) == pytest.approx(len(near.xyz), rel=1e-3)
+    for axis in range(3):
+        assert np.median(far.xyz[:, axis]) == pytest.approx(np.median(near.xyz[:, axis]), abs=0.01)
+    at = stage.from_edge(far.xyz[:, 0], far.xyz[:, 1]) > 2.0
+    error = far.xyz[:, 2] - stage.height_at(far.xyz[:, 0], far.xyz[:, 1])
+    assert (np.abs(error[at]) < 1).mean() > 0.99
