@@ -26,7 +26,7 @@ Bools = NDArray[np.bool_]
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
 STEP_M = 5.0  # window of the height of what stands around a cell
 REACH = 4.25  # m within which what is below a cell is looked for
-MATCH, NEAR, SLOPE = 0.6, 1.03, 0.077  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+MATCH, NEAR, SLOPE = 0.52, 0.9, 0.067  # factors of the matches' own sigma, of the near roughness, of the slope (m)
 STEP, LEAST_STEP = 0.75, 0.3  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its
 # height over the lowest around, of 1 + that of the highest over it and of 1 + the near roughness (m), metres to the
