@@ -12,7 +12,7 @@ import rasterio
 import yaml
 from rasterio.windows import Window
 
-from terrain3d.pipeline import blocks, canopy_check, canopy_ground, model
+from terrain3d.pipeline import model
 from terrain3d.pipeline.batch.area import load_area
 from terrain3d.pipeline.batch.driver import BatchOptions, run_batch
 from terrain3d.pipeline.batch.executors import Executor
@@ -24,13 +24,9 @@ SIZE = 360
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks and windows of 64 and 128 m, so that the scene has far ends."""
-    monkeypatch.setattr(blocks, "BLOCK_CELLS", 128)
+def smaller_models(small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of points of 64 m."""
     monkeypatch.setattr(model, "POINT_BLOCK_CELLS", 64)
-    for module in (canopy_ground, canopy_check):
-        monkeypatch.setattr(module, "WINDOW_CELLS", 16)
-        monkeypatch.setattr(module, "WINDOW_MARGIN", 64.0)
 
 
 @pytest.fixture(scope="module")

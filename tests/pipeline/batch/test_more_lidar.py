@@ -13,24 +13,14 @@ import pytest
 import rasterio
 import yaml
 
-from terrain3d.pipeline import blocks, canopy_check, canopy_ground
 from terrain3d.pipeline.batch.area import load_area
 from terrain3d.pipeline.batch.driver import BatchOptions, run_batch
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.progress import Silent
 from terrain3d.simulate.scene import write_scene
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_parts")]
 TREE = 5
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks and windows of 128 m, so that a scene of 320 m has far ends."""
-    monkeypatch.setattr(blocks, "BLOCK_CELLS", 128)
-    for module in (canopy_ground, canopy_check):
-        monkeypatch.setattr(module, "WINDOW_CELLS", 16)
-        monkeypatch.setattr(module, "WINDOW_MARGIN", 64.0)
 
 
 @pytest.fixture(scope="module")
