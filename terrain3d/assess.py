@@ -18,6 +18,7 @@ from terrain3d.io.atomic import plain
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.io.warp import resample
+from terrain3d.landform.derivatives import slope_deg
 from terrain3d.raster import Raster, odd_cells
 from terrain3d.stats import summarize
 
@@ -161,18 +162,18 @@ def _groups(truth: Raster, codes: NDArray[Any] | None, views: Counts | None) -> 
     if codes is not None:
         yield from ((name, codes == code) for name, code in CLASSES)
         of, cells = "ground", codes == dict(CLASSES)["ground"]
-    slope = slope_deg(truth)
+    slope = smooth_slope_deg(truth)
     for low, high in pairwise(SLOPES_DEG):
         yield f"{of}, {low} to {high} deg", cells & (slope >= low) & (slope < high)
     for n in range(0 if views is None else int(views.max()) + 1):
         yield f"{of}, seen by {n} view{'' if n == 1 else 's'}", cells & (views == n)
 
 
-def slope_deg(surface: Raster) -> Singles:
+def smooth_slope_deg(surface: Raster) -> Singles:
     """Slope of a surface over some metres (h, w), degrees; NaN beside voids."""
     size = odd_cells(SLOPE_WINDOW_M, surface.grid.resolution)
     smooth = cv2.blur(surface.values.astype(np.float32), (size, size))
-    return np.degrees(np.arctan(np.hypot(*np.gradient(smooth, surface.grid.resolution)))).astype(np.float32)
+    return slope_deg(*np.gradient(smooth, surface.grid.resolution))
 
 
 def _sigma_share(name: str, error: Singles, chosen: Bools, sigma: Singles) -> SigmaShare | None:

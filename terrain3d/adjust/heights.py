@@ -111,7 +111,7 @@ def _everywhere(views: list[View], points: Floats) -> Ties:
     parts = []
     for i, view in enumerate(views):
         line, sample = view.camera.project(*points.T)
-        inside = (line >= 0) & (sample >= 0) & (line <= view.image.height - 1) & (sample <= view.image.width - 1)
+        inside = view.image.holds(line, sample)
         track = np.flatnonzero(inside)
         parts.append((np.full(len(track), i), track, line[inside], sample[inside]))
     return Ties(*(np.concatenate(a) for a in zip(*parts, strict=True)))

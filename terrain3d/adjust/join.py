@@ -93,7 +93,9 @@ def _moved(old: Network, cameras: list[Camera], pairs: Sequence[tuple[str, str]]
     x, y = from_lonlat(crs, points[:, 0], points[:, 1])
     design = np.column_stack([np.ones(len(x)), x - x.mean(), y - y.mean()])
     every = tuple(range(len(cameras)))
-    seen = np.array([_inside(v.image.shape, c, points) for v, c in zip(old.views, old.adjustment.cameras, strict=True)])
+    seen = np.array(
+        [v.image.holds(*c.project(*points.T)) for v, c in zip(old.views, old.adjustment.cameras, strict=True)]
+    )
     known = seen.sum(axis=0) >= 2
     rise = _rise(old.adjustment, cameras, every, points)
     plane = design @ np.linalg.lstsq(design[known], rise[known], rcond=None)[0]
@@ -110,11 +112,6 @@ def _moved(old: Network, cameras: list[Camera], pairs: Sequence[tuple[str, str]]
         sigma = height_sigma(old.adjustment, pair, crs, x[here], y[here], points[here, 2]).relative
         metres, share = max(metres, float(apart.max())), max(share, float((apart / np.maximum(sigma, 1e-6)).max()))
     return metres, share
-
-
-def _inside(shape: tuple[int, int], camera: Camera, points: Floats) -> NDArray[np.bool_]:
-    line, sample = camera.project(*points.T)
-    return (line >= 0) & (sample >= 0) & (line <= shape[0] - 1) & (sample <= shape[1] - 1)
 
 
 def _rise(adjustment: Adjustment, cameras: list[Camera], views: tuple[int, ...], points: Floats) -> Floats:

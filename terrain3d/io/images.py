@@ -41,6 +41,10 @@ class ImageFile:
     def shape(self) -> tuple[int, int]:
         return self.height, self.width
 
+    def holds(self, line: NDArray[np.float64], sample: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which places (px) lie between the centres of its outermost pixels."""
+        return (line >= 0) & (sample >= 0) & (line <= self.height - 1) & (sample <= self.width - 1)
+
 
 def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
     """Describe an image and its mask. Raises InputFileError if one is missing, no raster, complex-valued, truncated,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from terrain3d.adjust.join import Begun, joined
 from terrain3d.adjust.network import Network
 from terrain3d.adjust.ties import Ties
 from terrain3d.image.view import View
+from terrain3d.io.images import ImageFile
 from tests.adjust.test_bundle import CRS, THREE, Shot, disagreement, ground, observe, shots
 
 PAIRS = [("0", "1"), ("0", "2"), ("1", "2")]
@@ -23,7 +22,7 @@ PAIRS = [("0", "1"), ("0", "2"), ("1", "2")]
 
 def network(some: list[Shot], ties: Ties, names: str) -> Network:
     """Network of some views adjusted together."""
-    image: Any = SimpleNamespace(path=Path("x.tif"), shape=(some[0].exact.lines, some[0].exact.samples))
+    image = ImageFile(Path("x.tif"), some[0].exact.lines, some[0].exact.samples, 0.0, "uint16", (1,))
     found = adjust([s.delivered for s in some], ties, 540.0)
     views = [View(n, image, c) for n, c in zip(names, found.cameras, strict=True)]
     low, high = np.percentile(found.points[:, 2], [1, 99])
