@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.crs import Reference
+from terrain3d.crs import Reference, metres_per_unit
 
 Floats = NDArray[np.float64]
+METRES_PER_DEGREE = 111_320.0  # of latitude
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Grid:
     def transform(self) -> tuple[float, float, float, float, float, float]:
         """Affine coefficients (a, b, c, d, e, f) from (column, row) corners to (x, y)."""
         return self.resolution, 0.0, self.west, 0.0, -self.resolution, self.north
+
+    @property
+    def cell_metres(self) -> float:
+        """Height of a cell in metres: of a geographic grid, that of its degrees along the meridian."""
+        crs = self.reference.crs
+        return self.resolution * (METRES_PER_DEGREE if crs.is_geographic else metres_per_unit(crs)[0])
 
     def centres(self) -> tuple[Floats, Floats]:
         """x of every column and y of every row at cell centres: shapes (width,), (height,)."""

@@ -97,8 +97,7 @@ def undulation_on(grid: Grid, vertical: Vertical) -> Floats:
     """Undulation at the cell centres of a grid, (height, width), from nodes some 500 m apart at most."""
     if vertical.is_ellipsoid:
         return np.zeros(grid.shape)
-    metre = 1.0 if grid.reference.crs.is_projected else 1 / 111_320.0
-    step = int(np.clip(NODE_METRES * metre / grid.resolution, 1, NODE_STEP))
+    step = int(np.clip(NODE_METRES / grid.cell_metres, 1, NODE_STEP))
     x, y = grid.centres()
     columns = np.unique(np.r_[np.arange(0, grid.width, step), grid.width - 1])
     rows = np.unique(np.r_[np.arange(0, grid.height, step), grid.height - 1])

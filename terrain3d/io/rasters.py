@@ -22,6 +22,8 @@ from pyproj.crs import CompoundCRS
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS as RasterioCRS
 from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import Resampling
 from rasterio.windows import Window
 
 from terrain3d.crs import (
@@ -177,12 +179,31 @@ def open_raster(path: str | Path) -> Any:
         raise InputFileError(f"{reason} ({detail[:120]})", where=path, fix="copy or download the file again") from error
 
 
+@contextmanager
+def _open_square(path: str | Path, resampling: Resampling = Resampling.bilinear) -> Any:
+    """As ``open_raster``; a geographic raster whose cells are not as wide as high (global models beyond 50 degrees of
+    latitude) is seen in square ones of the smaller side."""
+    with open_raster(path) as file:
+        t = file.transform
+        if file.crs is None or not file.crs.is_geographic or t.b or t.d or t.a <= 0 or abs(t.a + t.e) <= 1e-6 * t.a:
+            yield file
+            return
+        cell = min(t.a, -t.e)
+        if cell <= 0:
+            yield file
+            return
+        size = {"width": int(file.width * t.a / cell + 1e-6), "height": int(file.height * -t.e / cell + 1e-6)}
+        place = Affine(cell, 0, t.c, 0, -cell, t.f)
+        with WarpedVRT(file, crs=file.crs, transform=place, resampling=resampling, **size) as square:
+            yield square
+
+
 def read_grid(path: str | Path) -> Grid:
     """Grid of a raster file with its horizontal and declared vertical reference.
 
     Raises InputFileError, or FrameError if the file has no CRS or is not a north-up grid of square cells.
     """
-    with open_raster(path) as file:
+    with _open_square(path) as file:
         return _grid(file, Path(path))
 
 
@@ -193,7 +214,7 @@ def read_raster(path: str | Path, band: int = 1, *, window: tuple[int, int, int,
     The reference's vertical part is ELLIPSOID, egm96, a Vertical with only a name, or UNDECLARED.
     Raises InputFileError (missing, truncated, no raster, no such band) and FrameError (no CRS, not north-up).
     """
-    with open_raster(path) as file:
+    with _open_square(path) as file:
         grid = _grid(file, Path(path))
         values = _floats(file, Path(path), band, window)
     return Raster(values, grid if window is None else grid.window(*window))
@@ -201,7 +222,7 @@ def read_raster(path: str | Path, band: int = 1, *, window: tuple[int, int, int,
 
 def read_classes(path: str | Path, band: int = 1, *, window: tuple[int, int, int, int] | None = None) -> Raster:
     """One band in the file's own integer type (classes, masks). Raises as ``read_raster`` does, and for floats."""
-    with open_raster(path) as file:
+    with _open_square(path, Resampling.nearest) as file:
         grid = _grid(file, Path(path))
         values = _integers(file, Path(path), band, window)
     return Raster(values, grid if window is None else grid.window(*window))
@@ -210,7 +231,7 @@ def read_classes(path: str | Path, band: int = 1, *, window: tuple[int, int, int
 def read_values(path: str | Path, band: int, window: tuple[int, int, int, int], *, codes: bool) -> NDArray[Any]:
     """Values of a window as ``read_raster``, or with ``codes`` as ``read_classes`` gives them, where the grid is known
     already: a CRS takes longer to read than many a window."""
-    with open_raster(path) as file:
+    with _open_square(path, Resampling.nearest if codes else Resampling.bilinear) as file:
         return (_integers if codes else _floats)(file, Path(path), band, window)
 
 

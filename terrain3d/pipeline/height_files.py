@@ -77,10 +77,11 @@ class HeightFile:
         return raster if own.vertical.name == self.vertical.name else to_vertical(raster, self.vertical)
 
 
-def open_heights(path: Path, *, layer: str = "dsm") -> HeightFile:
+def open_heights(path: Path, *, layer: str = "dsm", metres: bool = True) -> HeightFile:
     """A height raster, or that layer of a run's folder. Its sigma is looked for beside it: X_sigma.tif of X.tif.
 
-    Raises InputFileError, and FrameError unless the CRS is projected in metres.
+    metres: its CRS has to be projected in metres; a file that is only read on other grids may be in degrees.
+    Raises InputFileError, and FrameError for another CRS.
     """
     if path.is_dir():
         if not (path / f"{layer}.tif").is_file():
@@ -88,7 +89,7 @@ def open_heights(path: Path, *, layer: str = "dsm") -> HeightFile:
         path = path / f"{layer}.tif"
     grid = read_grid(path)
     crs = grid.reference.crs
-    if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
+    if metres and (not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9):
         raise FrameError(
             f"CRS '{crs.name}' is not projected in metres", where=path, fix="warp the raster to one that is"
         )

@@ -161,7 +161,7 @@ def load_reference(scene: Scene) -> HeightFile | None:
     given = scene.reference_dem
     if given is None:
         return None
-    file = open_heights(Path(given.path))
+    file = open_heights(Path(given.path), metres=False)
     if given.vertical is not None:
         stated = vertical_from_name(given.vertical, scene.folder)
         if file.vertical.is_declared and file.vertical.name != stated.name:

@@ -24,7 +24,7 @@ from terrain3d.surface import membrane
 from terrain3d.surface.coarse import resampled
 from terrain3d.surface.mask import MaskCode
 
-OVERVIEW_CELLS = 1_000_000
+OVERVIEW_CELLS, LEAST_OVERVIEW = 1_000_000, 2_500  # cells of an overview
 LEAST_CELLS = 10  # of an overview that both surfaces have
 RIM = 8.0  # m: deviation of the window over which a void's rim is joined to the DEM, and how fast that fades
 RIM_MARGIN = 32.0
@@ -43,7 +43,8 @@ def fill_from_reference(
     OverlapError if the DEM does not lie over the scene.
     """
     grid = dsm.grid
-    step = max(round(file.grid.resolution / grid.resolution), overview_step(grid, OVERVIEW_CELLS))
+    finest, coarsest = (overview_step(grid, n) for n in (OVERVIEW_CELLS, LEAST_OVERVIEW))
+    step = max(min(round(file.grid.cell_metres / grid.resolution), coarsest), finest)
     seen = overview(dsm, step)
     shift, delta, spread = learned("fit of reference", _fitted(seen, file), workers)
 

@@ -247,3 +247,19 @@ def test_read_raster__refuses_an_absurd_number_of_bands(tmp_path: Path) -> None:
     write_raster(tmp_path / "many.tif", Raster(np.zeros((1025, 2, 2), np.uint8), grid), nodata=None, heights=False)
     with pytest.raises(InputFileError, match="has 1025 bands"):
         read_raster(tmp_path / "many.tif")
+
+
+def test_read_raster__wide_cells_of_a_model_in_degrees_are_seen_as_square(tmp_path: Path) -> None:
+    wide, high = 3 / 3600, 2 / 3600
+    z = np.add.outer(2.0 * np.arange(50), 3.0 * np.arange(40)).astype(np.float32)
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 50, "width": 40, "crs": "EPSG:4326"}
+    with rasterio.open(tmp_path / "a.tif", "w", transform=Affine(wide, 0, 10, 0, -high, 55), **profile) as file:
+        file.write(z, 1)
+    found = read_raster(tmp_path / "a.tif")
+    assert found.grid.shape == (50, 60) and found.grid.bounds == pytest.approx((10, 55 - 50 * high, 10 + 40 * wide, 55))
+    assert found.grid.cell_metres == pytest.approx(61.84, abs=0.01)
+    x, y = found.grid.centres()
+    truth = np.add.outer((55 - y) * 3600 - 1, (x - 10) * 3600 - 1.5)
+    np.testing.assert_allclose(found.values[:, 1:-1], truth[:, 1:-1], atol=1e-3)
+    part = read_raster(tmp_path / "a.tif", window=(20, 10, 5, 6))
+    np.testing.assert_array_equal(part.values, found.values[20:25, 10:16])

@@ -7,10 +7,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasterio
 import yaml
+from affine import Affine
 
 from terrain3d.config import Scene, load_scene
-from terrain3d.crs import ELLIPSOID, Reference, vertical_from_name
+from terrain3d.crs import ELLIPSOID, Reference, from_lonlat, to_lonlat, vertical_from_name
 from terrain3d.errors import FrameError, OverlapError
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
@@ -62,7 +64,7 @@ def filled(folder: Path, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
     dsm, sigma = stored("dsm", z), stored("sigma", np.where(known, np.float32(0.2), np.float32(np.nan)))
     mask = stored("mask", np.where(known, MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
     first, last = (np.full(GRID.height, n) for n in (20, GRID.width - 1))
-    file = over(open_heights(path), ELLIPSOID)[0]
+    file = over(open_heights(path, metres=False), ELLIPSOID)[0]
     fill_from_reference(dsm, sigma, mask, Extent(first, last, first, last), file, 2, Silent())
     return *(r.read(0, 0, *GRID.shape) for r in (dsm, sigma, mask)), truth
 
@@ -78,6 +80,20 @@ def test_fill__a_displaced_dem_over_a_geoid(size: int, tmp_path: Path, monkeypat
     assert 0.5 < sigma[VOID].mean() / np.std(error) < 2 and sigma[VOID].min() > 0.2
     step = np.abs(z[VOID][0] - z[VOID[0].start - 1, VOID[1]]) - np.abs(np.diff(truth, axis=0)).max()
     assert np.median(step) < 0.5  # no wall at the rim
+
+
+def test_fill__a_global_model_in_degrees(tmp_path: Path) -> None:
+    """Beyond 50 degrees of latitude the cells of such models are wider (in degrees) than high."""
+    lon, lat = to_lonlat("EPSG:32654", np.array([299_900.0]), np.array([4_000_100.0]))
+    wide, high = 1.5 * 6 / 111_320, 6 / 111_320
+    x, y = np.meshgrid(lon[0] + wide * (np.arange(140) + 0.5), lat[0] - high * (np.arange(160) + 0.5))
+    z = hills(*from_lonlat("EPSG:32654", x, y)).astype(np.float32)
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": 160, "width": 140, "crs": "EPSG:4979"}
+    with rasterio.open(tmp_path / "d.tif", "w", transform=Affine(wide, 0, lon[0], 0, -high, lat[0]), **profile) as file:
+        file.write(z + np.float32(5), 1)
+    result, _, mask, truth = filled(tmp_path, tmp_path / "d.tif")
+    assert (mask[VOID] == MaskCode.REFERENCE).all()
+    assert abs(np.median((result - truth)[VOID])) < 0.1 and np.std((result - truth)[VOID]) < 0.7
 
 
 def test_fill__a_dem_elsewhere_is_an_error(tmp_path: Path) -> None:
