@@ -149,6 +149,7 @@ def _granule(path: Path) -> Info:
         ("frame", granule.frame.text),
         ("returns", f"{granule.n_read} in the file, {len(returns)} pass the standard rules"),
         *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
+        *(("warning", text) for text in granule.warnings),
         (
             "tracks",
             _tracks_text([returns.track_names[t].split("/")[-1] for t in np.unique(returns.track)]),

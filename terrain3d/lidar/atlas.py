@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import LidarError
-from terrain3d.lidar.granule import Beam, attribute_text
+from terrain3d.lidar.granule import attribute_text
 from terrain3d.lidar.rules import RuleSet, Sieve
 
 Floats = NDArray[np.float64]
@@ -22,37 +20,6 @@ SIGMA_FLOOR = 0.2
 SIGMA_CEILING = 5.0
 SIGMA_WITHOUT_FIELDS = 0.5
 NOT_COMPUTED = 127  # of the one-byte flags
-
-
-def read_beams(
-    product: str,
-    groups: Iterable[tuple[str, h5py.Group]],
-    required: tuple[str, ...],
-    read: Callable[[str, h5py.Group], Beam],
-    *,
-    path: Path,
-    absent: str,
-    fix: str = "order the granule with these fields",
-) -> list[Beam]:
-    """Returns of every beam whose group has the required fields. groups: by name of the beam.
-
-    Raises LidarError where no beam has them; ``absent``: what is missing if there are no groups at all.
-    """
-    beams, missing = [], set()
-    for name, group in groups:
-        lacking = [f for f in required if f not in group]
-        missing.update(lacking)
-        if not lacking:
-            beams.append(read(name, group))
-    if beams:
-        return beams
-    what = f"fields {', '.join(sorted(missing))} are missing" if missing else f"no beam has {absent}"
-    raise LidarError(f"no usable returns: {product} granule in which {what}", where=path, fix=fix)
-
-
-def groups_of(file: h5py.File, group: str) -> list[tuple[str, h5py.Group]]:
-    """Beams that have a group of that name, and the group."""
-    return [(name, file[f"{name}/{group}"]) for name in BEAMS if f"{name}/{group}" in file]
 
 
 def is_weak(file: h5py.File, beam: str) -> bool:

@@ -15,7 +15,7 @@ from terrain3d.config import LidarFormat
 from terrain3d.errors import FrameError, InputFileError, LidarError, Terrain3dError
 from terrain3d.lidar.atlas import BEAMS
 from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, moves_with_plate, to_frame
-from terrain3d.lidar.granule import Bounds, Granule, attribute_text, granule_of
+from terrain3d.lidar.granule import DAMAGE, Bounds, Granule, attribute_text, granule_of, has
 from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
@@ -42,6 +42,7 @@ class LidarSet:
     rejected: number of returns by rule over all granules.
     rules: name of the rule set.
     frame: terrestrial frames that ``returns`` refer to, in words: those of the products, or the one asked for.
+    warnings: what was left out of the files, and why.
     """
 
     returns: LidarReturns
@@ -49,6 +50,7 @@ class LidarSet:
     rejected: tuple[tuple[str, int], ...]
     rules: str
     frame: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def n_read(self) -> int:
@@ -74,7 +76,7 @@ def product_of(file: h5py.File) -> str | None:
         if name.startswith(product):
             return product
     for product, group in GROUPS:
-        if any(f"{b}/{group}" in file for b in BEAMS):
+        if any(has(file, f"{b}/{group}") for b in BEAMS):
             return product
     return GEDI_L2A if beam_groups(file) else None
 
@@ -111,7 +113,7 @@ def open_granule(path: Path) -> Iterator[h5py.File]:
             yield file
     except Terrain3dError:
         raise
-    except (OSError, LookupError, RuntimeError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise InputFileError(
             f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
         ) from error
@@ -152,7 +154,8 @@ def _read_hdf5(
         file = stack.enter_context(open_granule(path))
         product = product_of(file)
         if product == GEDI_L2A:
-            dated = all("delta_time" in file[b] for b in beam_groups(file))
+            placed = [b for b in beam_groups(file) if has(file, f"{b}/lat_lowestmode")]
+            dated = all(has(file, f"{b}/delta_time") for b in placed)
             return granule_of(read_gedi(file, path, bounds, rules, form.algorithm), GEDI_L2A, gedi_frame(dated))
         if form.algorithm is not None:
             raise LidarError("an algorithm can be chosen for GEDI L2A only", where=path, fix="leave 'algorithm' out")
@@ -184,8 +187,8 @@ def pair_photons(paths: Sequence[Path]) -> dict[Path, Pair]:
             if product not in found or not which:
                 continue
             part = "heights" if product == ATL03 else CLASSES
-            found[product][which] = path, frozenset(b for b in BEAMS if f"{b}/{part}" in file)
-            rest[path] = frozenset(b for b in BEAMS if f"{b}/land_segments" in file)
+            found[product][which] = path, frozenset(b for b in BEAMS if has(file, f"{b}/{part}"))
+            rest[path] = frozenset(b for b in BEAMS if has(file, f"{b}/land_segments"))
     pairs = {}
     for which, (path, beams) in found[ATL03].items():
         atl08, classed = found[ATL08].get(which, (path, frozenset()))
@@ -226,7 +229,8 @@ def read_lidar(
     if target is not None:
         granules = tuple(replace(g, returns=to_frame(g.returns, g.frame, target)) for g in granules)
         frames = f"{target.text}, from {frames}"
-    return LidarSet(join_returns([g.returns for g in granules]), granules, rejected, rules.name, frames)
+    warnings = tuple(w for g in granules for w in g.warnings)
+    return LidarSet(join_returns([g.returns for g in granules]), granules, rejected, rules.name, frames, warnings)
 
 
 def _check_frames(granules: tuple[Granule, ...], paths: Sequence[Path]) -> None:

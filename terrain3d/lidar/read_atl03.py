@@ -17,8 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import InputFileError
-from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, Field, groups_of, height_sigma, is_weak, read_beams, sift_conditions
-from terrain3d.lidar.granule import OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
+from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, Field, height_sigma, is_weak, sift_conditions
+from terrain3d.lidar.granule import (
+    OUTSIDE,
+    Beam,
+    Bounds,
+    check_size,
+    inside_bounds,
+    no_returns,
+    read_beams,
+    read_column,
+    row_range,
+    whole_column,
+)
 from terrain3d.lidar.photons import FEWEST, fit_grounds, quantiles
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns, join_returns
@@ -63,25 +74,24 @@ def read_atl03(
     atl08: open granule of the same track; its ground photons are then the only candidates, its canopy photons give the
     canopy height, and its flags the conditions. Without it every confident signal photon is a candidate, and segments
     with more than one surface are rejected.
-    Raises LidarError where no beam has photons with positions, InputFileError if the index does not fit the photons.
+    Raises LidarError where no beam has photons with positions, InputFileError where none can be read.
     """
 
     def read(name: str, beam: h5py.Group) -> Beam:
         land = None if atl08 is None else atl08.get(name)
         return _read_beam(beam, f"{path.name}/{name}", is_weak(file, name), bounds, rules, land)
 
-    beams = [(name, file[name]) for name, _ in groups_of(file, "heights")]
-    return read_beams("ATL03", beams, (*PHOTONS, *SEGMENTS), read, path=path, absent="photons")
+    return read_beams("ATL03", file, path, BEAMS, (*PHOTONS, *SEGMENTS), read, part="heights")
 
 
 def _read_beam(
     group: h5py.Group, track: str, weak: bool, bounds: Bounds | None, rules: RuleSet, land: h5py.Group | None
 ) -> Beam:
     place = group["geolocation"]
-    lat, lon = (np.asarray(place[f"reference_photon_{a}"][:], float) for a in ("lat", "lon"))
-    begin, count = (np.asarray(place[n][:], np.int64) for n in ("ph_index_beg", "segment_ph_cnt"))
+    lat, lon = (whole_column(place, f"reference_photon_{a}") for a in ("lat", "lon"))
+    begin, count = (_integers(place, n, slice(None)) for n in ("ph_index_beg", "segment_ph_cnt"))
     filled = (begin > 0) & (count > 0)
-    n_photons = group["heights/h_ph"].shape[0]
+    n_photons = _check_photons(group)
     if (begin + count)[filled].max(initial=0) - 1 > n_photons or (np.diff(begin[filled]) <= 0).any():
         raise InputFileError("index of photons does not fit the photons", where=track, fix="download the file again")
     inside, distance = inside_bounds(lon, lat, bounds)
@@ -96,7 +106,7 @@ def _read_beam(
     n_read = int(filled.sum())
     outside = (OUTSIDE, n_read - int(wanted.sum()))
     if not parts:
-        return Beam(_no_returns(track), n_read, (outside,), distance)
+        return Beam(no_returns(track, "ATL03"), n_read, (outside,), distance)
     totals = [(rule, sum(c[i][1] for c in counts)) for i, (rule, _) in enumerate(counts[0])]
     joined = join_returns(parts)
     track_index = np.zeros(len(joined), np.int32)
@@ -104,9 +114,20 @@ def _read_beam(
     return Beam(one, n_read, (outside, *totals), distance)
 
 
-def _no_returns(track: str) -> LidarReturns:
-    none = np.zeros(0)
-    return LidarReturns(none, none, none, none, none, none, none, none, np.zeros(0, np.int32), (track,), ("ATL03",))
+def _integers(group: h5py.Group, name: str, rows: slice) -> Counts:
+    """Rows of a data set of whole numbers, without a fill value."""
+    check_size(group[name])
+    return np.asarray(group[name][rows], np.int64)
+
+
+def _check_photons(group: h5py.Group) -> int:
+    """Number of photons of a beam. Raises ValueError where their fields are of different lengths or shapes."""
+    shapes = {name: check_size(group[name]) for name in PHOTONS}
+    n = shapes[PHOTONS[0]][0]
+    for name, shape in shapes.items():
+        if shape[0] != n or len(shape) != (2 if name.endswith("signal_conf_ph") else 1):
+            raise ValueError(f"{group[name].name} has the shape {shape}, of {n} photons")
+    return n
 
 
 def _blocks(wanted: Bools, count: Counts, rows: slice) -> Iterator[slice]:
@@ -128,7 +149,7 @@ def _read_block(
 ) -> tuple[LidarReturns, list[tuple[str, int]]]:  # fmt: skip
     """Returns of the wanted segments of a run, and what the rules rejected of them."""
     place = group["geolocation"]
-    begin, count = (np.asarray(place[n][block], np.int64)[wanted] for n in ("ph_index_beg", "segment_ph_cnt"))
+    begin, count = (_integers(place, n, block)[wanted] for n in ("ph_index_beg", "segment_ph_cnt"))
     photons = slice(int(begin.min()) - 1, int((begin + count).max()) - 1)
     offset = begin - 1 - photons.start
     heights = group["heights"]
@@ -137,7 +158,7 @@ def _read_block(
     quality = heights["quality_ph"][photons] if "quality_ph" in heights else None
     if quality is not None:
         sound &= quality == 0 if rules.require_nominal_photons else quality != ECHO
-    identity = np.asarray(place["segment_id"][block], np.int64)[wanted]
+    identity = _integers(place, "segment_id", block)[wanted]
     n_segments = len(begin)
     label = np.zeros(len(height), np.int8)
     if classes is not None:
@@ -152,13 +173,14 @@ def _read_block(
     fit = fit_grounds(x, height[chosen], first, last)
 
     def mean(name: str) -> Floats:
-        return _segment_means(np.asarray(heights[name][photons], float)[chosen], x, fit.along, first, last)
+        values = _unbroken(np.asarray(heights[name][photons], float)[chosen], first, last)
+        return _segment_means(values, x, fit.along, first, last)
 
     def geolocation(name: str) -> Floats | None:
         values = read_column(group, name if "/" in name else f"geolocation/{name}", block)
         return None if values is None else values[wanted]
 
-    lon, lat = mean("lon_ph"), mean("lat_ph")
+    lon, lat = (mean("lon_ph") + 180.0) % 360.0 - 180.0, mean("lat_ph")
     time, length = geolocation("delta_time"), geolocation("segment_length")
     assert time is not None and length is not None, "read_atl03 has looked for them"
     sieve = Sieve(n_segments)
@@ -188,6 +210,14 @@ def _covered(offset: Counts, count: Counts, n: int) -> Bools:
     np.add.at(steps, offset, 1)
     np.add.at(steps, offset + count, -1)
     return np.cumsum(steps[:-1], dtype=np.int8) > 0
+
+
+def _unbroken(degrees: Floats, first: Counts, last: Counts) -> Floats:
+    """Longitudes without a step of 360 degrees inside a segment, where the track crosses the 180th meridian."""
+    if not degrees.size or np.ptp(degrees) <= 180.0:
+        return degrees
+    start = np.repeat(degrees[np.minimum(first, degrees.size - 1)], last - first)
+    return start + (degrees - start + 180.0) % 360.0 - 180.0
 
 
 def _segment_means(values: Floats, x: Floats, along: Floats, first: Counts, last: Counts) -> Floats:
@@ -221,10 +251,10 @@ def _read_classes(land: h5py.Group, segment_id: h5py.Dataset, rows: slice) -> _C
         return _Classes(none, none, np.zeros(0, np.int8))
     photons = land["signal_photons"]
     low, high = int(segment_id[rows.start]), int(segment_id[rows.stop - 1])
-    segment = np.asarray(photons["ph_segment_id"][:], np.int64)
+    segment = _integers(photons, "ph_segment_id", slice(None))
     within = row_range((segment >= low) & (segment <= high))
-    number = np.asarray(photons["classed_pc_indx"][within], np.int64)
-    label = np.asarray(photons["classed_pc_flag"][within], np.int8)
+    number = _integers(photons, "classed_pc_indx", within)
+    label = _integers(photons, "classed_pc_flag", within).astype(np.int8)
     order = np.argsort(segment[within], kind="stable")
     return _Classes(segment[within][order], number[order], label[order])
 
@@ -244,7 +274,7 @@ def _conditions(geolocation: Field, land: h5py.Group | None, identity: Counts) -
     segments = None if land is None else land.get("land_segments")
     if segments is None or "segment_id_beg" not in segments or not len(segments["segment_id_beg"]):
         return geolocation
-    begin = np.asarray(segments["segment_id_beg"][:], np.int64)
+    begin = _integers(segments, "segment_id_beg", slice(None))
     row = np.clip(np.searchsorted(begin, identity, side="right") - 1, 0, None)
     known = (identity >= begin[row]) & (identity < begin[row] + SHARE_OF_100M)
 

@@ -12,8 +12,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, groups_of, height_sigma, is_weak, read_beams, sift_conditions
-from terrain3d.lidar.granule import NO_HEIGHT, OUTSIDE, Beam, Bounds, inside_bounds, read_column, row_range
+from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, height_sigma, is_weak, sift_conditions
+from terrain3d.lidar.granule import (
+    NO_HEIGHT,
+    OUTSIDE,
+    Beam,
+    Bounds,
+    inside_bounds,
+    read_beams,
+    read_column,
+    row_range,
+    whole_column,
+)
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns
 
@@ -21,24 +31,21 @@ Floats = NDArray[np.float64]
 
 SEGMENT_LENGTH = 40.0
 OTHER_NAMES = {"cloud_flag_atm": "cloud_flg_atm"}  # what ATL08 calls them, and what ATL06 does
-REQUIRED = ("latitude", "longitude", "delta_time", "h_li")
+PART = "land_ice_segments"
+REQUIRED = tuple(f"{PART}/{n}" for n in ("latitude", "longitude", "delta_time", "h_li"))
 
 
 def read_atl06(file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet) -> list[Beam]:
-    """Ground returns of every beam. Raises LidarError where no beam has heights."""
-    return read_beams(
-        "ATL06",
-        groups_of(file, "land_ice_segments"),
-        REQUIRED,
-        lambda name, group: _read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules),
-        path=path,
-        absent="land_ice_segments",
-    )
+    """Ground returns of every beam. Raises LidarError where no beam has heights, InputFileError if none can be read."""
+
+    def read(name: str, beam: h5py.Group) -> Beam:
+        return _read_beam(beam[PART], f"{path.name}/{name}", is_weak(file, name), bounds, rules)
+
+    return read_beams("ATL06", file, path, BEAMS, REQUIRED, read, part=PART)
 
 
 def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None, rules: RuleSet) -> Beam:
-    all_lat = np.asarray(group["latitude"][:], float)
-    inside, distance = inside_bounds(np.asarray(group["longitude"][:], float), all_lat, bounds)
+    inside, distance = inside_bounds(whole_column(group, "longitude"), whole_column(group, "latitude"), bounds)
     rows = row_range(inside)
 
     def field(name: str) -> Floats | None:

@@ -12,13 +12,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, groups_of, height_sigma, is_weak, read_beams, sift_conditions
+from terrain3d.lidar.atlas import BEAMS, FOOTPRINT_WIDTH, height_sigma, is_weak, sift_conditions
 from terrain3d.lidar.granule import (
     NO_HEIGHT,
     OUTSIDE,
     Beam,
     Bounds,
+    has,
     inside_bounds,
+    read_beams,
     read_column,
     row_range,
     whole_column,
@@ -28,7 +30,9 @@ from terrain3d.points import LidarReturns
 
 Floats = NDArray[np.float64]
 
-REQUIRED = ("latitude", "longitude", "delta_time", "terrain/h_te_best_fit")
+PART = "land_segments"
+REQUIRED = ("delta_time", "latitude", "longitude", "terrain/h_te_best_fit")
+FINE = ("latitude_20m", "longitude_20m", "terrain/h_te_best_fit_20m")
 PARTS = 5
 PART_LENGTH = 20.0
 SEGMENT_LENGTH = 100.0
@@ -40,20 +44,23 @@ GROUND_SPEED = 7000.0  # m/s, spreads the five parts of a segment over time
 def read_atl08(
     file: h5py.File, path: Path, bounds: Bounds | None, rules: RuleSet, without: frozenset[str] = frozenset()
 ) -> list[Beam]:
-    """Ground returns of every beam that is not among ``without``. Raises LidarError where no beam has heights."""
-    return read_beams(
-        "ATL08",
-        [(name, group) for name, group in groups_of(file, "land_segments") if name not in without],
-        REQUIRED,
-        lambda name, group: _read_beam(group, f"{path.name}/{name}", is_weak(file, name), bounds, rules),
-        path=path,
-        absent="land_segments",
-        fix="order the granule with its terrain group",
-    )
+    """Ground returns of every beam that is not among ``without``.
+
+    Raises LidarError where no beam has heights, InputFileError where none can be read.
+    """
+
+    def read(name: str, beam: h5py.Group) -> Beam:
+        return _read_beam(beam[PART], f"{path.name}/{name}", is_weak(file, name), bounds, rules)
+
+    names = [name for name in BEAMS if name not in without]
+    fine = any(all(has(file, f"{name}/{PART}/{f}") for f in FINE) for name in names)
+    required = tuple(f"{PART}/{f}" for f in (("delta_time", *FINE) if fine else REQUIRED))
+    fix = "order the granule with its terrain group"
+    return read_beams("ATL08", file, path, names, required, read, part=PART, fix=fix)
 
 
 def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None, rules: RuleSet) -> Beam:
-    fine = all(f in group for f in ("latitude_20m", "longitude_20m", "terrain/h_te_best_fit_20m"))
+    fine = all(f in group for f in FINE)
     suffix = "_20m" if fine else ""
     parts = PARTS if fine else 1
     all_lat = whole_column(group, f"latitude{suffix}").reshape(-1, parts)

@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import LidarError
 from terrain3d.lidar.granule import (
     NO_HEIGHT,
     OUTSIDE,
@@ -21,6 +20,7 @@ from terrain3d.lidar.granule import (
     Bounds,
     attribute_text,
     inside_bounds,
+    read_beams,
     read_column,
     row_range,
     whole_column,
@@ -43,7 +43,7 @@ LOWEST_HEIGHT, HIGHEST_HEIGHT = -1000.0, 9500.0
 
 def beam_groups(file: h5py.File) -> list[str]:
     """Names of the BEAMxxxx groups, sorted."""
-    return sorted(n for n in file if n.startswith("BEAM") and isinstance(file[n], h5py.Group))
+    return sorted(n for n in file if n.startswith("BEAM"))
 
 
 def read_gedi(
@@ -51,22 +51,14 @@ def read_gedi(
 ) -> list[Beam]:
     """Ground returns of every beam; ``algorithm`` 1 to 6 instead of the one that the producers selected.
 
-    Raises LidarError where no beam has positions and elevations.
+    Raises LidarError where no beam has positions and elevations, InputFileError where none can be read.
     """
-    beams: list[Beam] = []
-    missing: set[str] = set()
-    for name in beam_groups(file):
-        lacking = [f for f in REQUIRED if field_path(f, algorithm) not in file[name]]
-        if lacking:
-            missing.update(field_path(f, algorithm) for f in lacking)
-            continue
-        beams.append(_read_beam(file[name], f"{path.name}/{name}", bounds, rules, algorithm))
-    if not beams:
-        what = f"lacks {', '.join(sorted(missing))}" if missing else "has no beam"
-        raise LidarError(
-            f"no usable returns: GEDI granule {what}", where=path, fix="order the granule with these fields"
-        )
-    return beams
+
+    def read(name: str, beam: h5py.Group) -> Beam:
+        return _read_beam(beam, f"{path.name}/{name}", bounds, rules, algorithm)
+
+    required = tuple(field_path(f, algorithm) for f in REQUIRED)
+    return read_beams("GEDI_L2A", file, path, beam_groups(file), required, read)
 
 
 def field_path(name: str, algorithm: int | None) -> str:

@@ -77,13 +77,14 @@ def run_register(
         surfaces = [_stored(file, name, folder, reporter) for file, name in zip(given, names, strict=True)]
         reporter.stage("registration to lidar")
         found = _registration(surfaces[0], returns, path)
-        for warning in found.warnings:
+        warnings = (*returns.warnings, *found.warnings)
+        for warning in warnings:
             reporter.warn(warning)
         reporter.stage("correction", len(surfaces))
         corrected = [_corrected(surface, found, folder, reporter) for surface in surfaces]
         reporter.stage("writing", len(corrected) + 1)
         files = [name for surface in corrected for name in _write(surface, out, reporter)]
-        write_json(out / "quality.json", {"lidar": lidar_figures(returns, found), "warnings": list(found.warnings)})
+        write_json(out / "quality.json", {"lidar": lidar_figures(returns, found), "warnings": list(warnings)})
         write_report(out / "report.html", _report(path, returns, found, corrected))
         reporter.step()
     return RegisterResult(returns, found, (*files, "quality.json", "report.html"))
@@ -196,6 +197,6 @@ def _report(path: Path, lidar: LidarSet, found: Registration, surfaces: list[Sur
         (
             Section("Surface", [relief_figure(small, "Corrected surface (dsm.tif)")]),
             Section("Lidar", lidar_blocks(lidar, found, shown)),
-            Section("Notes", [Text(w) for w in found.warnings]),
+            Section("Notes", [Text(w) for w in (*lidar.warnings, *found.warnings)]),
         ),
     )

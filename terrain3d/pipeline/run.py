@@ -87,6 +87,8 @@ def compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     options = load_options(scene, crs)
+    for warning in () if lidar is None else lidar.warnings:
+        recorder.warn(warning)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)
     network = kept_network(network, views, scene, crs, workers, recorder.note)

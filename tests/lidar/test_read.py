@@ -159,7 +159,8 @@ def test_atl08__missing_terrain_names_the_fields(tmp_path: Path) -> None:
     path = write_atl08(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         for beam in ("gt1l", "gt1r"):
-            del file[f"{beam}/land_segments/terrain/h_te_best_fit"]
+            for field in ("h_te_best_fit", "h_te_best_fit_20m"):
+                del file[f"{beam}/land_segments/terrain/{field}"]
     with pytest.raises(LidarError, match="h_te_best_fit"):
         read_granule(path)
 
