@@ -165,7 +165,7 @@ def _match(template, offset, image, start, shape, epipolar, half, out):  # type:
                     cross += wanted[i, j] * value
                     found += value
                     found2 += value * value
-            if not np.isfinite(squares):
+            if not np.isfinite(squares) or normal[0, 0] <= 0.0 or normal[1, 1] <= 0.0:  # void, or flat: saturated
                 break
             for k in range(6):
                 for m in range(k):

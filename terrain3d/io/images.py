@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from terrain3d.errors import InputFileError
 from terrain3d.io.rasters import open_raster
 
 Singles = NDArray[np.float32]
-ALPHA_SIDE = 256  # px of an overview
+ALPHA_SIDE, GAIN_SIDE = 256, 512  # px of an overview
+MIDDLE = 1000.0  # counts
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class ImageFile:
 
     Where an image of integers declares no nodata value, 0 is taken: providers fill the surroundings of a scene with 0,
     and a detector that sees ground never returns it in all bands. bands: numbers of those that hold light, from 1;
-    alpha: number of the band that is 0 where a pixel has no data, if the file has one.
+    alpha: number of the band that is 0 where a pixel has no data, if the file has one. gain: power of two that brings
+    the panchromatic pixels of an image of real numbers (reflectance) to counts as detectors give them.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class ImageFile:
     bands: tuple[int, ...]
     mask: Path | None = None
     alpha: int | None = None
+    gain: float = 1.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -61,6 +64,8 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
         alpha = _alpha(file)
         bands = tuple(i for i in range(1, file.count + 1) if i != alpha)
         image = ImageFile(path, file.height, file.width, nodata, dtype.name, bands, mask, alpha)
+    if dtype.kind == "f":
+        image = replace(image, gain=_gain(image))
     if mask is not None and (found := open_image(mask)).shape != image.shape:
         raise InputFileError(
             f"mask of {found.width} x {found.height} px does not fit its image of {image.width} x {image.height} px",
@@ -101,9 +106,11 @@ def _check_whole(file: Any, path: Path) -> None:
 
 
 def read_window(image: ImageFile, row: int, column: int, height: int, width: int) -> Singles:
-    """Panchromatic pixels of a window, (height, width) float32: the mean of all bands; see ``read_bands``."""
+    """Panchromatic pixels of a window, (height, width) float32: the mean of all bands by the image's ``gain``; see
+    ``read_bands``."""
     bands = read_bands(image, row, column, height, width)
-    return bands[0] if len(bands) == 1 else np.asarray(bands.mean(axis=0), np.float32)
+    values = bands[0] if len(bands) == 1 else bands.mean(axis=0)
+    return np.asarray(values if image.gain == 1 else values * np.float32(image.gain), np.float32)
 
 
 def read_bands(image: ImageFile, row: int, column: int, height: int, width: int) -> Singles:
@@ -129,9 +136,20 @@ def read_bands(image: ImageFile, row: int, column: int, height: int, width: int)
 
 def has_data(image: ImageFile, *, size: int = 512) -> bool:
     """False if no pixel has a value, judged on an image decimated to at most ``size`` px a side."""
+    return bool(np.isfinite(_decimated(image, size)).any())
+
+
+def _gain(image: ImageFile) -> float:
+    """Power of two that brings the median of what is not 0 near ``MIDDLE``; 1 for an image without values."""
+    size = np.abs(_decimated(image, GAIN_SIDE).mean(axis=0))
+    size = size[np.isfinite(size) & (size > 0)]
+    return float(2.0 ** np.round(np.log2(MIDDLE / np.median(size)))) if size.size else 1.0
+
+
+def _decimated(image: ImageFile, size: int) -> Singles:
     step = max(image.height, image.width) / size
     shape = (image.height, image.width) if step <= 1 else (int(image.height / step) or 1, int(image.width / step) or 1)
-    return bool(np.isfinite(_pixels(image, out_shape=shape)).any())
+    return _pixels(image, out_shape=shape)
 
 
 def _pixels(image: ImageFile, *, window: Window | None = None, out_shape: tuple[int, int] | None = None) -> Singles:

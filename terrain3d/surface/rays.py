@@ -193,7 +193,8 @@ def _normalise(value: Singles, slope: Singles) -> None:
     known = np.where(seen, value, 0).astype(np.float64)
     weight = np.maximum(inside, 1e-6)
     mean = box(known, NORMAL_CELLS) / weight
-    deviation = np.sqrt(np.maximum(box(known * known, NORMAL_CELLS) / weight - mean * mean, 1e-6))
+    square = box(known * known, NORMAL_CELLS) / weight
+    deviation = np.sqrt(np.maximum(square - mean * mean, 1e-9 * square + 1e-30))
     enough = seen & (inside > 0.5)
     value[:] = np.where(enough, (value - mean) / deviation, np.nan)
     slope[:] = np.where(enough, slope / deviation, np.nan)

@@ -68,6 +68,7 @@ def test_match__nothing_where_there_is_nothing() -> None:
     at = np.array([[50.0, 60.0]])
     flat = np.full_like(patch(), 7.0)
     assert np.isnan(match_patches(flat, at, patch(), at, EYE, EAST, HALF).line[0])
+    assert np.isnan(match_patches(patch(), at, flat, at, EYE, EAST, HALF).line[0])  # a saturated cloud
     hole = patch()
     hole[0, S, S] = np.nan
     assert np.isnan(match_patches(patch(), at, hole, at, EYE, EAST, HALF).line[0])

@@ -113,3 +113,13 @@ def test_read_window__from_threads(tmp_path: Path, pixels: np.ndarray) -> None:
     with ThreadPoolExecutor(4) as pool:
         rows = list(pool.map(lambda r: read_window(image, r, 0, 1, 120), range(90)))
     np.testing.assert_array_equal(np.concatenate(rows), pixels)
+
+
+def test_read_window__reflectance_becomes_counts(tmp_path: Path, pixels: np.ndarray) -> None:
+    reflectance = np.where(pixels > 100, pixels / np.float32(2**14), np.float32(0))
+    image = open_image(write(tmp_path / "a.tif", reflectance))
+    assert image.gain == 2.0**13  # a median of about 2000 counts, halved: within a factor of 1.5 of 1000
+    np.testing.assert_array_equal(read_window(image, 0, 0, 90, 120), reflectance * 2**13)
+    np.testing.assert_array_equal(read_bands(image, 0, 0, 90, 120)[0], reflectance)  # an ortho keeps its values
+    assert open_image(write(tmp_path / "b.tif", np.zeros((9, 9), np.float32))).gain == 1
+    assert open_image(write(tmp_path / "c.tif", pixels)).gain == 1
