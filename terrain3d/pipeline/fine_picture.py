@@ -9,28 +9,25 @@ import numpy as np
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
-from terrain3d.pipeline.growth import kept_ranking
-from terrain3d.pipeline.picture import as_type, ortho_type
+from terrain3d.pipeline.picture import Ranking, as_type, ortho_type
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Raster
-from terrain3d.surface.ortho import ORTHO_MARGIN, SEAM_MARGIN, OrthoView, rank_views
+from terrain3d.surface.ortho import ORTHO_MARGIN, SEAM_MARGIN
 from terrain3d.surface.super_resolution import FACTOR, super_resolved
 
 FINE_BLOCK_CELLS = 768  # some 40 bytes a fine cell and view are held
-OVERVIEW_CELLS = 1_000_000
 
 
 def draw_fine(
-    dsm: StoredRaster, views: list[OrthoView], folder: Place, workers: Workers, reporter: Reporter
+    dsm: StoredRaster, views: Ranking, folder: Place, workers: Workers, reporter: Reporter
 ) -> tuple[StoredRaster, ...]:
     """Bands of the ortho on cells of half the size, values as those of the ortho."""
-    grid, kind = dsm.grid, ortho_type(views)
-    ranked = rank_views(overview(dsm, overview_step(grid, OVERVIEW_CELLS)), views)
-    ranked = kept_ranking("light of fine ortho", ranked, workers)
+    grid, kind, ranked = dsm.grid, ortho_type(views.views), views.ranked
     fine = replace(grid, resolution=grid.resolution / FACTOR, height=grid.height * FACTOR, width=grid.width * FACTOR)
-    bands = tuple(new_raster(folder / f"fine_{i}.raw", fine, kind) for i in range(1, max(v.bands for v in views) + 1))
+    bands = tuple(
+        new_raster(folder / f"fine_{i}.raw", fine, kind) for i in range(1, max(v.bands for v in views.views) + 1)
+    )
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
     def work(block: Block) -> None:

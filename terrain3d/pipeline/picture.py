@@ -1,4 +1,4 @@
-"""True ortho of a stored surface."""
+"""True ortho of a stored surface, and a grey picture in which water is looked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
 from terrain3d.surface.coarse import resampled
-from terrain3d.surface.ortho import ORTHO_MARGIN, SEAM_MARGIN, OrthoView, middle_value, ortho, rank_views
+from terrain3d.surface.ortho import (
+    ORTHO_MARGIN,
+    SEAM_MARGIN,
+    OrthoView,
+    RankedView,
+    first_seen,
+    middle_value,
+    ortho,
+    rank_views,
+)
 from terrain3d.surface.voids import between
 
 OVERVIEW_CELLS = 1_000_000
@@ -30,13 +39,27 @@ MIDDLE = 10_000.0  # median of the grey values of images of real numbers
 
 
 @dataclass(frozen=True)
-class Picture:
-    """values: grey, uint16 with 0 for no value, and how often each occurs. bands: of the ortho, in the type that
-    ``ortho_type`` gives, 0 or NaN for no value. seen: number of cells of the surface that come from each view,
-    and, last, that no view sees."""
+class Ranking:
+    """Views as they were given, and from the most vertical on, balanced; surface: the overview that this rests on."""
+
+    views: list[OrthoView]
+    ranked: list[RankedView]
+    surface: Raster
+
+
+@dataclass(frozen=True)
+class Grey:
+    """values: of a picture, uint16 with 0 for no value, and how often each occurs."""
 
     values: StoredRaster
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Picture:
+    """bands: of the ortho, in the type that ``ortho_type`` gives, 0 or NaN for no value. seen: number of cells of the
+    surface that come from each view, and, last, that no view sees."""
+
     bands: tuple[StoredRaster, ...]
     seen: tuple[int, ...]
 
@@ -47,10 +70,17 @@ def ortho_type(views: list[OrthoView]) -> np.dtype[Any]:
     return np.dtype(kinds.pop() if len(kinds) == 1 and kinds <= {"uint8", "uint16"} else np.float32)
 
 
-def draw(
-    dsm: StoredRaster, extent: Extent, views: list[OrthoView], folder: Place, workers: Workers, reporter: Reporter
-) -> Picture:
-    """Ortho of a surface whose large voids are still open: a guess closes them here, which water needs to be seen."""
+def ranking(surface: StoredRaster, views: list[OrthoView], name: str, workers: Workers) -> Ranking:
+    """Views ranked and balanced over a surface. name: of their light, where it is kept from before."""
+    small = overview(surface, overview_step(surface.grid, OVERVIEW_CELLS))
+    return Ranking(views, kept_ranking(name, rank_views(small, views), workers), small)
+
+
+def draw_grey(
+    dsm: StoredRaster, extent: Extent, views: Ranking, folder: Place, workers: Workers, reporter: Reporter
+) -> Grey:
+    """Grey picture without seams on a surface whose large voids are still open: a guess closes them here, because water
+    often is one."""
     grid = dsm.grid
     step = overview_step(grid, OVERVIEW_CELLS)
     small = overview(dsm, step)
@@ -58,53 +88,50 @@ def draw(
     rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
     hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
     surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
-    kind, n_bands = ortho_type(views), max((v.bands for v in views), default=1)
-    light = f"light of ortho, {n_bands} bands"  # grey and in colour it is drawn apart
-    ranked = kept_ranking(light, rank_views(surface, views), workers)
-    bands = tuple(new_raster(folder / f"ortho_{i}.raw", grid, kind) for i in range(1, n_bands + 1))
-    plain = len(bands) == 1 and kind == np.uint16
-    grey = bands[0] if plain else new_raster(folder / "grey.raw", grid, np.uint16)
-    scale = (
-        1.0 if kind.kind == "u" else learned(f"grey, {n_bands} bands", MIDDLE / middle_value(surface, ranked), workers)
-    )
+    ranked = views.ranked
+    plain = ortho_type(views.views).kind == "u"
+    scale = 1.0 if plain else learned("grey of water", MIDDLE / middle_value(surface, ranked), workers)
+    grey = new_raster(folder / "grey.raw", grid, np.uint16)
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
-    def work(block: Block) -> tuple[Tally, dict[str, int]]:
+    def work(block: Block) -> Tally:
         closed = _closed(Raster(block.read(dsm), block.grid), extent.hull(block), guess, block.origin)
         inner = block.part(*block.around_core(cells))
-        drawn = ortho(closed, ranked, block.around_core(cells))
+        values = first_seen(closed, ranked, block.around_core(cells)) * np.float32(scale)
+        shades = as_type(values, np.dtype(np.uint16))
+        inner.write(grey, shades)
+        return tally(shades[inner.core][shades[inner.core] > 0], VALUES, VALUES)
+
+    counts = Counts(VALUES, VALUES)
+    for found in for_blocks(work, cut(grid, ORTHO_MARGIN), workers, reporter):
+        counts.put(found)
+    return Grey(grey, counts)
+
+
+def draw(dsm: StoredRaster, views: Ranking, folder: Place, workers: Workers, reporter: Reporter) -> Picture:
+    """Ortho of a surface, in all bands of the views; nothing where it has no height."""
+    grid, ranked = dsm.grid, views.ranked
+    kind, n_bands = ortho_type(views.views), max((v.bands for v in views.views), default=1)
+    bands = tuple(new_raster(folder / f"ortho_{i}.raw", grid, kind) for i in range(1, n_bands + 1))
+    cells = ceil(SEAM_MARGIN / grid.resolution)
+
+    def work(block: Block) -> dict[str, int]:
+        z = block.read(dsm)
+        inner = block.part(*block.around_core(cells))
+        drawn = ortho(Raster(z, block.grid), ranked, block.around_core(cells))
         for raster, values in zip(bands, drawn.values, strict=True):
             inner.write(raster, as_type(values, kind))
-        shades = as_type(drawn.values.mean(axis=0) * np.float32(scale), np.dtype(np.uint16))
-        if not plain:
-            inner.write(grey, shades)
-        known = np.isfinite(closed.values[block.core])
+        known = np.isfinite(z[block.core])
         sources = np.bincount(drawn.source[inner.core][known], minlength=len(ranked) + 1)
         drawn_from = {r.view.name: int(n) for r, n in zip(ranked, sources[1:], strict=True) if n}
-        return tally(shades[inner.core][shades[inner.core] > 0], VALUES, VALUES), drawn_from | {NONE: int(sources[0])}
+        return drawn_from | {NONE: int(sources[0])}
 
     blocks = cut(grid, ORTHO_MARGIN)
     reporter.stage("ortho image", len(blocks))
-    counts, seen = Counts(VALUES, VALUES), dict[str, int]()
-    for found, sources in for_blocks(work, blocks, workers, reporter):
-        counts.put(found)
+    seen = dict[str, int]()
+    for sources in for_blocks(work, blocks, workers, reporter):
         seen = {name: seen.get(name, 0) + sources.get(name, 0) for name in seen | sources}
-    return Picture(grey, counts, bands, tuple(seen.get(name, 0) for name in (*(v.name for v in views), NONE)))
-
-
-def forget_voids(picture: Picture, dsm: StoredRaster, workers: Workers) -> None:
-    """Take the values from the ortho's bands where the surface has no height: they lie on a guess."""
-    bands = picture.bands
-
-    def work(block: Block) -> None:
-        void = ~np.isfinite(block.read(dsm))
-        if void.any():
-            for raster in bands:
-                values = block.read(raster)
-                values[void] = np.nan if raster.dtype.kind == "f" else 0
-                block.write(raster, values)
-
-    for_blocks(work, cut(dsm.grid), workers)
+    return Picture(bands, tuple(seen.get(name, 0) for name in (*(v.name for v in views.views), NONE)))
 
 
 def as_type(values: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:

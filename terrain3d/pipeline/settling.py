@@ -10,19 +10,17 @@ from numpy.typing import NDArray
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
-from terrain3d.pipeline.growth import kept_ranking
 from terrain3d.pipeline.model import StoredModel
+from terrain3d.pipeline.picture import Ranking
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import overview, overview_step
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
 from terrain3d.surface import appearance, rays
 from terrain3d.surface.agreement import MARGIN_CELLS, without_noise
-from terrain3d.surface.ortho import OrthoView, rank_views, value_quantiles, values_at
+from terrain3d.surface.ortho import value_quantiles, values_at
 from terrain3d.surface.rays import refined
 from terrain3d.surface.rims import MARGIN, Matches, find_rims, ground_odds
 
-OVERVIEW_CELLS = 1_000_000
 NO_RIM = -30.0  # odds of a cell that hangs over nothing
 
 
@@ -38,17 +36,15 @@ class Settled:
 
 
 def settled_heights(
-    model: StoredModel, clean: StoredRaster, views: list[OrthoView], folder: Place, workers: Workers,
-    reporter: Reporter,
-) -> Settled:  # fmt: skip
+    model: StoredModel, clean: StoredRaster, views: Ranking, folder: Place, workers: Workers, reporter: Reporter
+) -> Settled:
     """Clean heights settled. The files of ``clean`` and of all layers of the model but sigma and pairs are used up."""
     grid = model.grid
     envelope, settled = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("envelope", "settled"))
     odds, final = (new_raster(folder / f"{name}.raw", grid, np.float16) for name in ("odds", "rim_odds"))
     light = new_raster(folder / "light.raw", grid, np.uint16)
-    surface = overview(clean, overview_step(grid, OVERVIEW_CELLS))
-    ranked = kept_ranking("light of rims", rank_views(surface, views), workers)
-    limits = learned("levels of light", value_quantiles(surface, ranked, appearance.LIMITS), workers)
+    ranked = views.ranked
+    limits = learned("levels of light", value_quantiles(views.surface, ranked, appearance.LIMITS), workers)
 
     def by_rays(block: Block) -> None:
         looks = [block.read(look).astype(np.float32) for look in model.looks]

@@ -1,4 +1,4 @@
-"""From matched points to the rasters of a run: DSM, voids, ortho, water, terrain, height above ground, all on disk."""
+"""From matched points to the rasters of a run: DSM, voids, water, terrain, height above ground, ortho, all on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
 from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, surface_model
-from terrain3d.pipeline.picture import draw, forget_voids
+from terrain3d.pipeline.picture import draw, draw_grey, ranking
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.reference import fill_from_reference
 from terrain3d.pipeline.settling import settled_heights
@@ -86,26 +86,27 @@ def derive(
     reporter.stage("voids", 4 * len(cut(model.grid)))
     clean, extent = clean_heights(model, folder, workers, reporter)
     model.height.remove()
-    settled = settled_heights(model, clean, views, folder, workers, reporter)
+    light = ranking(clean, views, "light", workers)
+    settled = settled_heights(model, clean, light, folder, workers, reporter)
     clean = settled.heights
     dsm, sigma, mask = fill_model(model, clean, extent, frame, folder, workers, reporter, settled.odds)
     model.sigma.remove()
     if options.reference is not None:
         fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
-    picture = draw(dsm, extent, views, folder, workers, reporter)
-    reporter.stage("water", 2 * len(cut(model.grid)))
-    waters = level_water(clean, dsm, sigma, mask, picture, options.water, folder, workers, reporter)
-    clean.remove()
-    if shown != views:  # colour says nothing of heights
-        picture = draw(dsm, extent, shown, folder, workers, reporter)
-    forget_voids(picture, dsm, workers)
+    reporter.stage("water", 3 * len(cut(model.grid)))
+    grey = draw_grey(dsm, extent, light, folder, workers, reporter)
+    waters = level_water(clean, dsm, sigma, mask, grey, options.water, folder, workers, reporter)
+    for used in (clean, grey.values):
+        used.remove()
     terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled)
     for used in (settled.envelope, settled.odds):
         used.remove()
-
+    if shown != views:  # colour says nothing of heights
+        light = ranking(terrain.surface, shown, "light of colour", workers)
+    picture = draw(terrain.surface, light, folder, workers, reporter)
     finer: tuple[StoredRaster, ...] = ()
     if options.super_resolution:
-        finer = draw_fine(terrain.surface, shown, folder, workers, reporter)
+        finer = draw_fine(terrain.surface, light, folder, workers, reporter)
 
     def window(raster: StoredRaster) -> StoredRaster:
         return raster.window(*extent.window())

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
-from terrain3d.pipeline.picture import VALUES, Picture
+from terrain3d.pipeline.picture import VALUES, Grey
 from terrain3d.pipeline.polygons import burned
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, Tally, tally
@@ -86,7 +86,7 @@ class Waters:
 
 
 def find_waters(
-    clean: StoredRaster, sigma: StoredRaster, picture: Picture, given: GivenWater, folder: Place, workers: Workers,
+    clean: StoredRaster, sigma: StoredRaster, picture: Grey, given: GivenWater, folder: Place, workers: Workers,
     reporter: Reporter,
 ) -> Waters | None:  # fmt: skip
     """Water of a scene from its picture and the surface before voids were filled; None if there is none."""
@@ -141,7 +141,7 @@ def body_shape(bodies: Components, number: int, cell: float, most: int) -> BodyS
 
 
 def _seen(
-    clean: StoredRaster, sigma: StoredRaster, picture: Picture, folder: Place, workers: Workers, reporter: Reporter
+    clean: StoredRaster, sigma: StoredRaster, picture: Grey, folder: Place, workers: Workers, reporter: Reporter
 ) -> tuple[dict[int, Look], Components | None]:
     """Patches that the images show to be water, by number."""
     limits = _limits(clean, picture, workers, reporter)
@@ -164,7 +164,7 @@ def _seen(
     }, patches
 
 
-def _limits(clean: StoredRaster, picture: Picture, workers: Workers, reporter: Reporter) -> WaterLimits | None:
+def _limits(clean: StoredRaster, picture: Grey, workers: Workers, reporter: Reporter) -> WaterLimits | None:
     """What the whole picture says of water; None if it is empty."""
     values, texture, land = picture.values, Counts(*TEXTURE_BINS), Counts(VALUES, VALUES)
 

@@ -17,7 +17,7 @@ from terrain3d.crs import to_lonlat, vertical_from_name
 from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
-from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.picture import Grey
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import GivenWater, Waters, body_shape, find_waters
@@ -49,7 +49,7 @@ class WaterBody:
 
 
 def level_water(
-    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Picture,
+    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Grey,
     given: GivenWater, folder: Place, workers: Workers, reporter: Reporter,
 ) -> list[WaterBody]:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it; banks that lie

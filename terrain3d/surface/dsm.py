@@ -47,15 +47,15 @@ def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
     column, x = _cell(cloud.xyz[:, 0], grid.west, grid.resolution)
     row, y = _cell(-cloud.xyz[:, 1], -grid.north, grid.resolution)
     # points just outside serve the border cells
-    near = (column >= -1) & (row >= -1) & (column <= grid.width) & (row <= grid.height)
+    near = np.flatnonzero((column >= -1) & (row >= -1) & (column <= grid.width) & (row <= grid.height))
     width, height = grid.width + 2, grid.height + 2
     cell = (row[near] + 1) * width + column[near] + 1
-    order = np.argsort(cell, kind="stable")
-    start = np.searchsorted(cell[order], np.arange(width * height + 1))
+    order = near[np.argsort(cell, kind="stable")]
+    start = np.append(0, np.cumsum(np.bincount(cell, minlength=width * height)))
     out = np.full((_LAYERS + LOOKS, *grid.shape), np.nan, np.float32)
     _rasterize(
-        x[near][order], y[near][order], cloud.xyz[near, 2][order], cloud.sigma[near][order],
-        cloud.confidence[near][order], cloud.pair[near][order], start, width, out,
+        x[order], y[order], cloud.xyz[order, 2], cloud.sigma[order], cloud.confidence[order], cloud.pair[order],
+        start, width, out,
     )  # fmt: skip
     pairs = np.nan_to_num(out[2]).astype(np.uint8)
     confidence, below = (Raster(np.nan_to_num(values), grid) for values in out[3:_LAYERS])
@@ -105,14 +105,24 @@ def _rasterize(
 
 
 @njit(inline="always")
-def _weighted_median(values: Any, weight: Any) -> float:
-    order = np.argsort(values)
-    half, total = 0.5 * weight.sum(), 0.0
-    for k in order:
-        total += weight[k]
-        if total >= half:
-            return values[k]
-    return values[order[-1]]
+def _weighted_median(z: Any, index: Any, weight: Any) -> float:
+    """Of the heights of a few points, sorted by insertion."""
+    n = index.size
+    value, mass = np.empty(MAX_POINTS), np.empty(MAX_POINTS)
+    total = 0.0
+    for i in range(n):
+        v, k = z[index[i]], i
+        while k > 0 and value[k - 1] > v:
+            value[k], mass[k] = value[k - 1], mass[k - 1]
+            k -= 1
+        value[k], mass[k] = v, weight[i]
+        total += weight[i]
+    run = 0.0
+    for i in range(n):
+        run += mass[i]
+        if run >= 0.5 * total:
+            return value[i]
+    return value[n - 1]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -126,7 +136,7 @@ def _fuse(
     The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a
     prior, because few points close together say little of it.
     """
-    centre = _weighted_median(z[index], weight)
+    centre = _weighted_median(z, index, weight)
     total, mean, square, formal, sure, under = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     mx, my, xx, xy, yy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     seen = np.uint64(0)

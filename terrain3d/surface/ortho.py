@@ -136,6 +136,23 @@ def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] =
     return found
 
 
+def first_seen(
+    dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] = (slice(None), slice(None))
+) -> Singles:
+    """Grey values (h, w) of the inner rows and columns of ``dsm``, each from the most vertical view that sees the cell,
+    mean of the balanced bands, NaN for none: what ``ortho`` shows, but seams are where views change."""
+    z, grid = np.asarray(dsm.values, np.float32), dsm.grid
+    part = z[inner]
+    where = grid.window(inner[0].start or 0, inner[1].start or 0, *part.shape)
+    ground = _Ground(part, *lonlat(where), grid.resolution)
+    found = np.full(part.shape, np.nan, np.float32)
+    for view in views:
+        need = np.isnan(found) & visible(z, grid.resolution, view.lean)[inner]
+        if need.any():
+            found[need] = _drawn(view, ground, need)[:, need].mean(axis=0)
+    return found
+
+
 def _close_specks(found: Ortho, known: Bools) -> None:
     """Give cells that no view sees, but that have nearly all their neighbours, the mean of those."""
     drawn = np.isfinite(found.values).all(axis=0)

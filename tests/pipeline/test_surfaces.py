@@ -21,7 +21,7 @@ from terrain3d.pipeline.surfaces import derive
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
-from terrain3d.surface.ortho import OrthoView
+from terrain3d.surface.ortho import OrthoView, ortho, rank_views
 
 HEIGHT, WIDTH = 672, 800
 GRID = aligned(Grid(Reference("EPSG:32654"), 300_000.0, 4_000_000.0, 1.0, HEIGHT, WIDTH))
@@ -95,8 +95,15 @@ def returns() -> LidarReturns:
     )  # fmt: skip
 
 
+def views_of(image: np.ndarray) -> list[OrthoView]:
+    return [
+        OrthoView(oblique(*lean), lambda r, c, h, w: image[None, r : r + h, c : c + w], image.shape)
+        for lean in ((0.05, 0.02), (-0.3, 0.1))
+    ]
+
+
 def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    """All layers of the scene."""
+    """All layers of the scene, and what the most vertical view shows of its final surface, NaN where it is not used."""
     z, sigma, image = world
 
     def stored(name: str, values: np.ndarray) -> StoredRaster:
@@ -112,13 +119,13 @@ def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> d
         stored("confidence.raw", np.where(known, 0.5 + sigma, 0).astype(np.float16)),
         stored("below.raw", np.zeros(GRID.shape, np.float16)),
     )
-    views = [
-        OrthoView(oblique(*lean), lambda r, c, h, w: image[None, r : r + h, c : c + w], image.shape)
-        for lean in ((0.05, 0.02), (-0.3, 0.1))
-    ]
-    found = derive(model, views, FRAME, returns(), folder, 2, Silent())
+    found = derive(model, views_of(image), FRAME, returns(), folder, 2, Silent())
     rasters = {name: getattr(found, name) for name in LAYERS if name != "ortho"} | {"ortho": found.ortho[0]}
-    return {name: raster.read(0, 0, *found.dsm.grid.shape) for name, raster in rasters.items()}
+    grid = found.dsm.grid
+    drawn = ortho(Raster(found.dsm.read(0, 0, *grid.shape), grid), rank_views(Raster(z, GRID), views_of(image)))
+    return {name: raster.read(0, 0, *grid.shape) for name, raster in rasters.items()} | {
+        "first view": np.where(drawn.source == 1, drawn.values[0], np.float32(np.nan))
+    }
 
 
 def test_derive__does_not_depend_on_the_blocks(
@@ -136,5 +143,10 @@ def test_derive__does_not_depend_on_the_blocks(
         same = np.isclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
         assert same.mean() > 0.9998, (name, 1 - same.mean())
     assert (np.abs(whole["ortho"].astype(int) - parts["ortho"]) > 1).mean() < 1e-3
+    for kind in (MaskCode.MEASURED, MaskCode.FILLED, MaskCode.WATER):  # colours lie on the surface as it is in the end
+        cells = (whole["mask"] == kind) & np.isfinite(whole["first view"])
+        off = np.abs(whole["ortho"] - whole["first view"])[cells]
+        assert cells.sum() > 5000 and (off > 1.5).mean() < 0.002, kind
+    assert not whole["ortho"][whole["mask"] == MaskCode.NODATA].any()
     lake = whole["dsm"][(whole["mask"] == MaskCode.WATER)]
     assert np.ptp(lake[np.abs(lake - np.median(lake)) < 1]) < 0.01

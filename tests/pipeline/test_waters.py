@@ -14,7 +14,7 @@ from terrain3d.crs import Reference, to_lonlat, vertical_from_name
 from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks
-from terrain3d.pipeline.picture import Picture
+from terrain3d.pipeline.picture import Grey
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.water_bodies import GivenWater
@@ -61,7 +61,7 @@ def worked(
     clean, dsm = stored("clean", z), stored("dsm", z)
     sigma = stored("sigma", np.where(np.isfinite(z), np.float32(0.3), np.float32(np.nan)))
     mask = stored("mask", np.where(np.isfinite(z), MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
-    picture = Picture(stored("image", image), counts, (), ())
+    picture = Grey(stored("image", image), counts)
     bodies = level_water(clean, dsm, sigma, mask, picture, given, folder, 2, Silent())
     codes, heights, spread = (r.read(0, 0, N, N) for r in (mask, dsm, sigma))
     return (codes == MaskCode.WATER, heights, spread), bodies
