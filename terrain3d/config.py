@@ -19,6 +19,7 @@ TABLE_SUFFIXES = (".csv", ".txt", ".parquet", ".geoparquet", ".gpkg", ".geojson"
 NOT_KEYS = (
     "str",
     "ImageEntry",
+    "ColourEntry",
     "ReferenceDem",
     "LidarEntry",
     "float",
@@ -50,14 +51,22 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ColourEntry(_Strict):
+    """A multispectral image with an RPC file of its own."""
+
+    path: str
+    rpc: str | None = None
+
+
 class ImageEntry(_Strict):
     """An image with an RPC file of its own, or a mask: raster of the image's size, 0 where a pixel must not be used.
-    colour: coarser multispectral image of the same acquisition, with an RPC in it or beside it, for the ortho."""
+    colour: coarser multispectral image of the same acquisition, for the ortho; a path if its RPC is in it or beside
+    it."""
 
     path: str
     rpc: str | None = None
     mask: str | None = None
-    colour: str | None = None
+    colour: str | ColourEntry | None = None
 
 
 class TableColumns(_Strict):
@@ -221,7 +230,8 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
     images: list[ImageEntry] = []
     for entry in config.images:
         e = ImageEntry(path=entry) if isinstance(entry, str) else entry
-        rpc, mask, colour = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask, e.colour))
+        rpc, mask = (None if p is None else str(_one(p, folder, path)) for p in (e.rpc, e.mask))
+        colour = _colour_entry(e.colour, folder, path)
         files = expand(e.path, folder, "image", f"check the path in {path}")
         if colour is not None and len(files) > 1:
             raise ConfigError(f"one colour image for {len(files)} images", where=path, fix="list each with its own")
@@ -239,6 +249,13 @@ def scene_of(config: SceneConfig, path: Path) -> Scene:
         config=config, folder=folder, images=tuple(images), lidar=tuple(lidar), lidar_formats=formats,
         water_polygons=polygons, reference_dem=_reference(config.reference_dem, folder, path),
     )  # fmt: skip
+
+
+def _colour_entry(given: str | ColourEntry | None, folder: Path, source: Path) -> str | ColourEntry | None:
+    if given is None or isinstance(given, str):
+        return None if given is None else str(_one(given, folder, source))
+    rpc = None if given.rpc is None else str(_one(given.rpc, folder, source))
+    return ColourEntry(path=str(_one(given.path, folder, source)), rpc=rpc)
 
 
 def _reference(given: str | ReferenceDem | None, folder: Path, source: Path) -> ReferenceDem | None:

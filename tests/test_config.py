@@ -50,6 +50,12 @@ def test_load_scene__colour_of_an_image(folder: Path) -> None:
     scene = load_scene(write(folder, images=["a_1.tif", {"path": "b.tif", "colour": "a_2.tif"}]))
     assert scene.images[1].colour == str(folder / "a_2.tif")
     assert scene.completed()["images"][1] == {"path": str(folder / "b.tif"), "colour": str(folder / "a_2.tif")}
+    long = {"path": "b.tif", "colour": {"path": "a_2.tif", "rpc": "b.RPB"}}
+    found = load_scene(write(folder, images=["a_1.tif", long])).completed()["images"][1]
+    assert found["colour"] == {"path": str(folder / "a_2.tif"), "rpc": str(folder / "b.RPB")}
+    long["colour"]["rpcs"] = "x"  # type: ignore[index]
+    with pytest.raises(ConfigError, match=r"unknown key 'images\.1\.colour\.rpcs'; .*known keys here: path, rpc$"):
+        load_scene(write(folder, images=["a_1.tif", long]))
     with pytest.raises(ConfigError, match="one colour image for 2 images"):
         load_scene(write(folder, images=[{"path": "a_*.tif", "colour": "b.tif"}]))
 

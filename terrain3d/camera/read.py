@@ -31,7 +31,7 @@ from terrain3d.errors import CameraError, InputFileError
 
 MAX_BYTES = 5_000_000  # RPC files have some 10 kB; far larger ones are something else
 _TILE = re.compile(r"_R(\d{1,4})C(\d{1,4})$", re.IGNORECASE)
-_GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:})"
+_GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:}, colour: {path:, rpc:})"
 
 
 @dataclass(frozen=True)

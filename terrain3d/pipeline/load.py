@@ -10,7 +10,7 @@ from pyproj import CRS
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
-from terrain3d.config import OutputConfig, Scene
+from terrain3d.config import ColourEntry, OutputConfig, Scene
 from terrain3d.crs import ELLIPSOID, Reference, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.colour import Colour, laid_on
@@ -41,15 +41,17 @@ def load_views(scene: Scene) -> list[View]:
         if not has_data(image):
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
         camera = Camera(rpc)
-        colour = None if entry.colour is None else _colour(Path(entry.colour), image, camera)
+        colour = None if entry.colour is None else _colour(entry.colour, image, camera)
         views.append(View(path.stem, image, camera, read_acquired(path), colour))
     return with_unique_names(views)
 
 
-def _colour(path: Path, image: ImageFile, camera: Camera) -> Colour:
+def _colour(given: str | ColourEntry, image: ImageFile, camera: Camera) -> Colour:
     """Multispectral image of a file, laid on the image that it is the colour of. The RPCs may be valid for different
     heights; any that both are valid for will do."""
-    coarse, rpc = open_image(path), read_rpc(path, None)
+    entry = ColourEntry(path=given) if isinstance(given, str) else given
+    path = Path(entry.path)
+    coarse, rpc = open_image(path), read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
     low, high = (max(r.height_range[0] for r in (rpc, camera.rpc)), min(r.height_range[1] for r in (rpc, camera.rpc)))
     return laid_on(image, camera, coarse, Camera(rpc), (low + high) / 2)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid
 
-GROUND, TREE, BUILDING, WATER = 2, 5, 6, 9
+GROUND, TREE, BUILDING, WATER, BRIDGE = 2, 5, 6, 9, 17
 Window = tuple[slice, slice]
 
 

@@ -20,7 +20,7 @@ from terrain3d.simulate.sensor import Sensor, View, make_sensor
 from terrain3d.simulate.shade import Sun, illuminate
 from terrain3d.simulate.world import World
 
-KINDS = {"town": worlds.town, "mountain": worlds.mountain}
+KINDS = {"town": worlds.town, "mountain": worlds.mountain, "waterland": worlds.waterland, "coast": worlds.coast}
 CHANGES = ("usual", "every", "none")
 
 
@@ -63,7 +63,7 @@ def write_scene(
 ) -> SceneFiles:
     """Simulate a scene into ``folder`` (made if need be); the same arguments give the same files.
 
-    kind: 'town' or 'mountain'. size_m: side of the square world. views: images an epoch, at least 2, from forward to
+    kind: one of ``KINDS``. size_m: side of the square world. views: images an epoch, at least 2, from forward to
     backward. gsd: pixel size (m). epochs: 1 or 2. resolution: of the truth, a multiple of 0.25 m.
     changes: from the first epoch to the second: 'usual' (``events.evolve``), 'every' (those of ``further`` as well) or
     'none' (other images of the same place).

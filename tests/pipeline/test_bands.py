@@ -11,7 +11,14 @@ import pytest
 import rasterio
 import yaml
 
+from terrain3d.camera.read import read_rpc
+from terrain3d.camera.rpc import RpcModel
 from terrain3d.commands.run import run_command
+from terrain3d.config import load_scene
+from terrain3d.errors import CameraError
+from terrain3d.image.colour import Colour
+from terrain3d.pipeline.load import load_views
+from terrain3d.simulate.files import rpc_tags
 from terrain3d.simulate.scene import SceneFiles
 
 GAINS = (0.6, 0.9, 1.1, 1.4)
@@ -30,7 +37,7 @@ def with_bands(source: Path, target: Path) -> None:
         file.update_tags(ns="RPC", **tags)
 
 
-def with_colour(pan: Path, target: Path) -> None:
+def with_colour(pan: Path, target: Path) -> RpcModel:
     """Two bands of a quarter of the image's resolution, with an RPC that is off by some pixels."""
     with rasterio.open(pan) as file:
         values, profile, tags = file.read(1).astype(float), file.profile, file.tags(ns="RPC")
@@ -43,6 +50,35 @@ def with_colour(pan: Path, target: Path) -> None:
     with rasterio.open(target, "w", **{**profile, "count": 2, "height": h, "width": w}) as file:
         file.write(bands.astype(np.uint16))
         file.update_tags(ns="RPC", **tags)
+    return read_rpc(target)
+
+
+@pytest.mark.slow
+def test_load_views__rpc_of_the_colour_from_a_file(hamlet: SceneFiles, tmp_path: Path) -> None:
+    """A multispectral image without RPC, and the RPC in a file with another name, is as one that has it in its tags."""
+    pan, tagged, bare, vendor = (
+        hamlet.epochs[0].images[0], tmp_path / "tagged.tif", tmp_path / "bare.tif", tmp_path / "vendor.txt"
+    )  # fmt: skip
+    lines = []
+    for key, value in rpc_tags(with_colour(pan, tagged)).items():
+        numbers = value.split()
+        lines += [f"{key}_{i}: {n}" for i, n in enumerate(numbers, 1)] if len(numbers) > 1 else [f"{key}: {value}"]
+    vendor.write_text("\n".join(lines))
+    with rasterio.open(tagged) as file, rasterio.open(bare, "w", **file.profile) as copy:
+        copy.write(file.read())
+
+    def colour_of(given: object) -> Colour | None:
+        images = [{"path": str(pan), "colour": given}, str(hamlet.epochs[0].images[1])]
+        config = tmp_path / "scene.yaml"
+        config.write_text(yaml.safe_dump({"name": "colour", "images": images}))
+        return load_views(load_scene(config))[0].colour
+
+    expected, found = colour_of(str(tagged)), colour_of({"path": str(bare), "rpc": str(vendor)})
+    assert expected is not None and found is not None and found.windows == expected.windows > 3
+    np.testing.assert_allclose(found.line, expected.line, atol=1e-6)
+    np.testing.assert_allclose(found.sample, expected.sample, atol=1e-6)
+    with pytest.raises(CameraError, match=r"bare\.tif.*colour: \{path:, rpc:\}"):
+        colour_of({"path": str(bare)})
 
 
 @pytest.mark.slow

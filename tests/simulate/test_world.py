@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import cv2
 import numpy as np
 import pytest
 from shapely import contains_xy, unary_union
@@ -10,7 +13,7 @@ from shapely.geometry import Polygon
 from terrain3d.simulate.events import evolve
 from terrain3d.simulate.further import evolve_further
 from terrain3d.simulate.noise import fractal
-from terrain3d.simulate.world import World, mountain, town
+from terrain3d.simulate.world import World, coast, mountain, town, waterland
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,34 @@ def test_mountain__is_steep_and_wooded(valley: World) -> None:
     gy, gx = np.gradient(valley.ground[::8, ::8], 2.0)
     assert np.degrees(np.arctan(np.hypot(gx, gy))).mean() > 15
     assert 0.3 < (valley.classes == 5).mean() < 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [waterland, coast])
+def test_waters__lie_in_their_banks(make: Callable[[int, float], World]) -> None:
+    """Each body of water is level or falls gently, and no land beside it, bridges apart, lies under it."""
+    world = make(5, 220)
+    wet = world.classes == 9
+    n, _, stats, _ = cv2.connectedComponentsWithStats(wet.astype(np.uint8))
+    assert n > 2 and (stats[1:, cv2.CC_STAT_AREA].max() * world.grid.resolution**2) > 1500
+    gy, gx = np.gradient(world.ground, world.grid.resolution)
+    inner = cv2.erode(wet.astype(np.uint8), np.ones((5, 5))) > 0
+    assert np.hypot(gx, gy)[inner].max() < 0.2
+    beside = cv2.dilate(np.where(wet, world.ground, 0).astype(np.float32), np.ones((3, 3)))
+    bank = (beside > 0) & ~wet & (world.classes != 17)
+    assert (world.ground - beside)[bank].min() > -0.1
+    assert (make is coast) == (np.ptp(world.ground[wet & (world.ground < np.median(world.ground[wet]) + 1)]) < 0.1)
+
+
+@pytest.mark.slow
+def test_waterland__bridges_hang_over_water_on_ramps() -> None:
+    world = waterland(5, 220)
+    deck = world.classes == 17
+    assert deck.sum() * world.grid.resolution**2 > 200
+    assert np.percentile((world.surface - world.ground)[deck], 10) > 2
+    rows = np.flatnonzero(deck.any(axis=1))
+    ends = world.surface[[rows[0] - 2, rows[-1] + 2]][:, deck.any(axis=0)]
+    assert np.abs(ends[:, :8] - world.surface[deck][0]).max() < 1.5  # the road goes on
 
 
 def test_world__repeats_by_seed(small_town: World) -> None:
