@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -30,6 +31,7 @@ NOT_KEYS = (
     "literal['strict','standard','all']",
 )
 MAX_CONFIG_BYTES = 5_000_000
+MOST_VALUES = 200_000  # of a file, all its aliases written out
 
 
 CellSize = Annotated[float, Field(gt=0.01, le=100)]  # metres
@@ -71,7 +73,9 @@ class ImageEntry(_Strict):
 
 class TableColumns(_Strict):
     """Names of the columns of a table of ground heights. x and y, and the height, may be left out where the file has
-    points of its own (GeoPackage, GeoParquet, LAS). time: dates, or seconds that only order the returns of a track."""
+    points of its own (GeoPackage, GeoParquet, LAS). time: dates (of LAS, its gps_time where that is standard GPS time),
+    or seconds, which only order the returns of a track unless time_origin says what they count from. Case is not told
+    apart where only one column fits."""
 
     x: str | None = None
     y: str | None = None
@@ -93,7 +97,9 @@ class LidarFormat(_Strict):
     sigma: of the height, metres, where no column has it. horizontal_sigma: of the place, metres, likewise; 2 m if it
     is not stated. product: what to call it. frame: terrestrial frame such as
     ITRF2014 or ETRS89, and epoch: decimal year of the coordinates, for output.frame. only: rows to keep, by column the
-    value or values, such as {classification: 2}.
+    value or values, such as {classification: 2}. decimal: the mark of a text table's numbers. time_origin: date from
+    which the numbers of the time column count seconds. Heights are in the unit of the vertical CRS, else in that of
+    the horizontal one, else in metres.
     """
 
     algorithm: Annotated[int, Field(ge=1, le=6)] | None = None
@@ -107,6 +113,8 @@ class LidarFormat(_Strict):
     frame: str | None = None
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
     only: dict[str, Any] = {}
+    decimal: Literal[".", ","] = "."
+    time_origin: datetime | None = None
 
 
 class LidarEntry(LidarFormat):
@@ -221,7 +229,7 @@ def load_scene(path: Path) -> Scene:
 
 def load_config(path: Path, model: type[C]) -> C:
     """Content of a configuration file. Raises InputFileError and ConfigError."""
-    return _parse(_read(path), path, model)
+    return _parse(read_yaml(path), path, model)
 
 
 def scene_of(config: SceneConfig, path: Path) -> Scene:
@@ -301,15 +309,30 @@ def _check_lidar_type(path: Path, form: LidarFormat | None) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file. Raises InputFileError, and ConfigError for what is no YAML or far too large."""
     if not is_file(path):
         raise InputFileError("scene file not found", where=path, fix="give the path of a scene.yaml")
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ConfigError("too large for a scene file", where=path)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: of impossible dates
         raise ConfigError(f"is not readable YAML ({' '.join(str(error).split())[:160]})", where=path) from error
+    _check_expanded(data, path)
+    return data
+
+
+def _check_expanded(data: Any, path: Path) -> None:
+    """Raises ConfigError where references to parts of the file expand to more values than a scene can have."""
+    waiting, count = [data], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise ConfigError(f"expands to more than {MOST_VALUES} values", where=path,
+                              fix="write out what its aliases (*) refer to")  # fmt: skip
+        waiting.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
 
 
 def _parse(data: Any, path: Path, model: type[C]) -> C:

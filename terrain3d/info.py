@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from pyproj import Geod
 
+from terrain3d.config import read_yaml
 from terrain3d.crs import Vertical, parse_crs
 from terrain3d.errors import CameraError, FrameError, InputFileError, LidarError
 from terrain3d.io.clouds import cloud_reference, open_cloud
@@ -84,7 +84,7 @@ def view_of(path: Path) -> tuple[View, tuple[float, float]]:
 def _raster_or_image(path: Path) -> Info:
     with open_raster(path) as file:
         mapped = file.crs is not None
-        has_rpc = file.rpcs is not None or bool(file.tags(ns="RPC"))
+        has_rpc = bool(file.tags(ns="RPC"))
     return _raster(path) if mapped and not has_rpc else _image(path)
 
 
@@ -208,10 +208,7 @@ def _layer(path: Path) -> Info:
 
 
 def _scene(path: Path) -> Info:
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputFileError("is not YAML", where=path, fix=str(error).splitlines()[0]) from error
+    value = read_yaml(path)
     if not isinstance(value, dict):
         raise InputFileError("is not a scene (no keys)", where=path)
     facts = [

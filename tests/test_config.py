@@ -197,3 +197,22 @@ def test_load_scene__several_resolutions(folder: Path) -> None:
         load_scene(write(folder, output={"resolution": [0.5, "x"]}))
     with pytest.raises(ConfigError, match=r"output\.resolution: .* 100"):
         load_scene(write(folder, output={"resolution": 1000}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: &a [x,x,x,x,x,x,x,x]\n" + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in
+                                             zip("abcdefghi", "bcdefghij", strict=True)), "more than 200000 values"),
+        ("only: &only [1, *only]\n", "more than 200000 values"),
+        ("lidar: " + "[" * 5000, "not readable YAML"),
+        ("time_origin: 2018-99-99\n", "not readable YAML"),
+        ("a: !!python/object/apply:os.system [ls]\n", "not readable YAML"),
+    ],
+)  # fmt: skip
+def test_load_scene__a_file_that_expands_without_end(folder: Path, text: str, message: str) -> None:
+    path = folder / "scene.yaml"
+    path.write_text(f"name: s\nimages: [a_1.tif, a_2.tif]\n{text}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as error:
+        load_scene(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 400

@@ -8,7 +8,7 @@ import rasterio
 import shapely
 
 from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference
-from terrain3d.errors import InputFileError
+from terrain3d.errors import ConfigError, InputFileError
 from terrain3d.info import describe, view_of
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.clouds import write_cloud
@@ -89,7 +89,7 @@ def test_describe__bad_files(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match=r"x\.dat: is not a readable raster"):
         describe(tmp_path / "x.dat")
     write_text(tmp_path / "x.yaml", "a: [1")
-    with pytest.raises(InputFileError, match="not YAML"):
+    with pytest.raises(ConfigError, match="not readable YAML"):
         describe(tmp_path / "x.yaml")
     write_text(tmp_path / "x.h5", "nothing")
     with pytest.raises(InputFileError):

@@ -10,7 +10,6 @@ exception other than the program's own, a process that dies, more than 10 second
 from __future__ import annotations
 
 import argparse
-import csv
 import random
 import resource
 import shutil
@@ -25,104 +24,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from fuzz_seeds import seeds
+
 MOST_S = 10
 MOST_BYTES = 3 * 2**30
 NUMBERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, 255, 65535, 2**40)
 WORDS = (b"nan", b"inf", b"-1e308", b"99999999999999999999", b"<", b"\x00", b"\xff\xfe", b"../../", b"%s%n", b",,,,")
-TEXT = (".xml", ".txt", ".rpb", ".geom", ".csv", ".yaml")
-
-
-def seeds(folder: Path) -> dict[str, list[Path]]:
-    """Small valid files by reader."""
-    import numpy as np
-    import yaml
-
-    from terrain3d.camera.read import read_rpc
-    from terrain3d.crs import Reference
-    from terrain3d.io.clouds import write_cloud
-    from terrain3d.io.rasters import read_raster, write_raster
-    from terrain3d.io.vectors import write_layer
-    from terrain3d.points import PointCloud
-    from terrain3d.simulate.files import rpc_tags
-    from terrain3d.simulate.scene import write_scene
-
-    scene = write_scene(folder / "scene", "town", 100, seed=2, views=2)
-    image = scene.epochs[0].images[0]
-    tags = rpc_tags(read_rpc(image))
-    texts = {
-        "view_RPC.TXT": "\n".join(_text_lines(tags)),
-        "view.RPB": _rpb(tags),
-        "RPC_view.XML": _dimap(tags),
-    }
-    rpcs = []
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        rpcs.append(folder / name)
-    rng = np.random.default_rng(1)
-    reference = Reference("EPSG:32632")
-    xyz = rng.uniform(0, 50, (400, 3)) + [680_000, 5_230_000, 500]
-    ones = np.ones(400, np.float32)
-    cloud = PointCloud(reference, xyz, ones, ones, np.ones(400, np.uint8), np.ones(400, np.uint16))
-    for name in ("cloud.laz", "cloud.las"):
-        write_cloud(folder / name, cloud)
-    with (folder / "points.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["lon", "lat", "h", "track"])
-        writer.writerows([[11.37 + i * 1e-5, 47.2, 500 + i, "a"] for i in range(60)])
-    import shapely
-
-    write_layer(folder / "index.gpkg", "sheets", [shapely.box(0, 0, 1, 1)] * 3, {"code": np.array(["a", "b", "c"])},
-                "EPSG:32632")  # fmt: skip
-    heights = read_raster(scene.epochs[0].truth["dsm"])
-    write_raster(folder / "heights.tif", heights, nodata=-9999)
-    content = yaml.safe_load(scene.config.read_text())
-    content["images"] = [str(scene.folder / p) for p in content["images"]]
-    content["lidar"] = [str(scene.folder / p) for p in content["lidar"]]
-    (folder / "area.yaml").write_text(yaml.safe_dump(content | {"tiles": {"utm": 100}}))
-    return {
-        "image": [image], "raster": [folder / "heights.tif"], "rpc": rpcs, "lidar": list(scene.lidar),
-        "cloud": [folder / "cloud.laz", folder / "cloud.las"], "table": [folder / "points.csv"],
-        "vector": [folder / "index.gpkg"], "area": [folder / "area.yaml"],
-    }  # fmt: skip
-
-
-def _text_lines(tags: dict[str, str]) -> list[str]:
-    lines = []
-    for key, value in tags.items():
-        numbers = value.split()
-        lines += [f"{key}: {value}"] if len(numbers) == 1 else [f"{key}_{i}: {n}" for i, n in enumerate(numbers, 1)]
-    return lines
-
-
-def _rpb(tags: dict[str, str]) -> str:
-    names = {
-        "LINE_OFF": "lineOffset", "SAMP_OFF": "sampOffset", "LAT_OFF": "latOffset", "LONG_OFF": "longOffset",
-        "HEIGHT_OFF": "heightOffset", "LINE_SCALE": "lineScale", "SAMP_SCALE": "sampScale", "LAT_SCALE": "latScale",
-        "LONG_SCALE": "longScale", "HEIGHT_SCALE": "heightScale", "LINE_NUM_COEFF": "lineNumCoef",
-        "LINE_DEN_COEFF": "lineDenCoef", "SAMP_NUM_COEFF": "sampNumCoef", "SAMP_DEN_COEFF": "sampDenCoef",
-    }  # fmt: skip
-    body = []
-    for key, name in names.items():
-        numbers = tags[key].split()
-        value = numbers[0] if len(numbers) == 1 else "(\n" + ",\n".join(numbers) + ")"
-        body.append(f"\t{name} = {value};")
-    return 'satId = "X";\nSpecId = "RPC00B";\nBEGIN_GROUP = IMAGE\n' + "\n".join(body) + "\nEND_GROUP = IMAGE\nEND;\n"
-
-
-def _dimap(tags: dict[str, str]) -> str:
-    model = "".join(
-        f"<{key}_{i}>{n}</{key}_{i}>"
-        for key in ("SAMP_NUM_COEFF", "SAMP_DEN_COEFF", "LINE_NUM_COEFF", "LINE_DEN_COEFF")
-        for i, n in enumerate(tags[key].split(), 1)
-    )
-    names = ("LONG_SCALE", "LONG_OFF", "LAT_SCALE", "LAT_OFF", "HEIGHT_SCALE", "HEIGHT_OFF", "SAMP_SCALE", "SAMP_OFF",
-             "LINE_SCALE", "LINE_OFF")  # fmt: skip
-    validity = "".join(f"<{n}>{tags[n]}</{n}>" for n in names)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?><Dimap_Document><Rational_Function_Model><Global_RFM><Inverse_Model>'
-        f"{model}</Inverse_Model><RFM_Validity>{validity}</RFM_Validity></Global_RFM></Rational_Function_Model>"
-        "</Dimap_Document>"
-    )
+TEXT = (".xml", ".txt", ".rpb", ".geom", ".csv", ".yaml", ".vrt")
 
 
 def mutated(data: bytes, text: bool, draw: random.Random, other: bytes) -> bytes:
@@ -164,13 +72,13 @@ def mutated(data: bytes, text: bool, draw: random.Random, other: bytes) -> bytes
 def reader(name: str) -> Callable[[Path], object]:
     """What the program does with a file of a kind."""
     from terrain3d.camera.read import read_rpc, read_rpc_file
-    from terrain3d.config import LidarFormat, TableColumns
+    from terrain3d.config import LidarFormat, TableColumns, load_scene
     from terrain3d.info import describe
     from terrain3d.io.clouds import read_cloud
     from terrain3d.io.images import has_data, open_image, read_window
     from terrain3d.io.rasters import read_raster
     from terrain3d.io.vectors import read_layer
-    from terrain3d.lidar.read import read_granule
+    from terrain3d.lidar.read import read_granule, read_lidar
     from terrain3d.pipeline.batch.area import load_area
 
     def image(path: Path) -> None:
@@ -180,10 +88,18 @@ def reader(name: str) -> Callable[[Path], object]:
         read_window(found, 0, 0, min(found.height, 64), min(found.width, 64))
 
     def table(path: Path) -> None:
-        columns = TableColumns(x="lon", y="lat", height="h", track="track")
-        read_granule(
-            path, form=LidarFormat(columns=columns, crs="EPSG:4326", vertical="ellipsoid", footprint=1, sigma=1)
-        )
+        own = path.suffix == ".laz"
+        columns = TableColumns() if own else TableColumns(x="lon", y="lat", height="h", track="track")
+        stated = {"vertical": "ellipsoid", "footprint": 1, "sigma": 1, "crs": None if own else "EPSG:4326"}
+        with path.open("rb") as file:
+            decimal = "," if b";" in file.read(40) else "."
+        read_granule(path, form=LidarFormat(columns=columns, decimal=decimal, **stated))
+        if path.suffix == ".parquet":
+            read_granule(path)
+
+    def pair(path: Path) -> None:
+        (photons,) = (path.parent.parent / "photons").glob("ATL03*.h5")
+        read_lidar([photons, path])
 
     def also_described(read: Callable[[Path], object]) -> Callable[[Path], object]:
         def both(path: Path) -> None:
@@ -196,8 +112,8 @@ def reader(name: str) -> Callable[[Path], object]:
 
     readers: dict[str, Callable[[Path], object]] = {
         "image": also_described(image), "raster": also_described(read_raster), "rpc": read_rpc_file,
-        "lidar": also_described(read_granule), "cloud": also_described(read_cloud), "table": table,
-        "vector": read_layer, "area": load_area,
+        "lidar": also_described(read_granule), "pair": pair, "cloud": also_described(read_cloud), "table": table,
+        "vector": read_layer, "area": load_area, "scene": load_scene,
     }  # fmt: skip
     return readers[name]
 

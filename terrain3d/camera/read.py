@@ -110,7 +110,7 @@ def _open(path: Path) -> _Image:
             with rasterio.open(path) as source:
                 tags = source.tags(ns="RPC")
                 height, width, crs, transform = source.height, source.width, source.crs, tuple(source.transform)[:6]
-    except (RasterioError, OSError) as error:
+    except (RasterioError, OSError, UnicodeDecodeError) as error:  # also of messages that quote a damaged header
         fix = "the file may be truncated or not an image; fetch it again"
         raise InputFileError(f"cannot be opened as an image: {error}", where=path, fix=fix) from None
     aux = path.with_name(path.name + ".aux.xml")

@@ -46,7 +46,8 @@ BLOCK = 512
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 Overviews = Literal["average", "nearest"]
-GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError)
+# rasterio cannot decode a message that quotes a damaged header
+GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, UnicodeDecodeError)
 
 
 def write_raster(

@@ -199,16 +199,24 @@ def read_column(group: h5py.Group, name: str, rows: slice) -> Floats | None:
     data = group[name]
     check_size(data)
     values = np.asarray(data[rows], float)
-    fill = data.attrs.get("_FillValue")
-    fill = None if fill is None or not np.size(fill) else fill
+    fill = _fill_value(data)
     values[~(np.abs(values) < FILL_LIMIT)] = np.nan
     if data.dtype.kind == "f" and fill is not None:
-        values[values == float(np.asarray(fill, float).ravel()[0])] = np.nan
+        values[values == float(fill)] = np.nan
     elif data.dtype.kind in "iu" and fill is not None:
         top = np.iinfo(data.dtype).max  # the fill value of ICESat-2's integers; GEDI's flags may have 0, a value
-        if int(np.asarray(fill).ravel()[0]) == top:
+        if int(fill) == top:
             values[values == top] = np.nan
     return values
+
+
+def _fill_value(data: h5py.Dataset) -> Any:
+    """Number that the attributes give for no value; None where they give none."""
+    name = "_FillValue"
+    if name not in data.attrs or data.attrs.get_id(name).dtype.kind not in "fiu":
+        return None
+    values = np.ravel(data.attrs[name])
+    return values[0] if values.size else None
 
 
 def check_size(data: Any) -> tuple[int, ...]:

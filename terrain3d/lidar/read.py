@@ -16,6 +16,7 @@ from terrain3d.errors import FrameError, InputFileError, LidarError, Terrain3dEr
 from terrain3d.lidar.atlas import BEAMS
 from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, moves_with_plate, to_frame
 from terrain3d.lidar.granule import DAMAGE, Bounds, Granule, attribute_text, granule_of, has
+from terrain3d.lidar.probe import check_texts
 from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
@@ -136,6 +137,18 @@ def read_granule(
     Raises InputFileError (missing, truncated, of no known kind), LidarError (a product without ground heights),
     ConfigError and FrameError (a table that says too little), MissingExtraError (Parquet without pyarrow).
     """
+    check_texts([path] if path.suffix.lower() in HDF5 else [])
+    return _read_file(path, bounds_lonlat, rules, form, joined, served)
+
+
+def _read_file(
+    path: Path,
+    bounds_lonlat: Bounds | None,
+    rules: RuleSet,
+    form: LidarFormat,
+    joined: Pair | None,
+    served: Pair | None,
+) -> Granule:
     suffix = path.suffix.lower()
     if suffix in HDF5 or (form.columns is None and suffix not in PARQUET):
         return _read_hdf5(path, bounds_lonlat, rules, form, joined, served)
@@ -214,12 +227,11 @@ def read_lidar(
     if not paths:
         raise LidarError("no lidar granule given")
     forms = forms or {}
+    check_texts([p for p in paths if p.suffix.lower() in HDF5])
     pairs = pair_photons(paths)
     taken = {pair.atl08: pair for pair in pairs.values()}
     used = [p for p in paths if p not in taken or taken[p].rest]
-    granules = tuple(
-        read_granule(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used
-    )
+    granules = tuple(_read_file(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used)
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
         raise _nothing_left(used, granules, rejected, rules)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyogrio
 import shapely
+from laspy.header import GpsTimeType
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -25,11 +28,16 @@ from terrain3d.io.vectors import PYOGRIO_ERRORS
 Part = dict[str, NDArray[Any]]
 X, Y, Z = "geometry.x", "geometry.y", "geometry.z"  # columns of the file's own points
 POINTS = (X, Y, Z)
+GPS_EPOCH = np.datetime64("1980-01-06", "ns")
+LEAP_SECONDS = 18  # of UTC against GPS since 2017; a second is nothing to a date
+ADJUSTED_S = 1e9  # LAS counts standard GPS time from there
 PARQUET = (".parquet", ".geoparquet")
 CLOUDS = (".las", ".laz")
 TEXTS = (".csv", ".txt")
 DELIMITERS = ",;\t|"
 SPECIAL = "geometry"
+GPS_TIME = "gps_time"
+MULTIPOINT = 4  # of shapely.get_type_id
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ def read_head(path: Path) -> TableHead:
     """Columns and CRS of a table. Raises InputFileError, MissingExtraError (Parquet without pyarrow)."""
     suffix = path.suffix.lower()
     if suffix in TEXTS:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with _open_text(path) as file:
             return TableHead(tuple(_header(file, path)[0]), False, None)
     if suffix in PARQUET:
         with _parquet(path) as file:
@@ -71,23 +79,33 @@ def read_head(path: Path) -> TableHead:
 def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     """The named columns, ``POINTS`` among them, some hundred thousand rows at a time; numbers as they are stored.
 
+    Names may differ from those of the table by case and by space around them, where only one column fits.
     Raises ConfigError for a column that the table lacks, InputFileError, MissingExtraError.
     """
     head = read_head(path)
-    lacking = [n for n in names if n not in head.columns and n not in POINTS]
-    if lacking:
-        raise ConfigError(
-            f"table has no column '{lacking[0]}'", where=path, fix=f"it has {', '.join(head.columns)[:300]}"
-        )
+    stored = {n: n if n in POINTS else _stored_name(head, n, path) for n in names}
+    wanted = list(dict.fromkeys(stored.values()))
     suffix = path.suffix.lower()
     if suffix in TEXTS:
-        yield from _text_parts(path, names)
+        parts = _text_parts(path, wanted)
     elif suffix in PARQUET:
-        yield from _parquet_parts(path, names)
+        parts = _parquet_parts(path, wanted)
     elif suffix in CLOUDS:
-        yield from _cloud_parts(path, names)
+        parts = _cloud_parts(path, wanted)
     else:
-        yield from _layer_parts(path, names)
+        parts = _layer_parts(path, wanted)
+    for part in parts:
+        yield {asked: part[name] for asked, name in stored.items()}
+
+
+def _stored_name(head: TableHead, name: str, path: Path) -> str:
+    if name in head.columns:
+        return name
+    alike = [c for c in head.columns if c.strip().casefold() == name.strip().casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    what = f"several columns '{name}'" if alike else f"no column '{name}'"
+    raise ConfigError(f"table has {what}", where=path, fix=f"it has {', '.join(head.columns)[:300]}")
 
 
 def _damaged(path: Path, error: Exception) -> InputFileError:
@@ -95,9 +113,17 @@ def _damaged(path: Path, error: Exception) -> InputFileError:
     return InputFileError(f"table cannot be read ({detail})", where=path, fix="copy the file again")
 
 
+def _open_text(path: Path) -> Any:
+    """A table of text, in UTF-8 or in the UTF-16 of spreadsheets."""
+    with path.open("rb") as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="")
+
+
 def _header(file: Any, path: Path) -> tuple[list[str], str | None]:
-    """Names of the first line that is no comment, and the delimiter; None for white space."""
-    line = next((text for text in file if text.strip().lstrip("#").strip()), "").strip().lstrip("#").strip()
+    """Names of the first line that says anything, and the delimiter; None for white space."""
+    texts = (text.strip().lstrip("#").strip() for text in file)
+    line = next((text for text in texts if text and not re.fullmatch("sep=.", text)), "")  # which spreadsheets write
     if not line or "\x00" in line:
         raise InputFileError("is not a table with a line of column names", where=path, fix="give it one")
     delimiter = max(DELIMITERS, key=line.count)
@@ -107,7 +133,7 @@ def _header(file: Any, path: Path) -> tuple[list[str], str | None]:
 
 
 def _text_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with _open_text(path) as file:
         header, delimiter = _header(file, path)
         places = [header.index(n) for n in names]
         lines = csv.reader(file, delimiter=delimiter) if delimiter else (text.split() for text in file)
@@ -157,7 +183,8 @@ def _parquet_head(file: Any) -> TableHead:
     if not geo:
         return TableHead(names, False, None)
     crs = geo.get("crs", "OGC:CRS84")  # the specification's default
-    return TableHead(names, geo.get("encoding") == "WKB", None if crs is None else CRS.from_user_input(crs))
+    points = geo.get("encoding") in ("WKB", "point")
+    return TableHead(names, points, None if crs is None else CRS.from_user_input(crs))
 
 
 def parquet_metadata(path: Path, key: str) -> str:
@@ -174,25 +201,50 @@ def parquet_metadata(path: Path, key: str) -> str:
 
 def _parquet_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     with _parquet(path) as file:
-        geometry = _geo(file).get("name")
+        geo = _geo(file)
+        geometry, plain = geo.get("name"), geo.get("encoding") == "point"
         wanted = [n for n in names if n not in POINTS]
         with_points = len(wanted) < len(names)
         columns = [*wanted, geometry] if with_points else wanted
         for batch in file.iter_batches(batch_size=CHUNK // 4, columns=columns):
             part = {n: batch.column(n).to_numpy(zero_copy_only=False) for n in wanted}
             if with_points:
-                part |= _coordinates(shapely.from_wkb(batch.column(geometry).to_numpy(zero_copy_only=False)), path)
+                points = batch.column(geometry)
+                part |= _of_struct(points) if plain else _of_wkb(points.to_numpy(zero_copy_only=False), path)
             yield part
+
+
+def _of_struct(points: Any) -> Part:
+    """Coordinates of GeoParquet's 'point' encoding: a structure of x, y and perhaps z."""
+    stored = {str(field.name) for field in points.type}
+    nothing = np.full(len(points), np.nan)
+    axes = {key: key.rpartition(".")[2] for key in POINTS}
+    return {
+        key: points.field(axis).to_numpy(zero_copy_only=False) if axis in stored else nothing
+        for key, axis in axes.items()
+    }
 
 
 def _cloud_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     with open_cloud(path) as cloud:
         try:
+            dated = cloud.header.global_encoding.gps_time_type == GpsTimeType.STANDARD
             for points in cloud.chunk_iterator(CHUNK):
                 own = dict(zip(POINTS, (points.x, points.y, points.z), strict=True))
-                yield {n: np.asarray(own[n] if n in POINTS else points[n]) for n in names}
+                part = {n: np.asarray(own[n] if n in POINTS else points[n]) for n in names}
+                if dated and GPS_TIME in part:
+                    part[GPS_TIME] = _utc(part[GPS_TIME])
+                yield part
         except (*LAS_ERRORS, ValueError, EOFError) as error:
             raise _damaged(path, error) from error
+
+
+def _utc(seconds: NDArray[Any]) -> NDArray[Any]:
+    """Dates of standard GPS time less ``ADJUSTED_S`` (LAS 1.4 R15, table 4); NaT for what is no time."""
+    since = np.asarray(seconds, float) + (ADJUSTED_S - LEAP_SECONDS)
+    known = np.isfinite(since) & (np.abs(since) < 2 * ADJUSTED_S)
+    nanoseconds = np.round(np.where(known, since, 0.0) * 1e9).astype("timedelta64[ns]")
+    return np.where(known, GPS_EPOCH + nanoseconds, np.datetime64("NaT", "ns"))
 
 
 def _layer_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
@@ -210,7 +262,7 @@ def _layer_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
             raise _damaged(path, error) from error
         part = {str(n): values for n, values in zip(meta["fields"], data, strict=True)}
         if geometry is not None:
-            part |= _coordinates(shapely.from_wkb(geometry), path)
+            part |= _of_wkb(geometry, path)
         n_rows = len(next(iter(part.values()))) if part else 0
         if n_rows:
             yield part
@@ -219,8 +271,11 @@ def _layer_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
         start += n_rows
 
 
-def _coordinates(shapes: NDArray[Any], path: Path) -> Part:
-    """Coordinates of points; NaN for empty ones and missing heights."""
+def _of_wkb(binary: NDArray[Any], path: Path) -> Part:
+    """Coordinates of points, and of collections of one point; NaN for empty ones and missing heights."""
+    shapes = shapely.from_wkb(binary)
+    alone = (shapely.get_type_id(shapes) == MULTIPOINT) & (shapely.get_num_geometries(shapes) <= 1)
+    shapes = np.where(alone, shapely.get_geometry(shapes, 0), shapes)
     kinds = shapely.get_type_id(shapes)
     if not np.isin(kinds, (-1, 0)).all():
         raise InputFileError("table has geometries that are not points", where=path, fix="give points")

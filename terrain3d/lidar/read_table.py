@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from terrain3d.config import LidarFormat, TableColumns
-from terrain3d.crs import ELLIPSOID, Vertical, parse_crs, vertical_from_name, vertical_of_crs
+from terrain3d.crs import ELLIPSOID, Vertical, metres_per_unit, parse_crs, vertical_from_name, vertical_of_crs
 from terrain3d.errors import ConfigError, FrameError, InputFileError
 from terrain3d.io.geoid import convert_heights
 from terrain3d.lidar.frames import UNSTATED, Frame, frame_of_crs, longitude_latitude
@@ -43,7 +43,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     head = read_head(path)
     columns = form.columns or TableColumns()
     x, y, z = (_place(head, getattr(columns, n), own, n, path) for n, own in (("x", X), ("y", Y), ("height", Z)))
-    crs, vertical = _references(head, form, path)
+    crs, vertical, height_unit = _references(head, form, path)
     _check_stated(form, columns, path)
     optional = [getattr(columns, n) for n in OPTIONAL]
     names = list(dict.fromkeys([x, y, z, *(n for n in optional if n), *form.only]))
@@ -52,7 +52,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
         n_read += len(part[x])
         wanted = _wanted(part, form)
         n_wanted += int(wanted.sum())
-        east, north = (numbers(part[n][wanted], n, path) for n in (x, y))
+        east, north = (numbers(part[n][wanted], n, path, form.decimal) for n in (x, y))
         lon, lat = longitude_latitude(crs, east, north)
         inside, away = inside_bounds(lon, lat, bounds)
         distance = float(np.fmin(distance, away))
@@ -60,14 +60,14 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
         parts.append(kept | {LON: lon[inside], LAT: lat[inside]})
     table = join_parts(parts, [*names, LON, LAT])
     lon, lat = table[LON], table[LAT]
-    height = numbers(table[z], z, path)
+    height = numbers(table[z], z, path, form.decimal) * height_unit
     height = np.where(np.abs(height) < HIGHEST, height, np.nan)
     height = convert_heights(lon, lat, height, vertical, ELLIPSOID)
 
     def column(name: str | None, otherwise: float | None) -> Floats:
         if name is None:
             return np.full(len(height), np.nan if otherwise is None else otherwise)
-        return numbers(table[name], name, path)
+        return numbers(table[name], name, path, form.decimal)
 
     sigma, size = column(columns.sigma, form.sigma), column(columns.footprint, form.footprint)
     sieve = Sieve(len(height))
@@ -80,17 +80,28 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     sieve.limit("height sigma", sigma, high=rules.max_height_sigma)
     index, values = track_index(table[columns.track]) if columns.track else (np.zeros(len(height), np.int32), [""])
     tracks = tuple(f"{path.name}/{v}".rstrip("/") for v in values) or (path.name,)
-    time = seconds(table[columns.time], path) if columns.time else np.arange(len(height), dtype=float)
+    time = np.arange(len(height), dtype=float)
+    dated = False
+    if columns.time:
+        dated = form.time_origin is not None or has_dates(table[columns.time])
+        time = _times(table[columns.time], columns.time, form, path)
     returns = LidarReturns(
         lon, lat, height, sigma, size, size, column(columns.canopy, None), time, index, tracks,
         (form.product,) * len(tracks), np.where(own > 0, own, np.nan),
     )  # fmt: skip
-    dated = columns.time is not None and has_dates(table[columns.time])
     name = form.frame or frame_of_crs(crs)
     epoch = form.epoch if form.epoch is not None or dated else float("nan")
     frame = Frame(name or UNSTATED, epoch, tides="as the table has it", stated=name is not None)
     beam = Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), distance)
     return granule_of([beam], form.product, frame)
+
+
+def _times(values: NDArray[Any], name: str, form: LidarFormat, path: Path) -> Floats:
+    """Seconds since 2018-01-01 of dates, and of numbers where it is stated what they count from."""
+    if form.time_origin is None or has_dates(values):
+        return seconds(values, path)
+    origin = (np.datetime64(form.time_origin.replace(tzinfo=None), "ns") - SDP_EPOCH) / np.timedelta64(1, "s")
+    return numbers(values, name, path, form.decimal) + float(origin)
 
 
 def _place(head: TableHead, name: str | None, own: str, key: str, path: Path) -> str:
@@ -105,8 +116,8 @@ def _check_stated(form: LidarFormat, columns: TableColumns, path: Path) -> None:
             raise ConfigError(f"table without {key}", where=path, fix=f"give {key}: ({what}) or columns.{key}")
 
 
-def _references(head: TableHead, form: LidarFormat, path: Path) -> tuple[CRS, Vertical]:
-    """Horizontal CRS and vertical reference: what the configuration says, else what the file declares."""
+def _references(head: TableHead, form: LidarFormat, path: Path) -> tuple[CRS, Vertical, float]:
+    """Horizontal CRS, vertical reference, metres of a unit of height: as the configuration says, else the file."""
     if form.crs is None and head.crs is None:
         raise FrameError("table has no CRS", where=path, fix="give its crs, such as EPSG:4326")
     if form.crs is not None:
@@ -116,7 +127,7 @@ def _references(head: TableHead, form: LidarFormat, path: Path) -> tuple[CRS, Ve
     if name is None:
         raise FrameError("table states no vertical reference", where=path,
                          fix="give vertical: ellipsoid, egm96 or the path of a geoid grid")  # fmt: skip
-    return parse_crs(declared.to_wkt()), vertical_from_name(name)
+    return parse_crs(declared.to_wkt()), vertical_from_name(name), metres_per_unit(declared)[1]
 
 
 def _wanted(part: Columns, form: LidarFormat) -> NDArray[np.bool_]:
@@ -126,10 +137,19 @@ def _wanted(part: Columns, form: LidarFormat) -> NDArray[np.bool_]:
         values = value if isinstance(value, list) else [value]
         column = part[name]
         if column.dtype.kind in "US":
-            wanted &= np.isin(column, [str(v) for v in values])
+            wanted &= np.array([any(_alike(text.strip(), v) for v in values) for text in column.tolist()], bool)
         else:
             wanted &= np.isin(column.astype(object), values) if column.dtype.kind == "O" else np.isin(column, values)
     return wanted
+
+
+def _alike(text: str, value: Any) -> bool:
+    """Whether a text of a table is a value of the configuration: 2.0 is 2, and TRUE is true."""
+    if isinstance(value, bool):
+        return text.casefold() == str(value).casefold()
+    if isinstance(value, int | float) and _is_number(text):
+        return float(text) == value
+    return text == str(value)
 
 
 def join_parts(parts: list[Columns], names: Sequence[str]) -> Columns:
@@ -137,16 +157,19 @@ def join_parts(parts: list[Columns], names: Sequence[str]) -> Columns:
     return {n: np.concatenate([p[n] for p in parts]) if parts else np.zeros(0) for n in names}
 
 
-def numbers(values: NDArray[Any], name: str, path: Path) -> Floats:
-    """A column as float64; what is empty is NaN. Raises InputFileError for words."""
+def numbers(values: NDArray[Any], name: str, path: Path, decimal: str = ".") -> Floats:
+    """A column as float64; what is empty is NaN. Raises InputFileError for words, and for another decimal mark."""
     if values.dtype.kind in "USO":
         text = np.array(["nan" if v is None or str(v).strip() == "" else str(v) for v in values], dtype=str)
+        if decimal != ".":
+            text = np.where(np.char.find(text, ".") < 0, np.char.replace(text, decimal, "."), text + "?")
         try:
             return text.astype(float)
         except ValueError as error:
-            bad = next(v for v in text if not _is_number(v))
+            bad = str(values[next(i for i, v in enumerate(text) if not _is_number(v))])
+            fix = "decimals have a comma: give decimal: ','" if decimal == "." and "," in bad else "name another column"
             raise InputFileError(f"column '{name}' has a value that is no number: '{bad[:40]}'", where=path,
-                                 fix="decimals need a point; or name another column") from error  # fmt: skip
+                                 fix=fix) from error  # fmt: skip
     return np.asarray(values, float)
 
 

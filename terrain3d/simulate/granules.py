@@ -132,8 +132,8 @@ def write_atl08(
     rng = np.random.default_rng((seed, 3))
     width = world.grid.width * world.grid.resolution
     with h5py.File(path, "w") as file:
-        file.attrs["short_name"] = "ATL08"
-        file.create_group("METADATA/DatasetIdentification").attrs["VersionID"] = "006"
+        file.attrs["short_name"] = np.bytes_("ATL08")  # of fixed length, as in the product
+        file.create_group("METADATA/DatasetIdentification").attrs["VersionID"] = np.bytes_("006")
         file["ancillary_data/atlas_sdp_gps_epoch"] = np.array([ATLAS_EPOCH_GPS_S])
         file["orbit_info/sc_orient"] = np.array([1], np.int8)
         for i, beam in enumerate(ATL08_BEAMS[:tracks]):
@@ -144,7 +144,7 @@ def write_atl08(
                 continue
             group = file.create_group(beam)
             # with the spacecraft flying forward the right beams are the strong ones
-            group.attrs["atlas_beam_type"] = "strong" if beam.endswith("r") else "weak"
+            group.attrs["atlas_beam_type"] = np.bytes_("strong" if beam.endswith("r") else "weak")
             _atl08_beam(
                 group, world, x[: 5 * count], y[: 5 * count], heading_deg, beam.endswith("r"), time_s, faults, rng
             )
@@ -240,7 +240,7 @@ def write_gedi_l2a(
     # 25 m is the diameter at which the Gaussian beam has fallen to exp(-2)
     weight = np.exp(-2.0 * (radius / 12.5) ** 2)
     with h5py.File(path, "w") as file:
-        file.attrs["short_name"] = "GEDI_L2A"
+        file.attrs["short_name"] = np.bytes_("GEDI_L2A")
         for i, beam in enumerate(GEDI_BEAMS[:tracks]):
             heading = 42.0 if i % 2 else 138.0
             offset = ((i + 0.5) / tracks - 0.5) * 0.8 * width + float(rng.normal(0, 0.02 * width))
@@ -262,7 +262,7 @@ def write_gedi_l2a(
             sensitivity = np.clip(rng.normal(0.97 if power else 0.94, 0.012, n), 0.5, 0.995)
             bad = (cloud & (rng.random(n) < faults.cloud_flagged)) | (rng.random(n) < 0.03)
             group = file.create_group(beam)
-            group.attrs["description"] = "Full power beam" if power else "Coverage beam"
+            group.attrs["description"] = np.bytes_("Full power beam" if power else "Coverage beam")
             group["lat_lowestmode"], group["lon_lowestmode"] = lat, lon
             group["elev_lowestmode"] = ground.astype(np.float32)
             group["elev_highestreturn"] = highest.astype(np.float32)

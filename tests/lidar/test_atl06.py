@@ -18,10 +18,10 @@ FILL = np.float32(3.4028235e38)
 def write_atl06(path: Path, n: int = 8, **changes: np.ndarray) -> Path:
     """One weak and one strong beam with the group and field names of release 006."""
     with h5py.File(path, "w") as file:
-        file.attrs["short_name"] = "ATL06"
-        file.attrs["identifier_product_doi"] = "10.5067/ATLAS/ATL06.007"
+        file.attrs["short_name"] = np.bytes_("ATL06")
+        file.attrs["identifier_product_doi"] = np.bytes_("10.5067/ATLAS/ATL06.007")
         for beam, kind in (("gt2l", "weak"), ("gt2r", "strong")):
-            file.require_group(beam).attrs["atlas_beam_type"] = kind
+            file.require_group(beam).attrs["atlas_beam_type"] = np.bytes_(kind)
             fields = {
                 "latitude": -75.0 + np.arange(n) * 0.00018,
                 "longitude": np.full(n, 100.0),

@@ -11,6 +11,7 @@ import pytest
 
 from terrain3d.errors import InputFileError, LidarError
 from terrain3d.info import describe
+from terrain3d.lidar import probe
 from terrain3d.lidar.granule import DAMAGED
 from terrain3d.lidar.read import read_granule, read_lidar
 from terrain3d.lidar.rules import ALL
@@ -107,6 +108,20 @@ def test_beam__whose_header_is_overwritten(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     granule = read_granule(path)
     assert len(granule.returns) == 30 and granule.warnings[0].startswith("a.h5/gt1r is left out (")
+
+
+def test_texts__a_damaged_heap_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Free space of size 0 in the heap: libhdf5 2.0 looks for the text without end."""
+    path = write_gedi(tmp_path / "a.h5", 1)  # its short_name is of variable length
+    assert len(read_granule(path).returns) == 16
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    text = whole.index(b"GEDI_L2A", heap)
+    path.write_bytes(whole[: text - 16] + bytes(16) + whole[text:])
+    monkeypatch.setattr(probe, "LIMIT_S", 1.0)
+    for read in (read_granule, lambda p: read_lidar([p])):
+        with pytest.raises(InputFileError, match=r"texts are damaged.*download the file again"):
+            read(path)
 
 
 def test_beam__photon_fields_of_another_length(tmp_path: Path) -> None:

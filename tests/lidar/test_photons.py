@@ -47,7 +47,7 @@ def write_pass(
     middle = 20.0 * np.arange(SEGMENTS) + 10.0
     with h5py.File(paths[0], "w") as light, h5py.File(paths[1], "w") as land:
         for file, product in ((light, "ATL03"), (land, "ATL08")):
-            file.attrs["short_name"] = product
+            file.attrs["short_name"] = np.bytes_(product)
         for beam in beams:
             for field, values in {
                 "heights/h_ph": height.astype(np.float32),
@@ -68,7 +68,7 @@ def write_pass(
                 "geolocation/solar_elevation": np.full(SEGMENTS, 10.0, np.float32),
             }.items():
                 light[f"{beam}/{field}"] = values
-            light[beam].attrs["atlas_beam_type"] = "strong"
+            light[beam].attrs["atlas_beam_type"] = np.bytes_("strong")
             g = land.create_group(f"{beam}/signal_photons")
             g["ph_segment_id"] = (1000 + owner)[kind > 0].astype(np.int32)
             g["classed_pc_indx"] = (np.tile(np.arange(PER_SEGMENT), SEGMENTS) + 1)[kind > 0].astype(np.int32)

@@ -34,7 +34,9 @@ def write_atl08(
         file["orbit_info/sc_orient"] = np.array([0], np.int8)
         for beam in beams:
             if beam_type:
-                file.require_group(beam).attrs["atlas_beam_type"] = "weak" if beam.endswith("l") else "strong"
+                file.require_group(beam).attrs["atlas_beam_type"] = np.bytes_(
+                    "weak" if beam.endswith("l") else "strong"
+                )
             g = file.require_group(f"{beam}/land_segments")
             part = np.arange(5 * n).reshape(n, 5)
             fields = {
@@ -66,7 +68,9 @@ def write_atl08(
 
 def write_gedi(path: Path, version: int = 2, n: int = 8, **changes: np.ndarray) -> Path:
     with h5py.File(path, "w") as file:
-        file.attrs["short_name"] = np.array(["GEDI_L2A"], dtype=h5py.string_dtype()) if version == 1 else "GEDI_L2A"
+        file.attrs["short_name"] = (
+            np.array(["GEDI_L2A"], dtype=h5py.string_dtype()) if version == 1 else np.bytes_("GEDI_L2A")
+        )
         for beam in ("BEAM0000", "BEAM1011"):
             g = file.create_group(beam)
             fields = {

@@ -107,7 +107,7 @@ def test_csv__heights_over_a_geoid(table: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"columns": {**TRACKS, "height": "H"}}, ConfigError, "no column 'H'; it has E, N, h, s"),
+        ({"columns": {**TRACKS, "height": "z"}}, ConfigError, "no column 'z'; it has E, N, h, s"),
         ({"columns": {"x": "E", "y": "N", "sigma": "s"}}, ConfigError, "columns.height is missing"),
         ({"columns": {"x": "E", "y": "N", "height": "h"}}, ConfigError, "table without sigma"),
         ({"footprint": None}, ConfigError, "table without footprint"),

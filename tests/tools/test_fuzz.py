@@ -30,7 +30,9 @@ def fuzz() -> ModuleType:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["fuzz_readers"] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(path.parent))  # its own modules
+        spec.loader.exec_module(module)
     return module
 
 
@@ -42,9 +44,9 @@ def rpc() -> RpcModel:
 
 
 def seeds(fuzz: ModuleType, kind: str, folder: Path) -> list[Path]:
-    tags = rpc_tags(rpc())
+    tags, made = rpc_tags(rpc()), sys.modules["fuzz_seeds"]
     if kind == "rpc":
-        texts = {"a.RPB": fuzz._rpb(tags), "a.XML": fuzz._dimap(tags), "a_RPC.TXT": "\n".join(fuzz._text_lines(tags))}
+        texts = {"a.RPB": made.rpb(tags), "a.XML": made.dimap(tags), "a_RPC.TXT": "\n".join(made.text_lines(tags))}
         for name, text in texts.items():
             (folder / name).write_text(text)
         return [folder / name for name in texts]
