@@ -171,9 +171,9 @@ def _tracks_text(names: list[str]) -> str:
 
 def _table(path: Path) -> Info:
     from terrain3d.lidar.read_columns import PARQUET, read_head
-    from terrain3d.lidar.read_sliderule import layout_of
+    from terrain3d.lidar.read_sliderule import reader_of
 
-    if path.suffix.lower() in PARQUET and layout_of(path):
+    if path.suffix.lower() in PARQUET and reader_of(path):
         return _granule(path)
     head = read_head(path)
     crs = "none" if head.crs is None else head.crs.name

@@ -1,15 +1,30 @@
-"""Photons of one beam to ground returns: a robust line along the track through the photons of every segment."""
+"""Photons of one beam to ground returns: a robust line along the track through the photons of every segment.
+
+Photons and their classes are those of ATL03 (``signal_conf_ph``, ``quality_ph``) and of ATL08 (``classed_pc_flag``).
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from terrain3d.lidar.rules import RuleSet, Sieve
 
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+GROUND, CANOPY, TOP_OF_CANOPY = 1, 2, 3  # classed_pc_flag
+LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high; less is background
+ECHO = 3  # quality_ph of the transmitter echo path
+HIGHEST = 1e5  # metres; fill values are larger
+MIN_SHARE = 0.8  # of unclassified signal photons that one line must explain
+SHARE_OF_100M = 5  # 20 m segments in the 100 m that min_ground_photons is made for
+CANOPY_SHARE = 0.98
+NO_GROUND = "no ground photons"
 ROUNDS = 8  # of the clipping; it has settled after three or four
 CLIP = 3.0  # robust standard deviations
 NARROWEST = 0.15  # metres; the noise of the range alone, so a flat segment is not clipped to nothing
@@ -45,6 +60,61 @@ def fit_grounds(along: Floats, height: Floats, first: NDArray[np.int64], last: N
     used = np.zeros(n, np.int64)
     _fit(np.asarray(along, float), np.asarray(height, float), first, last, out, used)
     return Grounds(out[0], out[1], used, out[2], out[3], out[4])
+
+
+def is_sound(height: Floats, quality: NDArray[Any] | None, rules: RuleSet) -> Bools:
+    """Which photons are from the surface as far as the instrument knows, and have a height."""
+    sound = np.abs(height) < HIGHEST
+    if quality is None:
+        return np.asarray(sound)
+    return np.asarray(sound & (quality == 0 if rules.require_nominal_photons else quality != ECHO))
+
+
+def is_signal(confidence: NDArray[Any], rules: RuleSet) -> Bools:
+    """Which photons without a class are signal by their confidence for land."""
+    return np.asarray(confidence >= max(rules.min_signal_confidence or LOW_CONFIDENCE, LOW_CONFIDENCE))
+
+
+def sift_fits(sieve: Sieve, fit: Grounds, any_photons: Bools, classified: bool, rules: RuleSet) -> None:
+    """Rules on the lines through the photons of segments; ``classified`` photons are of the ground alone."""
+    sieve.keep(NO_GROUND, any_photons)
+    least = max(FEWEST, (rules.min_ground_photons or 0) // SHARE_OF_100M)
+    sieve.keep("few ground photons", np.isfinite(fit.height) & (fit.used >= least))
+    if not classified and rules.max_photon_spread is not None:
+        sieve.keep("more than one surface", (fit.share >= MIN_SHARE) & (fit.spread <= rules.max_photon_spread))
+    sieve.limit("height sigma", fit.sigma, high=rules.max_height_sigma)
+
+
+def unbroken(degrees: Floats, first: Counts, last: Counts) -> Floats:
+    """Longitudes without a step of 360 degrees inside a segment, where the track crosses the 180th meridian."""
+    if not degrees.size or np.ptp(degrees) <= 180.0:
+        return degrees
+    start = np.repeat(degrees[np.minimum(first, degrees.size - 1)], last - first)
+    return start + (degrees - start + 180.0) % 360.0 - 180.0
+
+
+def segment_means(values: Floats, x: Floats, along: Floats, first: Counts, last: Counts) -> Floats:
+    """Coordinate of the fitted place ``along`` of each segment: linear in x through the coordinates of its photons."""
+    n = (last - first).astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_v, mean_x = _sums(values, first, last) / n, _sums(x, first, last) / n
+        owner = np.repeat(np.arange(len(first)), last - first)
+        dv, dx = values - mean_v[owner], x - mean_x[owner]
+        steepness = _sums(dv * dx, first, last) / np.maximum(_sums(dx * dx, first, last), 1e-6)
+        return mean_v + steepness * (along - mean_x)
+
+
+def _sums(values: Floats, first: Counts, last: Counts) -> Floats:
+    """Sums over consecutive runs that together are all of ``values``."""
+    owner = np.repeat(np.arange(len(first)), last - first)
+    return np.asarray(np.bincount(owner, values, len(first)), float)
+
+
+def canopy_heights(label: NDArray[np.int8], height: Floats, offset: Counts, count: Counts, ground: Floats) -> Floats:
+    """Height of the canopy photons' 98th percentile over the ground of each segment; NaN where it has none."""
+    tall = np.flatnonzero((label == CANOPY) | (label == TOP_OF_CANOPY))
+    first, last = np.searchsorted(tall, offset), np.searchsorted(tall, offset + count)
+    return quantiles(height[tall], first, last, CANOPY_SHARE) - ground
 
 
 @njit(cache=True, nogil=True)

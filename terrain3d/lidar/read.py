@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from terrain3d.config import LidarFormat
-from terrain3d.errors import FrameError, InputFileError, LidarError, Terrain3dError
-from terrain3d.lidar.atlas import BEAMS
+from terrain3d.errors import FrameError, InputFileError, LidarError
 from terrain3d.lidar.frames import TargetFrame, atlas_frame, gedi_frame, moves_with_plate, to_frame
-from terrain3d.lidar.granule import DAMAGE, Bounds, Granule, attribute_text, granule_of, has
+from terrain3d.lidar.granule import Bounds, Granule, granule_of, has
+from terrain3d.lidar.identity import ATL03, ATL06, ATL08, GEDI_L2A, HDF5, open_granule, product_of, release_of
+from terrain3d.lidar.passes import Pair, pair_photons, without_repeats
+from terrain3d.lidar.photons import NO_GROUND
 from terrain3d.lidar.probe import check_texts
-from terrain3d.lidar.read_atl03 import CLASSES, NO_GROUND, read_atl03
+from terrain3d.lidar.read_atl03 import read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
-from terrain3d.lidar.read_sliderule import layout_of, read_sliderule
+from terrain3d.lidar.read_sliderule import reader_of
 from terrain3d.lidar.read_table import read_table
 from terrain3d.lidar.rules import STANDARD, RuleSet, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
-ATL03, ATL06, ATL08, GEDI_L2A = "ATL03", "ATL06", "ATL08", "GEDI_L2A"
-GROUPS = ((ATL08, "land_segments"), (ATL06, "land_ice_segments"), (ATL03, "heights"))
-HDF5 = (".h5", ".hdf5", ".he5")
 PARQUET = (".parquet", ".geoparquet")
 AUTO = LidarFormat()
 
@@ -56,68 +53,6 @@ class LidarSet:
     @property
     def n_read(self) -> int:
         return sum(g.n_read for g in self.granules)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """ATL08 granule of the same pass as an ATL03 granule.
-
-    beams: whose photons it classifies and ATL03 has. rest: its beams that ATL03 has not.
-    """
-
-    atl08: Path
-    beams: frozenset[str]
-    rest: frozenset[str] = frozenset()
-
-
-def product_of(file: h5py.File) -> str | None:
-    """Product of an open granule: its short_name, else the layout of its groups; None if neither is known."""
-    name = attribute_text(file.attrs, "short_name").upper().replace("GEDI02_A", GEDI_L2A)
-    for product in (ATL08, ATL06, GEDI_L2A, ATL03):
-        if name.startswith(product):
-            return product
-    for product, group in GROUPS:
-        if any(has(file, f"{b}/{group}") for b in BEAMS):
-            return product
-    return GEDI_L2A if beam_groups(file) else None
-
-
-def release_of(file: h5py.File, path: Path) -> int | None:
-    """Release of an ICESat-2 granule: from its metadata or its DOI, else from its name; None if none of them says."""
-    identity = file.get("METADATA/DatasetIdentification")
-    texts = [] if identity is None else [attribute_text(identity.attrs, "VersionID")]
-    texts.append(attribute_text(file.attrs, "identifier_product_doi").rpartition(".")[2])
-    named = re.search(r"_(\d{3})_\d{2}(?:_|\.|$)", path.name)
-    texts.append(named.group(1) if named else "")
-    return next((int(t) for t in texts if t.isdigit()), None)
-
-
-def pass_of(file: h5py.File, path: Path) -> tuple[object, ...]:
-    """What granules of one pass over one place have in common: reference ground track, cycle and region."""
-    named = re.search(r"(\d{14})_(\d{4})(\d{2})(\d{2})", path.name)
-    numbers = tuple(
-        int(np.asarray(file[n][()]).ravel()[0]) if n in file and file[n].size else None
-        for n in ("orbit_info/rgt", "orbit_info/cycle_number", "ancillary_data/start_region")
-    )
-    if None not in numbers[:2]:
-        return numbers
-    return tuple(int(g) for g in named.groups()[1:]) if named else ()
-
-
-@contextmanager
-def open_granule(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file; what h5py raises while it is open becomes InputFileError."""
-    if not path.is_file():
-        raise InputFileError("lidar file not found", where=path, fix="check the path")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except Terrain3dError:
-        raise
-    except DAMAGE as error:
-        raise InputFileError(
-            f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
-        ) from error
 
 
 def read_granule(
@@ -154,9 +89,9 @@ def _read_file(
         return _read_hdf5(path, bounds_lonlat, rules, form, joined, served)
     if not path.is_file():
         raise InputFileError("lidar file not found", where=path, fix="check the path")
-    layout = layout_of(path) if form.columns is None else None
-    if layout is not None:
-        return read_sliderule(path, layout, bounds_lonlat, rules)
+    read = reader_of(path) if form.columns is None else None
+    if read is not None:
+        return read(path, bounds_lonlat, rules)
     return read_table(path, bounds_lonlat, rules, form)
 
 
@@ -188,28 +123,6 @@ def _read_hdf5(
         return granule_of(beams, str(product), atlas_frame(release_of(file, path)))
 
 
-def pair_photons(paths: Sequence[Path]) -> dict[Path, Pair]:
-    """ATL03 granules that have an ATL08 granule of the same pass, with photon classes, among the paths."""
-    found: dict[str, dict[tuple[object, ...], tuple[Path, frozenset[str]]]] = {ATL03: {}, ATL08: {}}
-    rest: dict[Path, frozenset[str]] = {}
-    for path in paths:
-        if path.suffix.lower() not in HDF5:
-            continue
-        with open_granule(path) as file:
-            product, which = product_of(file), pass_of(file, path)
-            if product not in found or not which:
-                continue
-            part = "heights" if product == ATL03 else CLASSES
-            found[product][which] = path, frozenset(b for b in BEAMS if has(file, f"{b}/{part}"))
-            rest[path] = frozenset(b for b in BEAMS if has(file, f"{b}/land_segments"))
-    pairs = {}
-    for which, (path, beams) in found[ATL03].items():
-        atl08, classed = found[ATL08].get(which, (path, frozenset()))
-        if beams & classed:
-            pairs[path] = Pair(atl08, beams & classed, rest[atl08] - beams)
-    return pairs
-
-
 def read_lidar(
     paths: Sequence[Path],
     bounds_lonlat: Bounds | None = None,
@@ -220,7 +133,7 @@ def read_lidar(
     """Ground returns of several files within the bounds, in the target frame if one is asked for.
 
     A beam of ATL08 whose photons an ATL03 granule of the same pass has gives their classes and no returns of its own:
-    they are the same light.
+    they are the same light. So are returns of a beam at one moment in several granules: they are used once.
     Raises LidarError if nothing remains: what was read, why it was rejected, and how far away the returns are;
     FrameError if returns are in a frame that moves with its plate, and no target is named.
     """
@@ -231,7 +144,9 @@ def read_lidar(
     pairs = pair_photons(paths)
     taken = {pair.atl08: pair for pair in pairs.values()}
     used = [p for p in paths if p not in taken or taken[p].rest]
-    granules = tuple(_read_file(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used)
+    granules = without_repeats(
+        [_read_file(p, bounds_lonlat, rules, forms.get(p, AUTO), pairs.get(p), taken.get(p)) for p in used]
+    )
     rejected = add_counts([g.rejected for g in granules])
     if not any(len(g.returns) for g in granules):
         raise _nothing_left(used, granules, rejected, rules)

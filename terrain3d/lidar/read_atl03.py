@@ -30,7 +30,17 @@ from terrain3d.lidar.granule import (
     row_range,
     whole_column,
 )
-from terrain3d.lidar.photons import FEWEST, fit_grounds, quantiles
+from terrain3d.lidar.photons import (
+    GROUND,
+    SHARE_OF_100M,
+    canopy_heights,
+    fit_grounds,
+    is_signal,
+    is_sound,
+    segment_means,
+    sift_fits,
+    unbroken,
+)
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.points import LidarReturns, join_returns
 
@@ -40,15 +50,7 @@ Bools = NDArray[np.bool_]
 
 BLOCK = 1_000_000  # photons read at once
 LAND = 0  # column of signal_conf_ph
-LOW_CONFIDENCE = 2  # signal_conf_ph: 2 low, 3 medium, 4 high; less is background
-ECHO = 3  # quality_ph of the transmitter echo path
-CLASSES = "signal_photons/classed_pc_flag"
-GROUND, CANOPY, TOP_OF_CANOPY = 1, 2, 3  # classed_pc_flag
-HIGHEST = 1e5  # metres; fill values are larger
-MIN_SHARE = 0.8  # of unclassified signal photons that one line must explain
-SHARE_OF_100M = 5  # 20 m segments in the 100 m that min_ground_photons is made for
-CANOPY_SHARE = 0.98
-NO_GROUND = "no ground photons"
+CLASSES, SEGMENT_OF_PHOTON = "signal_photons/classed_pc_flag", "signal_photons/ph_segment_id"
 PHOTONS = ("heights/h_ph", "heights/lat_ph", "heights/lon_ph", "heights/signal_conf_ph", "heights/dist_ph_along")
 SEGMENTS = tuple(
     f"geolocation/{n}"
@@ -154,10 +156,8 @@ def _read_block(
     offset = begin - 1 - photons.start
     heights = group["heights"]
     height = np.asarray(heights["h_ph"][photons], np.float64)
-    sound = (np.abs(height) < HIGHEST) & _covered(offset, count, len(height))
     quality = heights["quality_ph"][photons] if "quality_ph" in heights else None
-    if quality is not None:
-        sound &= quality == 0 if rules.require_nominal_photons else quality != ECHO
+    sound = is_sound(height, quality, rules) & _covered(offset, count, len(height))
     identity = _integers(place, "segment_id", block)[wanted]
     n_segments = len(begin)
     label = np.zeros(len(height), np.int8)
@@ -165,16 +165,15 @@ def _read_block(
         _place_classes(label, classes, identity, offset, count)
         candidate = sound & (label == GROUND)
     else:
-        least = max(rules.min_signal_confidence or LOW_CONFIDENCE, LOW_CONFIDENCE)
-        candidate = sound & (heights["signal_conf_ph"][photons][:, LAND] >= least)
+        candidate = sound & is_signal(heights["signal_conf_ph"][photons][:, LAND], rules)
     chosen = np.flatnonzero(candidate)
     first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
     x = np.asarray(heights["dist_ph_along"][photons], float)[chosen]
     fit = fit_grounds(x, height[chosen], first, last)
 
     def mean(name: str) -> Floats:
-        values = _unbroken(np.asarray(heights[name][photons], float)[chosen], first, last)
-        return _segment_means(values, x, fit.along, first, last)
+        values = unbroken(np.asarray(heights[name][photons], float)[chosen], first, last)
+        return segment_means(values, x, fit.along, first, last)
 
     def geolocation(name: str) -> Floats | None:
         values = read_column(group, name if "/" in name else f"geolocation/{name}", block)
@@ -184,19 +183,15 @@ def _read_block(
     time, length = geolocation("delta_time"), geolocation("segment_length")
     assert time is not None and length is not None, "read_atl03 has looked for them"
     sieve = Sieve(n_segments)
-    sieve.keep(NO_GROUND, last > first)
-    least_photons = max(FEWEST, (rules.min_ground_photons or 0) // SHARE_OF_100M)
-    sieve.keep("few ground photons", np.isfinite(fit.height) & (fit.used >= least_photons))
-    if classes is None and rules.max_photon_spread is not None:
-        sieve.keep("more than one surface", (fit.share >= MIN_SHARE) & (fit.spread <= rules.max_photon_spread))
+    sift_fits(sieve, fit, last > first, classes is not None, rules)
     sigma = height_sigma(fit.sigma, geolocation("sigma_h"))
-    sieve.limit("height sigma", fit.sigma, high=rules.max_height_sigma)
     sieve.limit("degraded pointing", geolocation("podppd_flag"), high=rules.max_degraded)
     sift_conditions(sieve, _conditions(geolocation, land, identity), weak, rules)
     dem = geolocation("geophys_corr/dem_h")
     far = None if dem is None else np.abs(fit.height - dem)
     sieve.limit("far from reference DEM", far, high=rules.max_dem_difference)
-    canopy = _canopy(label, height, offset, count, fit.height) if classes is not None else np.full(n_segments, np.nan)
+    unknown = np.full(n_segments, np.nan)
+    canopy = unknown if classes is None else canopy_heights(label, height, offset, count, fit.height)
     returns = LidarReturns(
         lon, lat, fit.height, sigma, length, np.full(n_segments, FOOTPRINT_WIDTH), canopy, time,
         np.zeros(n_segments, np.int32), (track,), ("ATL03",),
@@ -212,49 +207,16 @@ def _covered(offset: Counts, count: Counts, n: int) -> Bools:
     return np.cumsum(steps[:-1], dtype=np.int8) > 0
 
 
-def _unbroken(degrees: Floats, first: Counts, last: Counts) -> Floats:
-    """Longitudes without a step of 360 degrees inside a segment, where the track crosses the 180th meridian."""
-    if not degrees.size or np.ptp(degrees) <= 180.0:
-        return degrees
-    start = np.repeat(degrees[np.minimum(first, degrees.size - 1)], last - first)
-    return start + (degrees - start + 180.0) % 360.0 - 180.0
-
-
-def _segment_means(values: Floats, x: Floats, along: Floats, first: Counts, last: Counts) -> Floats:
-    """Coordinate of the fitted place ``along`` of each segment: linear in x through the coordinates of its photons."""
-    n = (last - first).astype(float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_v, mean_x = _sums(values, first, last) / n, _sums(x, first, last) / n
-        owner = np.repeat(np.arange(len(first)), last - first)
-        dv, dx = values - mean_v[owner], x - mean_x[owner]
-        steepness = _sums(dv * dx, first, last) / np.maximum(_sums(dx * dx, first, last), 1e-6)
-        return mean_v + steepness * (along - mean_x)
-
-
-def _sums(values: Floats, first: Counts, last: Counts) -> Floats:
-    """Sums over consecutive runs that together are all of ``values``."""
-    owner = np.repeat(np.arange(len(first)), last - first)
-    return np.asarray(np.bincount(owner, values, len(first)), float)
-
-
-def _canopy(label: NDArray[np.int8], height: Floats, offset: Counts, count: Counts, ground: Floats) -> Floats:
-    """Height of the canopy photons' 98th percentile over the ground of each segment; NaN where it has none."""
-    tall = np.flatnonzero((label == CANOPY) | (label == TOP_OF_CANOPY))
-    first, last = np.searchsorted(tall, offset), np.searchsorted(tall, offset + count)
-    return quantiles(height[tall], first, last, CANOPY_SHARE) - ground
-
-
 def _read_classes(land: h5py.Group, segment_id: h5py.Dataset, rows: slice) -> _Classes:
     """Classified photons of the segments in ``rows``."""
     none = np.zeros(0, np.int64)
     if rows.stop == rows.start:
         return _Classes(none, none, np.zeros(0, np.int8))
-    photons = land["signal_photons"]
     low, high = int(segment_id[rows.start]), int(segment_id[rows.stop - 1])
-    segment = _integers(photons, "ph_segment_id", slice(None))
+    segment = _integers(land, SEGMENT_OF_PHOTON, slice(None))
     within = row_range((segment >= low) & (segment <= high))
-    number = _integers(photons, "classed_pc_indx", within)
-    label = _integers(photons, "classed_pc_flag", within).astype(np.int8)
+    number = _integers(land, "signal_photons/classed_pc_indx", within)
+    label = _integers(land, CLASSES, within).astype(np.int8)
     order = np.argsort(segment[within], kind="stable")
     return _Classes(segment[within][order], number[order], label[order])
 

@@ -163,8 +163,8 @@ def _parquet(path: Path) -> Iterator[Any]:
             yield file
     except Terrain3dError:  # some are OSErrors too
         raise
-    except (ArrowException, OSError) as error:
-        raise _damaged(path, error) from error
+    except (ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, CRSError) as error:
+        raise _damaged(path, error) from error  # the last ones of damaged metadata
 
 
 def _geo(file: Any) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import pytest
 
 from terrain3d.errors import InputFileError, LidarError
 from terrain3d.lidar.granule import Granule
-from terrain3d.lidar.photons import fit_grounds, quantiles
-from terrain3d.lidar.read import Pair, pair_photons, read_granule, read_lidar
-from terrain3d.lidar.read_atl03 import NO_GROUND
+from terrain3d.lidar.passes import Pair, pair_photons
+from terrain3d.lidar.photons import NO_GROUND, fit_grounds, quantiles
+from terrain3d.lidar.read import read_granule, read_lidar
 from terrain3d.lidar.rules import ALL, STRICT, rule_set
 
 LAT0, LON0 = 35.0, 138.0

@@ -10,7 +10,8 @@ import pytest
 from terrain3d.config import LidarFormat
 from terrain3d.errors import ConfigError, InputFileError, LidarError
 from terrain3d.lidar.granule import inside_bounds, row_range
-from terrain3d.lidar.read import read_granule, read_lidar, release_of
+from terrain3d.lidar.identity import release_of
+from terrain3d.lidar.read import read_granule, read_lidar
 from terrain3d.lidar.read_atl08 import ground_sigma, unround_longitude
 from terrain3d.lidar.rules import ALL, STANDARD, STRICT, rule_set
 

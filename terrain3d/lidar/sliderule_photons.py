@@ -1,0 +1,104 @@
+"""SlideRule's photons (``atl03x`` without a fit, ``atl03sp``) to ground returns of 20 m, as those of ATL03 are made.
+
+Source: user guide of SlideRule (slideruleearth.io). ``x_atc`` is the distance along the track, in files of ``atl03sp``
+that from the middle of a segment at ``segment_dist``. ``atl08_class`` is there if the request asked for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, height_sigma
+from terrain3d.lidar.granule import OUTSIDE, Beam, Bounds, Granule, granule_of
+from terrain3d.lidar.photons import (
+    GROUND,
+    canopy_heights,
+    fit_grounds,
+    is_signal,
+    is_sound,
+    segment_means,
+    sift_fits,
+    unbroken,
+)
+from terrain3d.lidar.rules import RuleSet, Sieve
+from terrain3d.lidar.sliderule_table import Columns, Within, read_within, sift_table
+from terrain3d.points import LidarReturns
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+PHOTON_MARKS = ("height", "x_atc", "atl03_cnf")
+CLASS = "atl08_class"
+WANTED = (*PHOTON_MARKS, "quality_ph", CLASS, "segment_dist")
+LENGTH = 20.0  # metres, of a segment
+PRODUCT = "ATL03"
+
+
+def read_photon_table(path: Path, bounds: Bounds | None, rules: RuleSet) -> Granule:
+    """Ground returns of one file of photons, one a segment of 20 m along the track; counts are of such segments.
+
+    Raises LidarError where positions are missing, FrameError where heights are over a geoid.
+    """
+    table = read_within(path, WANTED, bounds, _segments_of)
+    track, names = table.tracks()
+    along = _along(table)
+    known = np.isfinite(along)
+    order = np.lexsort((along, track))
+    order = order[known[order]]
+    part = np.floor(along[order] / LENGTH)
+    new = np.r_[True, (np.diff(part) != 0) | (np.diff(track[order]) != 0)] if len(order) else np.zeros(0, bool)
+    offset = np.flatnonzero(new)
+    count = np.diff(np.r_[offset, len(order)])
+    n = len(offset)
+
+    def column(name: str) -> Floats | None:
+        values = table.numbers(name)
+        return None if values is None else values[order]
+
+    height, confidence = column("height"), column("atl03_cnf")
+    assert height is not None and confidence is not None, "they are marks"
+    quality, classes = column("quality_ph"), column(CLASS)
+    sound = is_sound(height, quality, rules)
+    label = np.zeros(len(order), np.int8) if classes is None else np.nan_to_num(classes).astype(np.int8)
+    candidate = sound & (is_signal(confidence, rules) if classes is None else label == GROUND)
+    chosen = np.flatnonzero(candidate)
+    first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
+    within = along[order] - LENGTH * part
+    x = within[chosen]
+    fit = fit_grounds(x, height[chosen], first, last)
+
+    def mean(values: Floats) -> Floats:
+        return segment_means(values, x, fit.along, first, last)
+
+    lon, lat, time = (values[order][chosen] for values in (table.lon_deg, table.lat_deg, table.times()))
+    lon = (mean(unbroken(lon, first, last)) + 180.0) % 360.0 - 180.0
+    sieve = Sieve(n)
+    sieve.counts.append((OUTSIDE, table.n_read - len(table)))
+    sift_fits(sieve, fit, last > first, classes is not None, rules)
+    starts = order[offset]
+    sift_table(sieve, table.at(starts), rules, "snowcover")
+    canopy = np.full(n, np.nan) if classes is None else canopy_heights(label, height, offset, count, fit.height)
+    full = np.ones(n)
+    returns = LidarReturns(
+        lon, mean(lat), fit.height, height_sigma(fit.sigma, None), full * LENGTH, full * FOOTPRINT_WIDTH,
+        canopy, mean(time), track[starts], names, (PRODUCT,) * len(names),
+    )  # fmt: skip
+    n_read = n + table.n_read - len(table)
+    return granule_of([Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), table.distance)], PRODUCT,
+                      table.frame())  # fmt: skip
+
+
+def _along(table: Within) -> Floats:
+    """Metres along the track of each photon."""
+    along, middle = table.numbers("x_atc"), table.numbers("segment_dist")
+    assert along is not None, "it is a mark"
+    return along if middle is None else along + middle
+
+
+def _segments_of(rows: Columns) -> int:
+    """Segments that photons outside the area make up; beams of one place are counted as one."""
+    along = np.asarray(rows["x_atc"], float)
+    return len(np.unique(np.floor(along / LENGTH)))
