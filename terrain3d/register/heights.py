@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster, bilinear
 from terrain3d.register.footprint import Footprints
+from terrain3d.register.offsets import TrackOffset, with_offsets
 from terrain3d.register.shift import (
     DX,
     DZ,
@@ -73,12 +74,14 @@ def _at_nodes(nodes: Raster, x: Floats, y: Floats) -> Floats:
 @dataclass(frozen=True)
 class Heights:
     """A fit with its heights settled. held: (N,) return minus model by a correction that did not see the return's
-    track, NaN where there is none. folds: the fits behind them. notes: what a user must know."""
+    track, NaN where there is none. folds: the fits behind them. off: tracks that lie off the others. notes: what was
+    done, in words."""
 
     fit: Fit
     smooth: SmoothCorrection
     held: Floats
     folds: list[Fit]
+    off: list[TrackOffset]
     notes: list[str]
 
 
@@ -101,18 +104,18 @@ def settle_heights(
     loose = Candidate(LOOSE, 0.0, extent / 5, along, 1.0)
     bent = estimate(thinned(observations(problem, weighed, footprints)), [loose], rows)
     weighed = _weighed_anew(problem, weighed, bent, usable)
-    observed = thinned(observations(problem, weighed, footprints))
+    observed, off = with_offsets(thinned(observations(problem, weighed, footprints)), extent, along)
     models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, along)
     nodes = _node_grid(grid, min(m.length for m in models))
     x, y = (a.ravel() for a in np.meshgrid(*nodes.centres()))
     places = np.column_stack([x - origin[0], y - origin[1]])
     found = estimate(observed, models, places)
 
-    held, folds = _hold_out(problem, fit, weighed, footprints, models, track_folds)
+    # a plain mean is best but where tracks as a whole are off, or displaced on slopes
+    plain = not off and np.median(footprints.shared[fit.used]) == 0
+    held, folds = _hold_out(problem, fit, weighed, footprints, models, track_folds, extent, plain)
     level = _level(held, problem.sigma * max(fit.scale, LEAST_SCALE), problem.track) if spanned and folds else CONSTANT
-    # a plain mean is best but where tracks as a whole are displaced on slopes
-    displaced = np.median(footprints.shared[fit.used]) > 0
-    constant = np.array([found.heights[0] if displaced else fit.parameters[DZ], 0.0, 0.0])
+    constant = np.array([fit.parameters[DZ] if plain else found.heights[0], 0.0, 0.0])
     applied = constant if level == CONSTANT else found.heights
     plane = applied[0] + places @ applied[1:]
     height = None if level < SMOOTH else Raster((found.total - plane).reshape(nodes.shape), nodes)
@@ -127,7 +130,7 @@ def settle_heights(
     )  # fmt: skip
     return Heights(
         settled, SmoothCorrection(height, Raster(np.sqrt(error).reshape(nodes.shape), nodes)), held[level],
-        [f[level] for f in folds], _notes(level, applied, height),
+        [f[level] for f in folds], off, _notes(level, applied, height),
     )  # fmt: skip
 
 
@@ -152,10 +155,10 @@ def _node_grid(grid: Grid, length: float) -> Grid:
 
 def _hold_out(
     problem: Linearization, fit: Fit, weighed: Fit, footprints: Footprints, models: list[Candidate],
-    track_folds: list[NDArray[np.int32]],
+    track_folds: list[NDArray[np.int32]], extent: float, plain: bool,
 ) -> tuple[Floats, list[tuple[Fit, Fit, Fit]]]:  # fmt: skip
     """Residuals (3, N) of every usable return by constant, tilt and smooth correction of the other folds' tracks, and
-    the fits; all NaN and none where too little remains to fit."""
+    the fits; all NaN and none where too little remains to fit. plain: whether the constant is a plain mean."""
     usable = problem.ground.usable & np.isfinite(problem.difference)
     held = np.full((3, len(usable)), np.nan)
     free = SHIFT if DX in fit.free else VERTICAL
@@ -170,8 +173,9 @@ def _hold_out(
         places = np.column_stack([problem.east, problem.north])[rows]
         weight = np.where(out, 0.0, weighed.weight)
         observed = thinned(observations(moved, replace(weighed, weight=weight), footprints))
+        observed, _ = with_offsets(observed, extent, models[0].along)
         found = estimate(observed, models, places)
-        held[CONSTANT, rows] = moved.difference[rows] - constant.parameters[DZ]
+        held[CONSTANT, rows] = moved.difference[rows] - (constant.parameters[DZ] if plain else found.heights[0])
         held[TILT, rows] = moved.difference[rows] - found.heights[0] - places @ found.heights[1:]
         held[SMOOTH, rows] = moved.difference[rows] - found.total
         planar = replace(constant, parameters=np.append(constant.parameters[:DZ], found.heights))

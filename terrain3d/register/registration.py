@@ -130,7 +130,8 @@ def register_dsm(
     heights = settle_heights(
         problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
     )
-    heights = replace(heights, notes=[*heard_notes(scene), *beams, *heights.notes])
+    off = [o.note(returns.track_names) for o in heights.off]
+    heights = replace(heights, notes=[*heard_notes(scene), *beams, *off, *heights.notes])
     return _finish(scene, heights, problem, unmoved, placed)
 
 

@@ -10,7 +10,7 @@ weight, since a few tracks do not single one out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -31,7 +31,7 @@ TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 OWN_SIGMA = 0.1  # metres, of a return at least
 STATED_COUNTS = 8  # returns that the stated sigma counts as much as, against the size of the residuals
-TRACK_SIGMA = 0.03  # metres, common to the returns of a track
+TRACK_SIGMA = 0.03  # metres, common to the returns of a usual track
 # 1-sigma of the rest in metres, and its chance
 SIZES = ((0.02, 0.15), (0.05, 0.3), (0.1, 0.3), (0.2, 0.15), (0.4, 0.07), (0.8, 0.03))
 SHARES = (0.8, 0.0)  # of the variance that runs with the lines
@@ -46,7 +46,8 @@ class Observations:
     """Returns against a model, one row a return. east, north: metres from the origin. height: return minus model.
 
     sigma: of each alone, metres. slope: (N, 2) of the model, east and north, times the 1-sigma of the horizontal error
-    that the returns of a track share; sideways: (N, 2) times a root of the covariance of the model's own shift.
+    that the returns of a track share; sideways: (N, 2) times a root of the covariance of the model's own shift. offset:
+    1-sigma of the height that the returns of a track share, metres.
     """
 
     east: Floats
@@ -56,6 +57,7 @@ class Observations:
     slope: Floats
     sideways: Floats
     track: NDArray[np.int32]
+    offset: Floats
 
 
 def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observations:
@@ -77,7 +79,7 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
     return Observations(
         problem.east[rows], problem.north[rows], problem.difference[rows] + (slope * moved).sum(axis=1),
         scale * own / np.sqrt(fit.weight[rows]), slope * shared, slope @ root,
-        problem.track[rows],
+        problem.track[rows], np.full(len(rows), TRACK_SIGMA),
     )  # fmt: skip
 
 
@@ -166,11 +168,11 @@ def thinned(observed: Observations) -> Observations:
         return np.asarray(np.bincount(label, weight * values) / total)
 
     slope, sideways = (np.column_stack([mean(a[:, 0]), mean(a[:, 1])]) for a in (observed.slope, observed.sideways))
-    track = np.zeros(len(total), np.int32)
-    track[label] = observed.track
+    track, offset = np.zeros(len(total), np.int32), np.zeros(len(total))
+    track[label], offset[label] = observed.track, observed.offset
     return Observations(
         mean(observed.east), mean(observed.north), mean(observed.height), np.asarray(total**-0.5, float), slope,
-        sideways, track
+        sideways, track, offset
     )  # fmt: skip
 
 
@@ -178,7 +180,9 @@ def height_prior(observed: Observations, along: tuple[float, float]) -> Floats:
     """Covariance (3, 3) of constant and tilt before any return is read, widened where the returns plainly show a larger
     tilt."""
     root = np.array([along, (-along[1], along[0])]).T * TILT_SIGMAS
-    total = observed.sigma**2 + TRACK_SIGMA**2 + (observed.slope**2).sum(axis=1) + (observed.sideways**2).sum(axis=1)
+    total = (
+        observed.sigma**2 + observed.offset**2 + (observed.slope**2).sum(axis=1) + (observed.sideways**2).sum(axis=1)
+    )
     places = np.column_stack([observed.east, observed.north]) @ root  # tilts in units of their sigma
     design = _design(places) / np.sqrt(total)[:, None]
     solution = np.linalg.lstsq(design, observed.height / np.sqrt(total), rcond=1e-6)[0]
@@ -194,12 +198,18 @@ def _design(places: Floats) -> Floats:
     return np.column_stack([np.ones(len(places)), places])
 
 
+def without_offsets(observed: Observations, model: Candidate, prior: Floats, values: Floats) -> Floats:
+    """Columns (N, M) multiplied by the inverse covariance of the heights as they were without offsets of tracks."""
+    bare = replace(observed, offset=np.zeros(len(observed.offset)))
+    return np.asarray(np.linalg.solve(_covariance(bare, model, prior), values))
+
+
 def _covariance(observed: Observations, model: Candidate, prior: Floats) -> Floats:
     """Of the observed heights: the field's, the tracks', and each one's own."""
     at = np.column_stack([observed.east, observed.north])
     design = _design(at)
     same = observed.track[:, None] == observed.track
-    shared = np.where(same, TRACK_SIGMA**2 + observed.slope @ observed.slope.T, 0.0)
+    shared = np.where(same, observed.offset**2 + observed.slope @ observed.slope.T, 0.0)
     shared += observed.sideways @ observed.sideways.T
     return np.asarray(
         model.between(at, at) + design @ prior @ design.T + shared + np.diag(observed.sigma**2)

@@ -20,8 +20,8 @@ def along_tracks(rng: np.random.Generator, error: np.ndarray | float = 0.0, nois
     east = east + 0.1 * north
     track = np.repeat(np.arange(6, dtype=np.int32), len(east) // 6)
     height = error + rng.normal(0, noise, len(east))
-    level = np.zeros((len(east), 2))
-    return Observations(east, north, height, np.full(len(east), noise), level, level, track)
+    level, usual = np.zeros((len(east), 2)), np.full(len(east), smooth.TRACK_SIGMA)
+    return Observations(east, north, height, np.full(len(east), noise), level, level, track, usual)
 
 
 def folds(observed: Observations) -> list[np.ndarray]:
@@ -131,8 +131,10 @@ def test_thinned__keeps_tracks_and_means() -> None:
     joined = Observations(
         *(np.concatenate([getattr(p, n) for p in parts]) for n in names),
         np.concatenate([p.track + 6 * k for k, p in enumerate(parts)]).astype(np.int32),
+        np.concatenate([(k + 1) * p.offset for k, p in enumerate(parts)]),
     )
     few = thinned(joined)
     assert len(few.height) <= 480 < len(joined.height) and set(few.track) == set(joined.track)
     assert few.height.mean() == pytest.approx(1.0, abs=0.02) and np.all(few.sigma < 0.15)
+    assert few.offset == pytest.approx(smooth.TRACK_SIGMA * (1 + few.track // 6))
     assert thinned(parts[0]) is parts[0]
