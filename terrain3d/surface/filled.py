@@ -1,9 +1,9 @@
-"""Filled cells of a surface model by what they hide, once the terrain is known.
+"""Filled cells of a surface model by what they hide, and its sigma, once the terrain is known.
 
 Between ground and crown there is nothing, so no mean of the two may stand there. What a crown or roof was carried over
 is ground; if what was matched lies near the terrain, it hung over nothing, and stays. Where nothing was matched the
 ground is most often hidden or in shadow too; but a void that all around is level with its edge, high over the terrain,
-is one in a roof.
+is one in a roof. About every second of these cells is a crown after all, so their sigma is a good part of its height.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Raster, odd_cells
 from terrain3d.surface.rims import STEP
+from terrain3d.surface.sigma import standing_sigma
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -24,6 +25,8 @@ ROOF = 3.0  # m over the terrain from which on a void may be one in a roof
 LEVEL = 1.0  # m between a void's filling and the edge that it continues
 AROUND = 9.0  # m, window of the share of the edge that is level with the filling
 TERRAIN, CROWN = 0.6, 0.85  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
+WRONG = 0.48, -0.3  # logistic regression of an overhang that was a crown after all: offset, by its odds of being ground
+NEAR_CROWN, NEAR_M = 0.4, 5.0  # share of the height of the highest crown around a void; m, window
 SHARE = 0.6  # of the edge around a void in a roof; of gaps between crowns less than half is level
 
 
@@ -39,24 +42,31 @@ class Overhangs:
 def on_terrain(
     dsm: Raster, sigma: Raster, terrain: Raster, terrain_sigma: Raster, filled: Bools, over: Overhangs
 ) -> tuple[Raster, Raster]:
-    """Surface and its sigma (m) with those of the terrain in the filled cells that are ground.
+    """Surface and its sigma (m) with those of the terrain in the filled cells that are ground, and the doubt of what
+    stands over the terrain.
 
     dsm, sigma, terrain, terrain_sigma: (h, w) metres, NaN for none. filled: (h, w) cells of ``dsm`` that were filled.
-    The sigma counts how likely an overhang is what was matched after all; where nothing was, it is not less than that
-    of the filling. Cells farther than ``AROUND`` from the border do not depend on what lies beyond it.
+    The sigma counts how likely an overhang is what was matched after all, and a void what stands around it; that of
+    measured cells, how likely they are gaps between crowns. Cells farther than ``AROUND`` from the border do not depend
+    on what lies beyond it.
     """
     z, ground = np.asarray(dsm.values, np.float32), np.asarray(terrain.values, np.float32)
+    resolution = dsm.grid.resolution
     hanging = filled & np.isfinite(over.heights)
     lower = filled & np.isfinite(ground) & (hanging | ~_in_roof(dsm, ground, filled))
     seen = hanging & (np.abs(over.heights - ground) < STEP)
-    ground = np.where(seen, over.heights, ground)
-    crown = (CROWN * (over.heights - ground)) ** 2 / (1 + np.exp(over.odds))
-    lowered = np.sqrt((TERRAIN * terrain_sigma.values) ** 2 + crown)
-    spread = np.where(hanging, lowered, np.fmax(terrain_sigma.values, sigma.values))
-    return (
-        replace(dsm, values=np.where(lower, ground, z)),
-        replace(sigma, values=np.where(lower, spread, sigma.values).astype(np.float32)),
+    tall = np.nan_to_num(np.fmax(z, over.heights) - ground)
+    around = cv2.dilate(
+        np.where(filled & ~hanging, np.float32(0), tall), np.ones((odd_cells(NEAR_M, resolution),) * 2, np.uint8)
     )
+    base = np.where(seen, over.heights, ground)
+    crown = (CROWN * (over.heights - base)) ** 2 / (1 + np.exp(-WRONG[0] - WRONG[1] * over.odds))
+    lowered = np.sqrt((TERRAIN * terrain_sigma.values) ** 2 + crown)
+    empty = np.hypot(np.fmax(terrain_sigma.values, sigma.values), NEAR_CROWN * around)
+    surface = np.where(lower, base, z)
+    measured = np.where(filled, sigma.values, standing_sigma(surface - ground, sigma.values, resolution))
+    spread = np.where(lower, np.where(hanging, lowered, empty), measured)
+    return replace(dsm, values=surface), replace(sigma, values=spread.astype(np.float32))
 
 
 def _in_roof(dsm: Raster, ground: Singles, filled: Bools) -> Bools:

@@ -2,11 +2,12 @@
 
 An error is one of two kinds. Most cells are measured, and off by the noise of the matches, by relief that a window of
 matching evens out, and by what is lost on slopes. Some are grossly wrong: a crown or roof that hangs over the ground
-beside it, or ground matched where an object stands; these are off by the step between the two. How likely that is
-follows from the matches and the surface. A Gaussian sigma has to serve both: the factors below are those whose 68, 90
-and 95 % intervals, all three together, hold best for cells of scenes with exact truth (least sum of the quantile losses
-of log |error|, Koenker & Bassett 1978). So a cell that is wrong once in ten times gets about half of the step, and one
-that is wrong once in a hundred times hardly more than its noise.
+beside it, a gap between crowns that all pairs took for their tops, or ground matched where an object stands; these are
+off by the step between the two. How likely that is follows from the matches and the surface. A Gaussian sigma has to
+serve both: the factors below are those whose 68, 90 and 95 % intervals, all three together, hold best for cells of
+scenes with exact truth (least sum of the quantile losses of log |error|, Koenker & Bassett 1978, and of the squares by
+which the three shares miss in each scene). So a cell that is wrong once in ten times gets about half of the step, and
+one that is wrong once in a hundred times hardly more than its noise.
 """
 
 from __future__ import annotations
@@ -24,19 +25,24 @@ Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
-STEP_M = 5.0  # window of the height of what stands around a cell
 REACH = 4.25  # m within which what is below a cell is looked for
-MATCH, NEAR, SLOPE = 0.52, 0.9, 0.067  # factors of the matches' own sigma, of the near roughness, of the slope (m)
-STEP, LEAST_STEP = 0.75, 0.3  # share of the step down that is the error of an overhang; m
+MATCH, NEAR, SLOPE = 0.36, 0.91, 0.035  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+STEP, LEAST_STEP = 0.55, 0.4  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its
-# height over the lowest around, of 1 + that of the highest over it and of 1 + the near roughness (m), metres to the
-# next void, logarithm of the matches' sigma in cells.
-SIGNS = (2.0, 0.28, -0.70, 0.96, 5.9, -0.77, 2.41)
-OFFSET = 1.7
-ODDS = -6.0, 3.0  # of an overhang that are told apart
+# height over the lowest around and of 1 + the near roughness (m), metres to the next void, logarithm of the matches'
+# sigma in cells.
+SIGNS = (4.4, 1.7, -0.74, -1.06, -1.31, 1.92)
+OFFSET = 6.5
+ODDS, USUAL_ODDS = (-6.0, 3.0), -3.0  # of an overhang: those that are told apart, and of rims where none are known
 NEAR_VOID = 4.0  # m
 FILLED = 5.1  # m, sigma of a filled cell in very rough surroundings
 LARGEST_ROUGHNESS = 30.0
+STANDING = 0.025  # share of the height over the terrain by which roofs and crowns are off
+# The same for a gap between crowns that was taken for their tops, which is off by most of the height over the terrain:
+# logarithms of 1 + the height over the lowest around (m), and of the sigma so far over USUAL (m).
+GAP, LARGEST_HEIGHT = 0.8, 40.0  # share of the height; m
+GAP_SIGNS, GAP_OFFSET = (-1.2, 2.0), -0.5
+USUAL, LARGEST_SIGMA = 0.3, 2.0  # m; what is larger is not told apart
 
 
 def cell_sigma(height: Raster, matches: Raster, measured: Bools, odds: Singles | None = None) -> Raster:
@@ -55,29 +61,44 @@ def cell_sigma(height: Raster, matches: Raster, measured: Bools, odds: Singles |
     )
     south, east = np.gradient(trend, height.grid.resolution)
     noise = (MATCH * s) ** 2 + (NEAR * near) ** 2 + SLOPE**2 * (south**2 + east**2)
-    seen = noise + _gross(height, trend, s, near, measured, odds) ** 2
+    seen = noise + _gross(height, s, near, measured, odds) ** 2
     filled = s**2 + (FILLED * wide / (1 + wide)) ** 2
     sigma = np.sqrt(np.where(measured, seen, filled))
     return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
 
 
-def _gross(
-    height: Raster, trend: Singles, matches: Singles, near: Singles, measured: Bools, odds: Singles | None
-) -> Singles:
-    """Step between a cell and what stands around it, by how likely the cell is off by it (m)."""
+def standing_sigma(height: Singles, sigma: Singles, resolution: float) -> Singles:
+    """Sigma (h, w; m) of measured cells with the doubt of what stands over the terrain: how well it is matched, and
+    how likely it is a gap between crowns of which all pairs saw the tops.
+
+    height: of the surface over the terrain (m, NaN for none). sigma: of the cells as such (m).
+    """
+    known = np.isfinite(height)
+    above = np.clip(np.where(known, height, np.float32(0)), 0, LARGEST_HEIGHT)
+    window = np.ones((odd_cells(2 * REACH, resolution),) * 2, np.uint8)
+    lowest = cv2.erode(np.where(known, height, np.float32(1e6)).astype(np.float32), window)
+    step = np.where(known, np.clip(height - lowest, 0, LARGEST_HEIGHT), np.float32(0))
+    doubt = np.log(np.clip(sigma, np.float32(1e-3), LARGEST_SIGMA) / np.float32(USUAL))
+    gap = GAP * above * _logistic(GAP_OFFSET, GAP_SIGNS, (np.log1p(step), doubt))
+    return np.sqrt(sigma**2 + (STANDING * above) ** 2 + gap**2).astype(np.float32)
+
+
+def _gross(height: Raster, matches: Singles, near: Singles, measured: Bools, odds: Singles | None) -> Singles:
+    """Step between a cell and what stands below it nearby, by how likely the cell is off by it (m)."""
     resolution = height.grid.resolution
     found = find_rims(height, REACH)
-    over = np.where(np.isfinite(height.values), height.values - trend, np.float32(-1e6))
-    window = np.ones((odd_cells(STEP_M, resolution),) * 2, np.uint8)
-    under = np.maximum(cv2.dilate(over, window) - over, 0)
     above = np.clip(found.above, 0, LARGEST_ROUGHNESS)
-    hanging = np.float32(0) if odds is None else found.which * np.clip(odds, *ODDS)
+    hanging = found.which * (np.float32(USUAL_ODDS) if odds is None else np.clip(odds, *ODDS))
     away = cv2.distanceTransform(measured.astype(np.uint8), cv2.DIST_L2, 5) * np.float32(resolution)
     with np.errstate(divide="ignore", invalid="ignore"):
         signs = (
-            found.which, hanging, np.log1p(above), np.log1p(under), np.log1p(near), np.minimum(away, NEAR_VOID),
+            found.which, hanging, np.log1p(above), np.log1p(near), np.minimum(away, NEAR_VOID),
             np.log(np.maximum(matches, np.float32(1e-6)) / np.float32(resolution)),
         )  # fmt: skip
-        logit = OFFSET + sum(np.float32(weight) * sign for weight, sign in zip(SIGNS, signs, strict=True))
-        probability = 1 / (1 + np.exp(-logit))
-    return np.asarray(np.maximum(STEP * above, LEAST_STEP) * probability, np.float32)
+        probability = _logistic(OFFSET, SIGNS, signs)
+    return np.asarray(STEP * np.maximum(above, LEAST_STEP) * probability, np.float32)
+
+
+def _logistic(offset: float, weights: tuple[float, ...], signs: tuple[Singles | Bools, ...]) -> Singles:
+    logit = offset + sum(np.float32(weight) * sign for weight, sign in zip(weights, signs, strict=True))
+    return np.asarray(1 / (1 + np.exp(-logit)), np.float32)

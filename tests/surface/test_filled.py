@@ -6,7 +6,7 @@ import numpy as np
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.filled import CROWN, TERRAIN, Overhangs, on_terrain
+from terrain3d.surface.filled import CROWN, NEAR_CROWN, TERRAIN, WRONG, Overhangs, on_terrain
 
 SIZE = 60
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, SIZE, SIZE)
@@ -31,7 +31,9 @@ def test_on_terrain__overhang_is_ground_and_sigma_counts_the_crown() -> None:
         z, sigma = settled(dsm, filled, crown, odds)
         np.testing.assert_array_equal(z[filled], SLOPE[filled])
         np.testing.assert_allclose(
-            sigma[filled], np.sqrt((0.5 * TERRAIN) ** 2 + (8.0 * CROWN) ** 2 / (1 + np.exp(odds))), rtol=1e-5
+            sigma[filled],
+            np.sqrt((0.5 * TERRAIN) ** 2 + (8.0 * CROWN) ** 2 / (1 + np.exp(-WRONG[0] - WRONG[1] * odds))),
+            rtol=1e-5,
         )
         np.testing.assert_array_equal(z[~filled], dsm[~filled])
         assert (sigma[~filled] == np.float32(0.1)).all()
@@ -51,9 +53,12 @@ def test_on_terrain__gap_between_crowns_is_ground_with_the_sigma_of_a_void() -> 
     filled = np.zeros(SLOPE.shape, bool)
     filled[25:31, 25:31] = True
     dsm[filled] = SLOPE[filled] + 6  # the lowest crowns around
+    dsm[24:32, 24] = SLOPE[24:32, 24] + 15  # the highest one beside it
     z, sigma = settled(dsm, filled, np.where(filled, np.nan, dsm))
     np.testing.assert_array_equal(z[filled], SLOPE[filled])
-    assert (sigma[filled] == 2).all()
+    beside = sigma[26:30, 25]
+    np.testing.assert_allclose(beside, np.hypot(2, NEAR_CROWN * 15), rtol=1e-5)
+    assert (sigma[filled] > 2).all()
 
 
 def test_on_terrain__void_in_a_roof_stays_on_the_roof() -> None:

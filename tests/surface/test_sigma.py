@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.sigma import MATCH, cell_sigma
+from terrain3d.surface.sigma import MATCH, cell_sigma, standing_sigma
 
 GRID = Grid(Reference("EPSG:32654"), 1000.0, 2000.0, 0.5, 60, 80)
 ALL = np.ones(GRID.shape, bool)
@@ -20,7 +19,8 @@ def raster(values: np.ndarray) -> Raster:
 def test_cell_sigma__plane_keeps_that_of_the_matches() -> None:
     x, y = np.meshgrid(*GRID.centres())
     tilted = cell_sigma(raster(0.4 * (x - 1000) + 0.3 * (y - 2000)), raster(np.full(GRID.shape, 0.1)), ALL)
-    assert tilted.values[10:-10, 10:-10] == pytest.approx(0.1 * MATCH, rel=0.05)
+    inside = tilted.values[10:-10, 10:-10] / (0.1 * MATCH)
+    assert inside.min() >= 1 and inside.max() < 2.5  # with the little that a gross error is likely
 
 
 def test_cell_sigma__grows_at_a_wall_only() -> None:
@@ -28,7 +28,7 @@ def test_cell_sigma__grows_at_a_wall_only() -> None:
     z[:, 40:] = 10.0
     s = cell_sigma(raster(z), raster(np.full(GRID.shape, 0.1)), ALL).values
     assert s[30, 39] > 3.5 and s[30, 40] > 3.5
-    assert s[30, 10] == pytest.approx(0.1 * MATCH, rel=0.01)
+    assert 0.1 * MATCH <= s[30, 10] < 0.13 * MATCH
 
 
 def test_cell_sigma__disagreeing_matches_in_relief_are_doubted() -> None:
@@ -36,7 +36,9 @@ def test_cell_sigma__disagreeing_matches_in_relief_are_doubted() -> None:
     z[:, 30:50] = 10.0
     sure, unsure = (cell_sigma(raster(z), raster(np.full(GRID.shape, s)), ALL).values[30, 33:47] for s in (0.1, 0.8))
     assert sure.max() < 2.0  # an object of which the matches are sure
-    assert np.median(unsure) > 3.5  # a good part of the height that it may stand over the ground
+    assert np.median(unsure) > max(
+        2.0, 3 * np.median(sure)
+    )  # a good part of the height that it may stand over the ground
     flat = cell_sigma(raster(np.zeros(GRID.shape)), raster(np.full(GRID.shape, 0.8)), ALL).values
     assert flat.max() < 0.8  # where nothing stands there is nothing to be wrong by
 
@@ -70,3 +72,15 @@ def test_cell_sigma__what_was_filled_is_as_uncertain_as_the_relief_around() -> N
     for surface, low, high in ((rough, 2.0, 4.5), (flat, 0.1, 0.11)):
         s = cell_sigma(surface, raster(np.full(GRID.shape, 0.1)), ~ALL).values
         assert low <= np.median(s) < high
+
+
+def test_standing_sigma__high_over_the_terrain_with_nothing_low_around() -> None:
+    height = np.zeros(GRID.shape, np.float32)
+    height[:, :50] = 12.0  # a wood or a hall, wider than the reach, and open ground beside it
+    wood, hall = (standing_sigma(height, np.full(GRID.shape, s, np.float32), 0.5)[30] for s in (0.8, 0.08))
+    assert wood[20] > 6.0  # gaps between its crowns may have been taken for them
+    assert hall[20] < 0.8  # matched too well for that
+    assert wood[20] > 1.5 * wood[48]  # near its edge the ground would have been seen
+    np.testing.assert_allclose(wood[50:], 0.8, rtol=1e-6)
+    height[:, 60] = np.nan
+    np.testing.assert_allclose(standing_sigma(height, np.ones(GRID.shape, np.float32), 0.5)[:, 60], 1.0)
