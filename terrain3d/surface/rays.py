@@ -35,18 +35,23 @@ NODE_CELLS = 32  # between places where cameras are evaluated
 LEVEL_M = 128.0  # between heights where they are
 COARSEST = 1.5  # pixels a cell: of larger ones the images are not seen whole, and heights of many pixels are in them
 # From here on heights are counted in cells, as wide as they are high.
-EDGE = 1.6  # second difference over which the surface has an edge
-NORMAL_CELLS = 11  # window of mean and deviation of a view
-CLEAR_CELLS = NORMAL_CELLS // 2 + 1  # from edges and voids, that a cell is even
+EDGE = 2.5  # second difference over which the surface has an edge
+CLEAR_CELLS = 2  # from edges and voids, that a cell is even
+NORMAL_CELLS = 15  # window of mean and deviation of a view
+LEAST_SEEN = 0.15  # of that window
 NOISE_CELLS = 15  # window of the noise of the views
 ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is measured on, twice; and of its mean
+CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
 STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
 START_CELLS = (5, 9, 15)  # windows of the first guess
 TURNS = 20  # of the solution
 SPECTRUM = (0.006, 1.0)  # eigenvalues of the scaled system that turns reduce
 UNKNOWN = 0.25  # information that holds a cell where it is
 LARGEST_STEP = 1.2
-MARGIN_CELLS = 2 * TURNS + START_CELLS[-1] // 2 + NOISE_CELLS // 2 + NORMAL_CELLS // 2 + 2
+MARGIN_CELLS = 2 * TURNS + max(
+    START_CELLS[-1] // 2 + NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1,
+    AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1,
+)
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
@@ -72,7 +77,7 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
         return z
     found = _information(dsm, even, views)
     second = np.where(even, _second_difference(high), 0.0)
-    stiff = np.where(even, stiffness(high, even), 0.0)
+    stiff = np.where(even, stiffness(high), 0.0)
     near = box(found.weight, NORMAL_CELLS)
     start = _start(found, near + 1e-3, stiff)
     steps = _solve(start, found.weight + UNKNOWN * even, found.step, stiff, second)
@@ -80,19 +85,19 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
 
 
-def even_cells(high: Floats) -> Bools:
-    """Cells with neither edge nor void around. high: heights, cells."""
+def even_cells(high: Floats, clear: int = CLEAR_CELLS) -> Bools:
+    """Cells with neither edge nor void within ``clear`` cells. high: heights, cells."""
     broken = ~(np.abs(_second_difference(high)) < EDGE)
-    size = 2 * CLEAR_CELLS + 1
-    return cv2.dilate(broken.astype(np.uint8), np.ones((size, size), np.uint8)) == 0
+    return cv2.dilate(broken.astype(np.uint8), np.ones((2 * clear + 1,) * 2, np.uint8)) == 0
 
 
-def stiffness(high: Floats, even: Bools) -> Floats:
+def stiffness(high: Floats) -> Floats:
     """1 / c of the spectrum c / k^4 of the relief around each cell, k in radians a cell. high: heights, cells."""
+    calm = even_cells(high, CALM_CELLS)
     low = box(box(np.where(np.isfinite(high), high, 0.0), ROUGH_CELLS), ROUGH_CELLS)
     variance = (ROUGH_CELLS**2 - 1) / 6  # of both windows together
-    level = np.where(even, 4 * np.pi * variance * _second_difference(low) ** 2, 0.0)
-    share = box(even.astype(np.float64), AROUND_CELLS)
+    level = np.where(calm, 4 * np.pi * variance * _second_difference(low) ** 2, 0.0)
+    share = box(calm.astype(np.float64), AROUND_CELLS)
     return np.clip(share / np.maximum(box(level, AROUND_CELLS), 1e-9), STIFF_LEAST, STIFF_MOST)
 
 
@@ -100,9 +105,8 @@ def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Info
     z, shape = np.asarray(dsm.values, np.float32), dsm.grid.shape
     values = np.full((len(views), *shape), np.nan, np.float32)
     slopes = np.full((len(views), *shape), np.nan, np.float32)
-    around = _dilated(even, NORMAL_CELLS // 2)
     for ranked, value, slope in zip(views, values, slopes, strict=True):
-        sees = visible(z, dsm.grid.resolution, ranked.lean) & around
+        sees = visible(z, dsm.grid.resolution, ranked.lean) & even  # beside edges lies the light of something else
         if sees.any():
             _sample(ranked.view, dsm, sees, value, slope)
             _normalise(value, slope)
@@ -123,10 +127,6 @@ def _start(found: _Information, near: Floats, stiff: Floats) -> Floats:
         step = box(found.step, size) / (box(found.weight, size) + UNKNOWN)
         out[here] = step[here]
     return np.clip(out, -LARGEST_STEP, LARGEST_STEP)
-
-
-def _dilated(cells: Bools, reach: int) -> Bools:
-    return cv2.dilate(cells.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
 
 
 def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: Singles) -> None:
@@ -195,7 +195,7 @@ def _normalise(value: Singles, slope: Singles) -> None:
     mean = box(known, NORMAL_CELLS) / weight
     square = box(known * known, NORMAL_CELLS) / weight
     deviation = np.sqrt(np.maximum(square - mean * mean, 1e-9 * square + 1e-30))
-    enough = seen & (inside > 0.5)
+    enough = seen & (inside > LEAST_SEEN)
     value[:] = np.where(enough, (value - mean) / deviation, np.nan)
     slope[:] = np.where(enough, slope / deviation, np.nan)
 
