@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.image.view import View, lean
-from terrain3d.stereo.epipolar import NODE_PX, EpipolarTile
+from terrain3d.stereo.epipolar import NODE_PX, EpipolarTile, Lattice
 from terrain3d.stereo.match import match_images
 from terrain3d.stereo.resample import resample
 from terrain3d.stereo.sgm import SgmBuffers, padded_disparities
@@ -51,7 +51,10 @@ def match_tile(
     first -= (disparities - needed) // 3  # what the kernel's vectors leave over goes mostly to towers
     flat = trend_px + np.float32(first)
     image_left = resample(left, lattice.left_image, tile.height, tile.width, reduction=reduction)
-    image_right = resample(right, lattice.right_image, tile.height, tile.width, shift=flat, reduction=reduction)
+    down = _row_shift(tile, lattice, trend_px)
+    image_right = resample(
+        right, lattice.right_image, tile.height, tile.width, shift=flat, down=down, reduction=reduction
+    )
     found = match_images(image_left, image_right, disparities, buffers, polish=polish)
     rows, columns = np.nonzero(np.isfinite(found.disparity))
     d = found.disparity[rows, columns]
@@ -89,13 +92,23 @@ def _search(
         height = surface.trend_at(east + rise * move[0], north + rise * move[1])
     rise = height - tile.height0
     low, high = surface.relief_around(east + rise * move[0], north + rise * move[1])
-    trend = (rise * frame.px_per_metre()).astype(np.float32)
-    trend = cv2.warpAffine(
-        trend, np.array([[1 / step, 0, 0], [0, 1 / step, 0]]), (tile.width, tile.height),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    trend = _at_pixels(rise * frame.px_per_metre(), step, tile)
     extreme = float(np.abs(rise).max() + max(high, -low) + margin_m)
-    return low - margin_m, high + margin_m, np.ascontiguousarray(trend), extreme
+    return low - margin_m, high + margin_m, trend, extreme
+
+
+def _row_shift(tile: EpipolarTile, lattice: Lattice, trend_px: Singles) -> Singles:
+    """Rows (h, w) by which the right view shows the trend further down than the left one: where views scan in different
+    directions, the direction of disparity turns from one end of the frame to the other."""
+    return _at_pixels(lattice.parallax_of / tile.frame.px_per_metre(), NODE_PX, tile) * trend_px
+
+
+def _at_pixels(nodes: Floats, step: int, tile: EpipolarTile) -> Singles:
+    """Linear interpolation, at every pixel (h, w) of a tile, of values at nodes ``step`` apart."""
+    return np.ascontiguousarray(cv2.warpAffine(
+        nodes.astype(np.float32), np.array([[1 / step, 0, 0], [0, 1 / step, 0]]), (tile.width, tile.height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+    ), np.float32)  # fmt: skip
 
 
 def _at_columns(values: Singles, rows: NDArray[np.int64], columns: NDArray[np.float32]) -> Floats:

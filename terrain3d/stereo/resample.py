@@ -18,21 +18,25 @@ _MARGIN_PX = 4
 
 
 def resample(
-    view: View, image_positions: Floats, height: int, width: int, *, shift: Singles | None = None, reduction: int = 1
-) -> Singles:
+    view: View, image_positions: Floats, height: int, width: int,
+    *, shift: Singles | None = None, down: Singles | None = None, reduction: int = 1,
+) -> Singles:  # fmt: skip
     """Rectified image (height, width) float32, NaN where the view has no value.
 
     image_positions: (rows, columns, 2) line and sample at lattice nodes. shift: disparity (height, width) by which
-    columns are read further left, so that a smooth surface is flattened before matching. reduction: the rectified
-    pixel is about this many image pixels wide, so the image is averaged in blocks of that size first.
+    columns are read further left, so that a smooth surface is flattened before matching. down: px by which rows are
+    read further down, (height, width). reduction: the rectified pixel is about this many image pixels wide, so the
+    image is averaged in blocks of that size first.
     """
     place = image_positions[np.isfinite(image_positions).all(axis=-1)]
     if not len(place):
         return np.full((height, width), np.nan, np.float32)
     low = np.floor(place.min(axis=0)).astype(int) - _MARGIN_PX
     high = np.ceil(place.max(axis=0)).astype(int) + _MARGIN_PX
-    if shift is not None:  # the shift reads beyond the lattice
-        reach = int(np.abs(shift).max(initial=0)) * reduction + _MARGIN_PX
+    moved = shift is not None or down is not None
+    if moved:  # what is moved reads beyond the lattice
+        shift, down = (np.zeros((height, width), np.float32) if a is None else a for a in (shift, down))
+        reach = int(max(np.abs(a).max(initial=0) for a in (shift, down))) * reduction + _MARGIN_PX
         low, high = low - reach, high + reach
     low = np.clip(low, -_MARGIN_PX, np.array(view.image.shape) + _MARGIN_PX)
     high = np.clip(high, -_MARGIN_PX, np.array(view.image.shape) + _MARGIN_PX)
@@ -44,7 +48,8 @@ def resample(
         source = source.reshape(size[0] // reduction, reduction, size[1] // reduction, reduction).mean(axis=(1, 3))
     positions = (image_positions - low - (reduction - 1) / 2) / reduction
     out = np.empty((height, width), np.float32)
-    _resample(source, positions, np.zeros((1, 1), np.float32) if shift is None else shift, shift is not None, out)
+    none = np.zeros((1, 1), np.float32)
+    _resample(source, positions, *((shift, down) if moved else (none, none)), moved, out)
     return out
 
 
@@ -56,20 +61,19 @@ def keys(t: float) -> tuple[float, float, float, float]:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _resample(source: Any, lattice: Any, shift: Any, use_shift: bool, out: Any) -> None:
+def _resample(source: Any, lattice: Any, shift: Any, down: Any, moved: bool, out: Any) -> None:
     rows, columns = source.shape
     height, width = out.shape
-    nodes_x = lattice.shape[1]
+    nodes_y, nodes_x = lattice.shape[:2]
     for y in range(height):
-        fy = y / NODE_PX
-        j = int(fy)
-        v = fy - j
         for x in range(width):
-            fx = x / NODE_PX
-            if use_shift:
+            fx, fy = x / NODE_PX, y / NODE_PX
+            if moved:
                 fx -= shift[y, x] / NODE_PX
+                fy += down[y, x] / NODE_PX
             i = min(max(int(np.floor(fx)), 0), nodes_x - 2)
-            u = fx - i  # beyond the lattice the last cell is extrapolated
+            j = min(max(int(np.floor(fy)), 0), nodes_y - 2)
+            u, v = fx - i, fy - j  # beyond the lattice the last cell is extrapolated
             w00, w01, w10, w11 = (1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v
             line = (
                 w00 * lattice[j, i, 0]

@@ -47,9 +47,11 @@ class Stage:
         return np.abs(np.where((dx > 0) & (dy > 0), np.hypot(dx, dy), np.maximum(dx, dy)))
 
 
-def _view_of(grid: Grid, along_deg: float, across_deg: float = 0.0, gsd: float = 0.5, name: str = "v") -> View:
+def _view_of(
+    grid: Grid, along_deg: float, across_deg: float = 0.0, gsd: float = 0.5, name: str = "v", heading_deg: float = 191.0
+) -> View:
     """A view without pointing error whose image is not read."""
-    camera = camera_over(grid, GROUND, Sight(along_deg, across_deg), gsd)
+    camera = camera_over(grid, GROUND, Sight(along_deg, across_deg, heading_deg), gsd)
     rpc = fit_rpc(camera, NO_ERROR, CRS, (450.0, 650.0))
     return View(name, ImageFile(Path(f"{name}.tif"), camera.lines, camera.samples, 0.0, "uint16", 1), Camera(rpc))
 

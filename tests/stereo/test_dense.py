@@ -17,12 +17,14 @@ from terrain3d.io.images import open_image
 from terrain3d.simulate.files import write_image
 from terrain3d.simulate.world import CENTRE
 from terrain3d.stats import nmad
+from terrain3d.stereo import dense
 from terrain3d.stereo.dense import DensePoints, match_tile
+from terrain3d.stereo.epipolar import EpipolarTile
 from terrain3d.stereo.match import SIGMA_FLOOR_PX
 from terrain3d.stereo.pairs import choose_pairs
-from terrain3d.stereo.plan import plan_matching
+from terrain3d.stereo.plan import MatchTask, plan_matching
 from terrain3d.stereo.sgm import SgmBuffers
-from terrain3d.stereo.trend import flat_surface
+from terrain3d.stereo.trend import CoarseSurface, flat_surface
 
 CRS = "EPSG:32632"
 GROUND, ROOF = 520.0, 532.0
@@ -89,6 +91,76 @@ def test_match_tile__ground_behind_the_block_is_not_invented(points: DensePoints
     hidden, open_ground = (np.count_nonzero(low & (off > a) & (off < a + 1.0)) for a in (0.6, 12.0))
     assert open_ground > 250
     assert hidden < 0.3 * open_ground
+
+
+def tile_of(stage: Any, surface: CoarseSurface, core_px: int = 4096) -> list[MatchTask]:
+    pair = choose_pairs(stage.views, CRS, GROUND)[0]
+    return plan_matching(stage.views, pair, CRS, surface, 0.5, core_px)
+
+
+def over_stage(stage: Any, low: float = 515.0, high: float = 537.0) -> CoarseSurface:
+    return flat_surface(Reference(CRS), choose_pairs(stage.views, CRS, GROUND)[0].area.bounds, low, high)
+
+
+def test_match_tile__holds_where_the_direction_of_disparity_has_turned(stage: Any) -> None:
+    """At the end of long images that scan in different directions it is not that of the frame, so that ground far
+    above the plane of the tile lies in other rows: here by 1.8 px on average."""
+    surface = over_stage(stage)
+    (task,) = tile_of(stage, surface)
+    frame, turn = task.tile.frame, np.radians(2.0)
+    (e, n), c, s = frame.along, np.cos(turn), np.sin(turn)
+    turned = replace(frame, along=(c * e - s * n, s * e + c * n))
+    column, row = turned.from_ground(np.array(CENTRE[0]), np.array(CENTRE[1]))
+    tile = EpipolarTile(turned, int(column) - 256, int(row) - 256, 512, 512, GROUND - 60.0)
+    parallax = tile.lattice(*stage.views, 70.0).parallax_of.mean()
+    assert 1.5 < abs(parallax) * 66 < 2.1
+    found = match_tile(*stage.views, tile, surface, SgmBuffers())
+    x, y, z = found.xyz.T
+    error = (z - stage.height_at(x, y))[stage.from_edge(x, y) > 2.0]
+    assert len(found.xyz) > 80_000
+    assert abs(np.median(error)) < 0.1 and nmad(error) < 0.15 and (np.abs(error) < 1).mean() > 0.99
+
+
+def test_match_tile__tiles_meet_without_a_seam(stage: Any) -> None:
+    """Cores of nine tiles, put together, are what one tile makes of it all, also along their borders."""
+    surface = over_stage(stage)
+    (whole,) = tile_of(stage, surface)
+    tasks = tile_of(stage, surface, 256)
+    assert len(tasks) == 9
+    heights = np.full((2, whole.tile.height, whole.tile.width), np.nan)
+    for layer, parts in enumerate(([whole], tasks)):
+        for t in parts:
+            found, (column, row, width, height) = match_tile(*stage.views, t.tile, surface, SgmBuffers()), t.core
+            x, y = found.pixel.T
+            mine = (x >= column) & (x < column + width) & (y >= row) & (y < row + height)
+            at = y[mine] + t.tile.row - whole.tile.row, x[mine] + t.tile.column - whole.tile.column
+            assert np.isnan(heights[layer][at]).all()  # no place has two
+            heights[layer][at] = found.xyz[mine, 2]
+    one, many = heights
+    assert np.isfinite(one).sum() > 100_000
+    assert (np.isfinite(one) != np.isfinite(many)).sum() < 50
+    apart = np.abs(one - many)[np.isfinite(one - many)]
+    assert (apart > 0.05).sum() < 50 and apart.max() < 0.3  # metres
+
+
+def test_match_tile__searches_what_the_relief_needs(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A valley of 400 m takes no more disparities than level ground, for its trend is known."""
+    searched = []
+    real = dense.match_images
+
+    def watched(left: Any, right: Any, disparities: int, *rest: Any, **options: Any) -> Any:
+        searched.append(disparities)
+        return real(left, right, disparities, *rest, **options)
+
+    monkeypatch.setattr(dense, "match_images", watched)
+    level = over_stage(stage, 500.0, 540.0)
+    grid = level.trend.grid
+    slope = np.broadcast_to(np.linspace(-200, 200, grid.width, dtype=np.float32), grid.shape)
+    steep = CoarseSurface(*(replace(r, values=r.values + slope) for r in (level.trend, level.low, level.high)))
+    (task,) = tile_of(stage, level)
+    for surface in (level, steep, over_stage(stage, 320.0, 720.0)):
+        match_tile(*stage.views, task.tile, surface, SgmBuffers())
+    assert searched[0] == searched[1] == 64 and searched[2] > 300
 
 
 def test_match_tile__reduced_is_coarse_but_right(stage: Any) -> None:

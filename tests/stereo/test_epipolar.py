@@ -99,6 +99,21 @@ def test_triangulate__inverts_projection_to_a_centimetre(
     assert np.abs(found - points).max() < 0.01
 
 
+@pytest.mark.parametrize("corner", [(-3.0, 3.0), (3.0, 2.5)])
+def test_lattice__rows_meet_at_the_ends_of_images_that_cross(view_of: Make, area: Area, corner: Floats) -> None:
+    """Eight kilometres of images from north to south and from east to west: rows of the frame come apart by a pixel and
+    more per 100 m of relief, as the lattice says they do."""
+    along, across = view_of(area(8000), 12.0), view_of(area(8000), 0.0, 12.0, heading_deg=101.0)
+    frame = epipolar_frame(along, across, CRS, H0, 0.5)
+    x, y = frame.from_ground(*(np.array(c + 1000 * d) for c, d in zip(CENTRE, corner, strict=True)))
+    tile = EpipolarTile(frame, int(x) - 250, int(y) - 250, 500, 500, H0)
+    points = ground(tile, (H0 - 60, H0 + 60))
+    (_, first), (_, second) = on_plane(along, tile, points), on_plane(across, tile, points)
+    per_metre = tile.lattice(along, across, 60.0).parallax_of.mean()
+    assert abs(per_metre) > 0.005
+    np.testing.assert_allclose(second - first, per_metre * (points[:, 2] - H0), atol=0.05)
+
+
 def test_lattice__agrees_with_the_cameras(pair: tuple[View, View]) -> None:
     tile = tile_of(*pair)
     lattice = tile.lattice(*pair, 30.0)

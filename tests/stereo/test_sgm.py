@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from terrain3d.stereo.census import INVALID, census
-from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census, padded_disparities
+from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, SgmResult, match_census, padded_disparities
 from terrain3d.stereo.sgm_plain import match_census_plain
 
 
@@ -49,6 +53,25 @@ def test_sgm__buffers_are_reused_without_effect() -> None:
     again = match_census(left, left, 64, p1=7, p2=41, buffers=buffers)
     fresh = match_census(left, left, 64, p1=7, p2=41)
     np.testing.assert_array_equal(again.best, fresh.best)
+
+
+def test_sgm__two_tiles_on_two_threads_do_not_touch_each_other() -> None:
+    """Each thread keeps its buffers from tile to tile; the kernel lets the other one run."""
+    rng = np.random.default_rng(6)
+    tiles = [rng.integers(0, 2**32, (2, 40 + 9 * k, 200 - 11 * k), dtype=np.uint32) for k in range(8)]
+    alone = [match_census(*t, 64, p1=5, p2=16) for t in tiles]
+    own = threading.local()
+
+    def work(tile: NDArray[np.uint32]) -> SgmResult:
+        if not hasattr(own, "buffers"):
+            own.buffers = SgmBuffers()
+        return match_census(*tile, 64, p1=5, p2=16, buffers=own.buffers)
+
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(work, tiles * 3))
+    for k, found in enumerate(together):
+        for name in ("integer", "disparity", "best", "second"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone[k % 8], name))
 
 
 def test_sgm__penalties_that_overflow_are_refused() -> None:
