@@ -21,9 +21,9 @@ from terrain3d.adjust.bundle import (
     with_parameters,
     with_splines,
 )
-from terrain3d.adjust.normal import joint_step, linearize
+from terrain3d.adjust.normal import joint_step, linear_modes, linearize
 from terrain3d.adjust.ties import Ties
-from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.adjusted import Camera, along_basis
 
 Floats = NDArray[np.float64]
 COUNTS = (6, 12, 24, 48)
@@ -50,7 +50,12 @@ def _as_large_as_found(adjustment: Adjustment) -> Floats:
     """Covariance that expects jitter of the size that the views show against each other, also where they would all
     jitter alike, which ties cannot see."""
     splines = np.array([[c.correction.line_along, c.correction.sample_along] for c in adjustment.cameras])
-    size = float(np.clip(JITTER_SHARE_SEEN * np.sqrt((splines**2).mean()), MIN_JITTER_PX, JITTER_SIGMA_PX))
+    terms = along_basis(np.linspace(-1, 1, 8 * adjustment.along), adjustment.along)
+    swing = JITTER_SHARE_SEEN * np.sqrt(((splines @ terms.T) ** 2).mean())
+    # independent coefficients without a linear part make splines that swing less than the coefficients themselves
+    modes = linear_modes(adjustment.along)
+    free = terms - terms @ modes.T @ modes
+    size = max(float(swing / np.sqrt((free**2).sum(axis=1).mean())), MIN_JITTER_PX)
     half = 3 + adjustment.along
     more = np.where(np.arange(len(adjustment.covariance)) % half >= 3, size**-2.0 - JITTER_SIGMA_PX**-2.0, 0.0)
     return np.asarray(np.linalg.inv(np.linalg.inv(adjustment.covariance) + np.diag(more)), float)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from terrain3d.adjust.normal import Prior, joint_step, linearize, metres_per_unit, parameters_of, solve_points
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera, Correction
-from terrain3d.stats import NMAD_FACTOR
+from terrain3d.stats import NMAD_FACTOR, tukey_weights
 
 Floats = NDArray[np.float64]
 BIAS_SIGMA_PX = 8.0
@@ -236,9 +236,7 @@ def with_parameters(camera: Camera, p: Floats) -> Camera:
 
 def _robust(t: Floats, *, redescending: bool) -> Floats:
     """Weights of lengths in units of the scale."""
-    if redescending:
-        return np.where(t < 4.7, (1 - (t / 4.7) ** 2) ** 2, 0.0)
-    return np.minimum(1.0, 2.0 / np.maximum(t, 1e-9))
+    return tukey_weights(t, 1.0) if redescending else np.minimum(1.0, 2.0 / np.maximum(t, 1e-9))
 
 
 def _start(cameras: list[Camera], ties: Ties, height: float) -> Floats:

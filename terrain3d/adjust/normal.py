@@ -33,13 +33,18 @@ class Prior:
         bias and drift are for."""
         precision = np.diag(1 / sigma.ravel() ** 2)
         if along:
-            index = np.arange(along) - (along - 1) / 2  # coefficients that grow linearly make a linear spline
-            modes = np.stack([np.ones(along), index])
-            modes /= np.linalg.norm(modes, axis=1)[:, None]
+            modes = linear_modes(along)
             stiff = modes.T @ modes / _SPLINE_MEAN_SIGMA_PX**2
             for first in range(3, sigma.size, 3 + along):
                 precision[first : first + along, first : first + along] += stiff
         return cls(mean, precision)
+
+
+def linear_modes(along: int) -> Floats:
+    """Orthonormal coefficients (2, along) of the constant and of the linear spline."""
+    index = np.arange(along) - (along - 1) / 2  # coefficients that grow linearly make a linear spline
+    modes = np.stack([np.ones(along), index])
+    return np.asarray(modes / np.linalg.norm(modes, axis=1)[:, None])
 
 
 def parameters_of(along: int) -> int:

@@ -7,12 +7,12 @@ two slopes of the plane are free, and these act along the epipolar line alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.image.cubic import cubic
 from terrain3d.image.view import View
 from terrain3d.io.images import read_window
 
@@ -77,122 +77,100 @@ def match_patches(
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _keys(t: float) -> tuple[float, float, float, float]:
-    """Weights of four neighbours at t, 0 to 1 between the middle two (Keys 1981)."""
-    return (
-        0.5 * t * (2 * t - t * t - 1), 0.5 * (t * t * (3 * t - 5) + 2), 0.5 * t * (4 * t - 3 * t * t + 1),
-        0.5 * t * t * (t - 1),
-    )  # fmt: skip
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _keys_slope(t: float) -> tuple[float, float, float, float]:
-    """Derivatives of the weights."""
-    return (
-        0.5 * (4 * t - 3 * t * t - 1), 0.5 * t * (9 * t - 10), 0.5 * (8 * t - 9 * t * t + 1), 0.5 * t * (3 * t - 2),
-    )  # fmt: skip
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
-    """Value and derivatives by y and x of cubic interpolation; NaN outside."""
-    r, c = int(np.floor(y)), int(np.floor(x))
-    if r < 1 or c < 1 or r > image.shape[0] - 3 or c > image.shape[1] - 3:
-        return np.nan, np.nan, np.nan
-    wy, wx, dy, dx = _keys(y - r), _keys(x - c), _keys_slope(y - r), _keys_slope(x - c)
-    value = by_y = by_x = 0.0
-    for k in range(4):
-        across = slope = 0.0
-        for m in range(4):
-            p = image[r - 1 + k, c - 1 + m]
-            across += wx[m] * p
-            slope += dx[m] * p
-        value += wy[k] * across
-        by_y += dy[k] * across
-        by_x += wy[k] * slope
-    return value, by_y, by_x
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
 def _match(template, offset, image, start, shape, epipolar, half, out):  # type: ignore[no-untyped-def]
     size = 2 * half + 1
     middle = template.shape[1] // 2
     wanted = np.empty((size, size))
-    normal, right = np.empty((6, 6)), np.empty(6)
-    row = np.empty(6)
+    normal, right, found = np.empty((6, 6)), np.empty(6), np.empty(4)
+    move, slope = np.empty(2), np.empty(2)
     for n in range(len(template)):
-        mean = 0.0
-        for i in range(size):
-            for j in range(size):
-                wanted[i, j] = cubic(template[n], middle + offset[n, 0] + i - half, middle + offset[n, 1] + j - half)[0]
-                mean += wanted[i, j]
-        mean /= size * size
-        if not np.isfinite(mean):
+        mean, spread = _normalized(template[n], middle + offset[n, 0] - half, middle + offset[n, 1] - half, wanted)
+        if not spread > 0.0:
             continue
-        spread = 0.0
-        for i in range(size):
-            for j in range(size):
-                wanted[i, j] -= mean
-                spread += wanted[i, j] ** 2
-        spread = np.sqrt(spread / size**2)
-        if spread <= 0.0:
-            continue
-        move_y = move_x = slope_y = slope_x = 0.0
+        move[:] = 0.0
+        slope[:] = 0.0
         gain, level = 1.0, mean
-        a, e = shape[n], epipolar[n]
         converged = False
         for _ in range(MAX_TURNS):
-            normal[:] = 0.0
-            right[:] = 0.0
-            squares = cross = found = found2 = 0.0
-            for i in range(size):
-                for j in range(size):
-                    y, x = float(i - half), float(j - half)
-                    s = slope_y * y + slope_x * x
-                    ty = a[0, 0] * y + a[0, 1] * x + e[0] * s + move_y + start[n, 0] + middle
-                    tx = a[1, 0] * y + a[1, 1] * x + e[1] * s + move_x + start[n, 1] + middle
-                    value, gy, gx = cubic(image[n], ty, tx)
-                    # gain and level stand on the side of the template, whose values have no part in the derivatives
-                    r = gain * wanted[i, j] + level - value
-                    along = gy * e[0] + gx * e[1]
-                    row[0], row[1], row[2], row[3] = gy, gx, along * y, along * x
-                    row[4], row[5] = -wanted[i, j], -1.0
-                    for k in range(6):
-                        right[k] += row[k] * r
-                        for m in range(k, 6):
-                            normal[k, m] += row[k] * row[m]
-                    squares += r * r
-                    cross += wanted[i, j] * value
-                    found += value
-                    found2 += value * value
-            if not np.isfinite(squares) or normal[0, 0] <= 0.0 or normal[1, 1] <= 0.0:  # void, or flat: saturated
+            _equations(
+                wanted, image[n], start[n] + middle + move, shape[n], epipolar[n], slope, gain, level,
+                normal, right, found,
+            )  # fmt: skip
+            if not np.isfinite(found[0]) or normal[0, 0] <= 0.0 or normal[1, 1] <= 0.0:  # void, or flat: saturated
                 break
-            for k in range(6):
-                for m in range(k):
-                    normal[k, m] = normal[m, k]
-            variance = squares / (size**2 - 6) + 1e-12
-            # slopes of which the patch tells little stay small
-            for k in (2, 3):
+            variance = found[0] / (size**2 - 6) + 1e-12
+            for k in range(2):  # slopes of which the patch tells little stay small
                 keep = variance / SLOPE_SIGMA_PX**2
-                right[k] -= keep * (slope_y if k == 2 else slope_x)
-                normal[k, k] += keep
+                right[2 + k] -= keep * slope[k]
+                normal[2 + k, 2 + k] += keep
             for k in range(6):
                 normal[k, k] *= 1.0 + 1e-9
             step = np.linalg.solve(normal, right)
-            move_y += step[0]
-            move_x += step[1]
-            slope_y += step[2]
-            slope_x += step[3]
+            move += step[:2]
+            slope += step[2:4]
             gain += step[4]
             level += step[5]
-            if not (abs(move_y) < MAX_MOVE_PX and abs(move_x) < MAX_MOVE_PX):
+            if not np.abs(move).max() < MAX_MOVE_PX or np.abs(slope).max() > MAX_SLOPE_PX:
                 break
-            if abs(slope_y) > MAX_SLOPE_PX or abs(slope_x) > MAX_SLOPE_PX:
-                break
-            if abs(step[0]) < CONVERGED_PX and abs(step[1]) < CONVERGED_PX:
+            if np.abs(step[:2]).max() < CONVERGED_PX:
                 converged = True
                 break
         if converged:
             count = size**2
-            out[0, n], out[1, n] = move_y, move_x
-            out[2, n] = cross / count / (spread * np.sqrt(max(found2 / count - (found / count) ** 2, 1e-12)))
+            deviation = np.sqrt(max(found[3] / count - (found[2] / count) ** 2, 1e-12))
+            out[0, n], out[1, n] = move
+            out[2, n] = found[1] / count / (spread * deviation)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _normalized(patch, top, left, wanted):  # type: ignore[no-untyped-def]
+    """Put the window at (top, left), less its mean, into ``wanted``; its mean and deviation, NaN if it lacks pixels."""
+    mean = spread = 0.0
+    size = len(wanted)
+    for i in range(size):
+        for j in range(size):
+            wanted[i, j] = cubic(patch, top + i, left + j)[0]
+            mean += wanted[i, j]
+    mean /= size * size
+    for i in range(size):
+        for j in range(size):
+            wanted[i, j] -= mean
+            spread += wanted[i, j] ** 2
+    return mean, np.sqrt(spread / size**2)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _equations(wanted, image, centre, a, e, slope, gain, level, normal, right, found):  # type: ignore[no-untyped-def]
+    """Normal equations of move (2), slopes (2), gain and level; into ``found`` sums over the window: squared residuals,
+    wanted times found, found, found squared."""
+    size = len(wanted)
+    half = size // 2
+    row = np.empty(6)
+    normal[:] = 0.0
+    right[:] = 0.0
+    found[:] = 0.0
+    for i in range(size):
+        for j in range(size):
+            y, x = float(i - half), float(j - half)
+            s = slope[0] * y + slope[1] * x
+            value, gy, gx = cubic(
+                image,
+                a[0, 0] * y + a[0, 1] * x + e[0] * s + centre[0],
+                a[1, 0] * y + a[1, 1] * x + e[1] * s + centre[1],
+            )
+            # gain and level stand on the side of the template, whose values have no part in the derivatives
+            r = gain * wanted[i, j] + level - value
+            along = gy * e[0] + gx * e[1]
+            row[0], row[1], row[2], row[3] = gy, gx, along * y, along * x
+            row[4], row[5] = -wanted[i, j], -1.0
+            for k in range(6):
+                right[k] += row[k] * r
+                for m in range(k, 6):
+                    normal[k, m] += row[k] * row[m]
+            found[0] += r * r
+            found[1] += wanted[i, j] * value
+            found[2] += value
+            found[3] += value * value
+    for k in range(6):
+        for m in range(k):
+            normal[k, m] = normal[m, k]

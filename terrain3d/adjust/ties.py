@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from terrain3d.adjust.keypoints import Keypoints
-from terrain3d.image.view import View, lean
+from terrain3d.image.view import View, ground_sample_distance, lean
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -84,7 +84,7 @@ def match_pair(
     base = float(np.hypot(*relative))
     along = relative / max(base, 1e-9)
     across = np.array([-along[1], along[0]])
-    gsd = _pixel_size(first, crs, middle)
+    gsd = ground_sample_distance(first, crs, middle)
     at, bt = (pa @ along, pa @ across), (pb @ along, pb @ across)
     for gate_px in (pointing_px, *(g for g in WIDER_POINTING_PX if pointing_px == POINTING_PX)):
         best = _mutual_best(a, b, at, bt, base * (high - low) / 2 + gate_px * gsd, gate_px * gsd)
@@ -112,12 +112,6 @@ def _height_agrees(offset: Floats, place: Floats) -> NDArray[np.bool_]:
     middle = np.median(around, axis=1)
     spread = np.median(np.abs(around - middle[:, None]), axis=1)
     return np.asarray(np.abs(offset - middle) < RELIEF_PX + 5 * spread)
-
-
-def _pixel_size(view: View, crs: str, height: float) -> float:
-    line, sample = view.centre()
-    x, y = view.locate(crs, np.array([line, line + 100]), np.array([sample, sample]), height)
-    return float(np.hypot(*np.diff([x, y]).ravel()) / 100)
 
 
 def _mutual_best(

@@ -18,7 +18,7 @@ MIN_BASE_TO_HEIGHT = 0.04
 MAX_BASE_TO_HEIGHT = 1.2
 BEST_BASE_TO_HEIGHT = 0.35  # small enough to look alike, large enough to measure
 MIN_OVERLAP = 0.05
-MAX_PAIRS_PER_VIEW = 3
+PARTNERS = 2  # of a view, beyond which a pair of it is kept only for what nothing else gives
 NEW_GROUND = 0.05  # share of a pair's area that no better pair covers, from which on it is kept
 # Vegetation, cars and snow change with time, shadows with the sun: at these the score is halved.
 TIME_GAP_DAYS = 60.0
@@ -54,9 +54,10 @@ class Pair:
 def choose_pairs(views: list[View], crs: str, height: float) -> list[Pair]:
     """All pairs with the decision on each; chosen ones first, the best first.
 
-    Up to three views, every pair with usable geometry is matched. With more, each view keeps its best
-    MAX_PAIRS_PER_VIEW partners; a pair beyond these is kept where it covers ground that no other does, or ties
-    groups of images together. Raises OverlapError with every pair's reason when none is usable.
+    Up to three views, every pair with usable geometry is matched. With more, the best pair of all comes first, and a
+    pair is kept as long as one of its views has fewer than PARTNERS partners; so there are about as many pairs as
+    views. A pair beyond these is kept where it covers ground that no better one does, or ties groups of images
+    together. Raises OverlapError with every pair's reason when none is usable.
     """
     prints = [footprint(v, crs, height) for v in views]
     leans = [lean(v, crs, height) for v in views]
@@ -126,7 +127,7 @@ def _limit(usable: list[Pair], n_views: int) -> tuple[list[Pair], list[Pair]]:
     kept: list[Pair] = []
     dropped: list[Pair] = []
     for pair in usable:
-        if min(partners[pair.left], partners[pair.right]) < MAX_PAIRS_PER_VIEW - 1:
+        if min(partners[pair.left], partners[pair.right]) < PARTNERS:
             kept.append(pair)
         elif (new := pair.area.difference(covered).area / pair.area.area) > NEW_GROUND:
             kept.append(replace(pair, reason=f"{pair.reason}; covers ground that no better pair does ({new:.0%})"))

@@ -83,9 +83,7 @@ def _task(
     places = np.meshgrid(*(first + np.linspace(0, core_px, PLACES) for first in (column, row)))
     limits = surface.limits_over(*frame.to_ground(*places))
     core, height0 = (column, row, core_px, core_px), _trend(frame, surface, column, row, core_px, core_px)
-    for _ in range(
-        2
-    ):  # the plane is that of the part of the square that the images cover, which depends on it a little
+    for _ in range(2):  # the plane is that of what the images cover of the square, which depends on it a little
         found = _covered(frame, common.on_plane(*limits, height0), column, row, core_px)
         if found is None:
             return None

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.image.cubic import keys
 from terrain3d.image.view import View
 from terrain3d.io.images import read_window
 from terrain3d.stereo.epipolar import NODE_PX
@@ -51,13 +52,6 @@ def resample(
     none = np.zeros((1, 1), np.float32)
     _resample(source, positions, *((shift, down) if moved else (none, none)), moved, out)
     return out
-
-
-@njit(inline="always")
-def keys(t: float) -> tuple[float, float, float, float]:
-    """Weights of four samples at -1, 0, 1, 2 for a position t in [0, 1)."""
-    t2, t3 = t * t, t * t * t
-    return -0.5 * t + t2 - 0.5 * t3, 1 - 2.5 * t2 + 1.5 * t3, 0.5 * t + 2 * t2 - 1.5 * t3, 0.5 * (t3 - t2)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -61,8 +61,8 @@ def coarse_surface(heights: Raster) -> CoarseSurface:
     sigma = SMOOTHING_M / heights.grid.resolution
     trend = cv2.GaussianBlur(filled, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     around = np.ones((5, 5), np.uint8)
-    make = lambda a: Raster(a, heights.grid)  # noqa: E731
-    return CoarseSurface(make(trend), make(cv2.erode(filled, around)), make(cv2.dilate(filled, around)))
+    limits = cv2.erode(filled, around), cv2.dilate(filled, around)
+    return CoarseSurface(*(Raster(a, heights.grid) for a in (trend, *limits)))
 
 
 def flat_surface(

@@ -21,8 +21,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from terrain3d.adjust.patches import cubic
 from terrain3d.crs import to_lonlat
+from terrain3d.image.cubic import cubic
 from terrain3d.raster import Raster
 from terrain3d.surface.ortho import OrthoView, RankedView
 from terrain3d.surface.visibility import visible

@@ -167,6 +167,8 @@ def test_quality__holds_the_figures(before: Path) -> None:
     assert [i["name"] for i in q["images"]] == ["view_1", "view_2", "view_3"]
     assert all(i["ties"] >= 12 and i["rms_after_px"] < 0.3 < i["rms_before_px"] for i in q["images"])
     assert [p["matched"] for p in q["pairs"]] == [True] * 3
+    assert all(0.1 < p["base_to_height"] < 0.6 and p["ties"] >= 12 and p["ties_grid_share"] > 0.5 for p in q["pairs"])
+    assert all(p["reason"].startswith(f"convergence {p['convergence_deg']:.1f} deg") for p in q["pairs"])
     shares = sum(q["cells"][f"{c.name.lower()}_share"] for c in MaskCode)
     assert shares == pytest.approx(1.0)
     assert q["lidar"]["used"] > 5 and q["lidar"]["read"] >= q["lidar"]["used"]
@@ -181,6 +183,7 @@ def test_quality__holds_the_figures(before: Path) -> None:
         q["lidar"]["rejected_by_rule"].values()
     )
     text = (before / "report.html").read_text(encoding="utf-8")
+    assert all(h in text for h in ("RMS before px", "RMS after px", "reach", "B/H", "cells of a 4 x 4 grid with ties"))
     assert "along the track, m" in text and "Surface minus lidar where returns carried weight" in text
     assert {"inputs", "matching", "terrain model"} <= set(q["seconds"])
     assert 50 < q["peak_memory_mb"] < 4000

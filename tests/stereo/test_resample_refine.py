@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.rpc import RpcModel
+from terrain3d.image.cubic import keys
 from terrain3d.image.view import View
 from terrain3d.io.images import open_image
 from terrain3d.stereo.epipolar import NODE_PX
 from terrain3d.stereo.refine import refine, smooth_between_edges, warp_row
-from terrain3d.stereo.resample import keys, resample
+from terrain3d.stereo.resample import resample
 
 ONES = (1.0, *(0.0,) * 19)
 RPC = RpcModel(ONES, ONES, ONES, ONES, *(0.0, 1.0) * 5)

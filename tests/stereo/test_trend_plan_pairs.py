@@ -15,7 +15,7 @@ from terrain3d.errors import OverlapError
 from terrain3d.image.view import View, footprint
 from terrain3d.raster import Grid, Raster
 from terrain3d.simulate.world import CENTRE
-from terrain3d.stereo.pairs import MAX_PAIRS_PER_VIEW, Pair, choose_pairs
+from terrain3d.stereo.pairs import PARTNERS, Pair, choose_pairs
 from terrain3d.stereo.plan import MatchTask, plan_matching, rectified_pixel
 from terrain3d.stereo.trend import coarse_surface, flat_surface
 
@@ -202,7 +202,7 @@ def test_pairs__three_views_all_of_many_the_best(view_of: Make, area: Area) -> N
     chosen = [p for p in decided if p.chosen]
     assert decided[: len(chosen)] == chosen
     each = np.bincount([i for p in chosen for i in (p.left, p.right)], minlength=6)
-    assert each.min() >= 2 and len(chosen) <= 6 * MAX_PAIRS_PER_VIEW / 2
+    assert each.min() >= 2 and len(chosen) <= 6 * (PARTNERS + 1) / 2
     assert all("better partners" in p.reason for p in decided[len(chosen) :])
 
 
