@@ -72,6 +72,23 @@ def test_rasterize__an_edge_stays_an_edge() -> None:
         assert found[:, cells].std() < 0.12
 
 
+@pytest.mark.parametrize("points_a_cell", [10, 150])
+def test_rasterize__edges_stand_where_they_are_however_many_points_there_are(points_a_cell: int) -> None:
+    """As of twenty pairs, or in cells of several pixels: a cell that is roof by its own points is roof."""
+    grid = GRID.window(0, 0, 24, 30)
+    rng = np.random.default_rng(4)
+    west, south, east, north = grid.bounds
+    n = points_a_cell * 26 * 32
+    x, y = rng.uniform(west - 0.5, east + 0.5, n), rng.uniform(south - 0.5, north + 0.5, n)
+    ridge = north - 6.0  # between two rows of cells
+    z = np.where(y > ridge, 512.0, 500.0) + rng.normal(0, 0.1, n)
+    found = rasterize(cloud(np.column_stack([x, y, z]), 0.2, np.arange(n) % 20), grid)
+    truth = np.where(grid.centres()[1] > ridge, 512.0, 500.0)[:, None]
+    assert np.abs(found.height.values - truth).max() < 0.6
+    if points_a_cell > 100:
+        assert np.abs(found.height.values - truth).max() < 0.1 and (found.pairs.values == 20).all()
+
+
 def test_rasterize__a_fifth_of_outliers_changes_little() -> None:
     x, y = scattered(120_000)
     rng = np.random.default_rng(3)
