@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def view_of(path: Path, image: NDArray[np.float64]) -> View:
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": image.shape[0], "width": image.shape[1]}
     with rasterio.open(path, "w", **profile) as file:
         file.write(image.astype(np.float32), 1)
-    return View(path.stem, open_image(path), Camera(RPC))
+    return View(path.stem, replace(open_image(path), gain=1.0), Camera(RPC))
 
 
 def lattice(line: float, sample: float, height: int, width: int, step: float = 1.0) -> NDArray[np.float64]:
