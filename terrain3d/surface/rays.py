@@ -6,7 +6,8 @@ the step of its height is the one that brings all views to their mean best (leas
 What keeps such steps from following noise is how rough the ground is: relief of a power spectrum c / k^4, with c
 measured around each cell at scales where noise does not matter, makes the most likely surface the solution of
 ``A + k^4 / c`` for the information A of the images (a thin plate; Terzopoulos 1988). So bare rock keeps its steps and
-a road is even. Beside edges, where the ground is not of one piece, nothing is touched.
+a road is even, and on a narrow base, where each cell knows little, it takes what is known from farther around. Beside
+edges, where the ground is not of one piece, nothing is touched.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 from terrain3d.crs import to_lonlat
 from terrain3d.image.cubic import cubic
 from terrain3d.raster import Raster
+from terrain3d.surface import plate
 from terrain3d.surface.ortho import OrthoView, RankedView
+from terrain3d.surface.plate import second_difference
 from terrain3d.surface.visibility import visible
 
 Floats = NDArray[np.float64]
@@ -43,14 +46,10 @@ NOISE_CELLS = 15  # window of the noise of the views
 ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is measured on, twice; and of its mean
 CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
 STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
-START_CELLS = (5, 9, 15)  # windows of the first guess
-TURNS = 20  # of the solution
-SPECTRUM = (0.006, 1.0)  # eigenvalues of the scaled system that turns reduce
-UNKNOWN = 0.25  # information that holds a cell where it is
+HELD = 0.03  # information that holds a cell where it is: what the matches know is in the images already
 LARGEST_STEP = 1.2
-MARGIN_CELLS = 2 * TURNS + max(
-    START_CELLS[-1] // 2 + NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1,
-    AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1,
+MARGIN_CELLS = plate.MARGIN_CELLS + max(
+    NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1
 )
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -76,18 +75,18 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     if len(views) < 2 or not even.any():
         return z
     found = _information(dsm, even, views)
-    second = np.where(even, _second_difference(high), 0.0)
+    bent = np.where(even, second_difference(high), 0.0)
     stiff = np.where(even, stiffness(high), 0.0)
-    near = box(found.weight, NORMAL_CELLS)
-    start = _start(found, near + 1e-3, stiff)
-    steps = _solve(start, found.weight + UNKNOWN * even, found.step, stiff, second)
-    steps = np.where(even & (near > UNKNOWN), np.clip(steps, -LARGEST_STEP, LARGEST_STEP), 0.0)
+    origin = round(-dsm.grid.north / resolution), round(dsm.grid.west / resolution)
+    steps = plate.solve(plate.Plate(found.weight + HELD * even, found.step, stiff, bent, even), origin)
+    known = even & (box(found.weight, NORMAL_CELLS) > HELD)
+    steps = np.where(known, np.clip(steps, -LARGEST_STEP, LARGEST_STEP), 0.0)
     return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
 
 
 def even_cells(high: Floats, clear: int = CLEAR_CELLS) -> Bools:
     """Cells with neither edge nor void within ``clear`` cells. high: heights, cells."""
-    broken = ~(np.abs(_second_difference(high)) < EDGE)
+    broken = ~(np.abs(second_difference(high)) < EDGE)
     return cv2.dilate(broken.astype(np.uint8), np.ones((2 * clear + 1,) * 2, np.uint8)) == 0
 
 
@@ -96,7 +95,7 @@ def stiffness(high: Floats) -> Floats:
     calm = even_cells(high, CALM_CELLS)
     low = box(box(np.where(np.isfinite(high), high, 0.0), ROUGH_CELLS), ROUGH_CELLS)
     variance = (ROUGH_CELLS**2 - 1) / 6  # of both windows together
-    level = np.where(calm, 4 * np.pi * variance * _second_difference(low) ** 2, 0.0)
+    level = np.where(calm, 4 * np.pi * variance * second_difference(low) ** 2, 0.0)
     share = box(calm.astype(np.float64), AROUND_CELLS)
     return np.clip(share / np.maximum(box(level, AROUND_CELLS), 1e-9), STIFF_LEAST, STIFF_MOST)
 
@@ -116,17 +115,6 @@ def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Info
     noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
     doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
     return _Information(weight / doubt, step / doubt)
-
-
-def _start(found: _Information, near: Floats, stiff: Floats) -> Floats:
-    """Steps of windows as wide as the solution of the same stiffness reaches."""
-    reach = 3.5 * (stiff / near) ** 0.25
-    out = np.zeros(stiff.shape)
-    for k, size in enumerate(START_CELLS):
-        here = reach >= (0 if k == 0 else (START_CELLS[k - 1] + size) / 2)
-        step = box(found.step, size) / (box(found.weight, size) + UNKNOWN)
-        out[here] = step[here]
-    return np.clip(out, -LARGEST_STEP, LARGEST_STEP)
 
 
 def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: Singles) -> None:
@@ -225,57 +213,6 @@ def _joint(values: Any, slopes: Any, wanted: Any, weight: Any, step: Any, residu
                     weight[i, j] += d * d
                     step[i, j] -= d * r
                     residual[i, j] += r * r
-
-
-def _second_difference(z: Floats) -> Floats:
-    """Sum of the four neighbours less four times the cell; NaN at the border."""
-    out = np.full(z.shape, np.nan)
-    out[1:-1, 1:-1] = z[:-2, 1:-1] + z[2:, 1:-1] + z[1:-1, :-2] + z[1:-1, 2:] - 4 * z[1:-1, 1:-1]
-    return out
-
-
-def _solve(start: Floats, weight: Floats, step: Floats, stiff: Floats, second: Floats) -> Floats:
-    """Steps x that minimise sum of weight x^2 - 2 step x + stiff (second difference of x, plus ``second``)^2.
-
-    Chebyshev's iteration on the system scaled by its diagonal: what a cell becomes depends on nothing farther than two
-    cells a turn.
-    """
-    x, move = start.copy(), np.zeros(start.shape)
-    bent, slack = np.zeros(start.shape), np.empty(start.shape)
-    middle, half = (SPECTRUM[1] + SPECTRUM[0]) / 2, (SPECTRUM[1] - SPECTRUM[0]) / 2
-    rho = 0.0
-    for turn in range(TURNS):
-        _bend(x, stiff, second, bent)
-        _slacken(x, weight, step, stiff, bent, slack)
-        if turn == 0:
-            rho = half / middle
-            move = slack / middle
-        else:
-            following = 1 / (2 * middle / half - rho)
-            move = following * rho * move + 2 * following / half * slack
-            rho = following
-        x += move
-    return x
-
-
-@njit(**_JIT)
-def _bend(x: Any, stiff: Any, second: Any, out: Any) -> None:
-    for i in range(1, x.shape[0] - 1):
-        for j in range(1, x.shape[1] - 1):
-            bent = x[i - 1, j] + x[i + 1, j] + x[i, j - 1] + x[i, j + 1] - 4 * x[i, j] + second[i, j]
-            out[i, j] = stiff[i, j] * bent
-
-
-@njit(**_JIT)
-def _slacken(x: Any, weight: Any, step: Any, stiff: Any, bent: Any, out: Any) -> None:
-    out[:] = 0.0
-    for i in range(1, x.shape[0] - 1):
-        for j in range(1, x.shape[1] - 1):
-            around = stiff[i - 1, j] + stiff[i + 1, j] + stiff[i, j - 1] + stiff[i, j + 1]
-            pull = bent[i - 1, j] + bent[i + 1, j] + bent[i, j - 1] + bent[i, j + 1] - 4 * bent[i, j]
-            total = weight[i, j] + 32 * stiff[i, j] + 8 * around  # at least the sum of the row
-            if total > 0:
-                out[i, j] = (step[i, j] - weight[i, j] * x[i, j] - pull) / total
 
 
 def box(values: Floats, size: int) -> Floats:

@@ -82,6 +82,13 @@ def test_refined__noise_on_even_ground_falls() -> None:
     assert rms(refined(Raster(noisy, GRID), views_of(truth, 5.0)) - truth) < 0.55 * rms(noisy - truth)
 
 
+def test_refined__on_a_narrow_base_a_cell_takes_its_height_from_farther_around() -> None:
+    truth = np.full((SIZE, SIZE), 4, np.float32)
+    noisy = (truth + cv2.GaussianBlur(3.0 * field(0.0, 2), (0, 0), 4.0)).astype(np.float32)
+    narrow = ((0.05, 0.01), (-0.05, -0.01))  # base to height 0.1
+    assert rms(refined(Raster(noisy, GRID), views_of(truth, 5.0, narrow)) - truth) < 0.6 * rms(noisy - truth)
+
+
 def test_refined__a_slope_has_no_bias() -> None:
     y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
     truth = (-20 + 0.3 * x + 0.1 * y).astype(np.float32)  # 31 degrees
