@@ -31,6 +31,7 @@ _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can 
 _FLYING_AREA = ISLAND_AREA  # up to here a patch is judged by its width, which is the root of its area
 _DEEPEST = 2.0  # widths: to the bottom of a deeper pit two views more than 28 degrees apart do not see
 _SLIMMEST = 10.0  # widths: of towers only masts are slimmer, and they are not matched
+_GAP_CELLS = 2  # of a void, that what stands beyond it is still beside a patch: ``remove_islands`` joins them too
 CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
 FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
 LARGEST_SIGMA = 0.8  # m: matches beside a void may be wrong themselves
@@ -235,11 +236,14 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     which such a patch is taken for an error of matching; a larger one is, if it is too deep or too high for its width.
     The cells become NaN.
     """
-    z = np.asarray(dsm.values, np.float32)
-    cell = dsm.grid.resolution
-    limits = (max(round(area / cell**2), 1) for area in (max_area, _FLYING_AREA))
-    bad = _loose(z, np.float32(step), *limits, np.float32(_DEEPEST * cell), np.float32(_SLIMMEST * cell))
-    return replace(dsm, values=np.where(bad, np.float32(np.nan), z))
+    z, cell = np.asarray(dsm.values, np.float32), dsm.grid.resolution
+    patch, size = _patches(z, np.float32(step))
+    flying = max(round(_FLYING_AREA / cell**2), 1)
+    off, above = _least_steps(z, patch, size > flying)
+    slim = np.isfinite(off) & (off > np.where(above, _SLIMMEST, _DEEPEST) * cell * np.sqrt(size))
+    bad = (size <= max(round(max_area / cell**2), 1)) | ((size <= flying) & slim)
+    bad[0] = False
+    return replace(dsm, values=np.where(bad[patch], np.float32(np.nan), z))
 
 
 def remove_islands(dsm: Raster, max_area: float = ISLAND_AREA) -> Raster:
@@ -266,40 +270,53 @@ def _groups(dsm: Raster) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
 
 
 @njit(**_JIT)
-def _loose(z: Singles, step: float, limit: int, flying: int, deepest: float, slimmest: float) -> Bools:
-    """Cells of 4-connected patches (neighbours differ by less than ``step``) of at most ``limit`` cells, and of those
-    of at most ``flying`` that stand off all around by more than the root of their number times ``deepest`` below,
-    or ``slimmest`` above, their neighbours."""
+def _patches(z: Singles, step: float) -> tuple[NDArray[np.int32], Ints]:
+    """Number of the 4-connected patch of each cell, whose neighbours differ by less than ``step``, 0 at voids; and the
+    cells of each patch, those of one at the border without end."""
     h, w = z.shape
-    seen = np.zeros((h, w), np.bool_)
-    bad = np.zeros((h, w), np.bool_)
+    patch = np.zeros((h, w), np.int32)
+    size = np.zeros(h * w + 1, np.int64)
     stack = np.empty(h * w, np.int32)
+    number = 0
     for start in range(h * w):
-        if seen[start // w, start % w] or not np.isfinite(z[start // w, start % w]):
+        if patch[start // w, start % w] or not np.isfinite(z[start // w, start % w]):
             continue
+        number += 1
         head, tail = 0, 1
         stack[0] = start
-        seen[start // w, start % w] = True
+        patch[start // w, start % w] = number
         edge = False
-        off, above = np.float32(np.inf), False  # the smallest step to a neighbour; whether any is lower
         while head < tail:
             i, j = stack[head] // w, stack[head] % w
             head += 1
-            for k in range(4):
-                a = i + (1 if k == 0 else -1 if k == 1 else 0)
-                b = j + (1 if k == 2 else -1 if k == 3 else 0)
+            for a, b in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)):
                 if a < 0 or b < 0 or a >= h or b >= w:
                     edge = True
-                    continue
-                rise = z[i, j] - z[a, b]  # NaN beside voids, and then nothing below holds
-                if abs(rise) >= step:
-                    off, above = min(off, abs(rise)), above or rise > 0
-                elif not seen[a, b] and abs(rise) < step:
-                    seen[a, b] = True
+                elif not patch[a, b] and abs(z[i, j] - z[a, b]) < step:  # false beside voids
+                    patch[a, b] = number
                     stack[tail] = a * w + b
                     tail += 1
-        slim = np.isfinite(off) and off > (slimmest if above else deepest) * np.sqrt(tail)
-        if not edge and (tail <= limit or (tail <= flying and slim)):
-            for k in range(tail):
-                bad[stack[k] // w, stack[k] % w] = True
-    return bad
+        size[number] = np.int64(2**62) if edge else tail
+    return patch, size[: number + 1]
+
+
+@njit(**_JIT)
+def _least_steps(z: Singles, patch: NDArray[np.int32], large: Bools) -> tuple[NDArray[np.float64], Bools]:
+    """Smallest step (m) of each patch to a large one beside it or across a gap, and whether any such is lower; of two
+    that are small neither tells whether the other is an error."""
+    h, w = z.shape
+    off, above = np.full(large.size, np.inf), np.zeros(large.size, np.bool_)
+    for i in range(h):
+        for j in range(w):
+            number = patch[i, j]
+            if number == 0 or large[number]:
+                continue
+            for v, u in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                a, b = i + v, j + u
+                for _ in range(_GAP_CELLS):
+                    if 0 < a < h - 1 and 0 < b < w - 1 and patch[a, b] == 0:
+                        a, b = a + v, b + u
+                if large[patch[a, b]]:
+                    off[number] = min(off[number], abs(z[i, j] - z[a, b]))
+                    above[number] = above[number] or z[i, j] > z[a, b]
+    return off, above

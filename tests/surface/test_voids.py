@@ -86,6 +86,22 @@ def test_remove_spikes__too_deep_or_slim_for_their_width_go() -> None:
     assert got.sum() == 600 + 48 + 64
 
 
+def test_remove_spikes__errors_do_not_hide_each_other() -> None:
+    z = np.random.default_rng(3).normal(0, 0.2, (100, 100))
+    z[20:30, 0:60] = np.nan
+    z[30:34, 10:25] -= 150  # false matches side by side at the rim of an image,
+    z[30:34, 25:40] -= 154
+    z[31, 12:20] += 6  # with a step inside,
+    z[34, 8:42] = np.nan  # and a gap to the ground
+    z[30:34, 8:10] = z[30:34, 40:42] = np.nan
+    z[60:70, 60:67] -= 12  # ground in a gap between trees,
+    z[60:70, 67:74] -= 3.5  # with a bush
+    got = np.isnan(remove_spikes(raster(z)).values)
+    assert got[30:34, 8:42].all()
+    assert got[60:70, 60:67].all()
+    assert got.sum() == 600 + 4 * 34 + 34 + 70
+
+
 def test_mask_codes__documented() -> None:
     names = ("NODATA", "MEASURED", "FILLED", "WATER", "REFERENCE")
     assert [(c.name, int(c)) for c in MaskCode] == [(n, i) for i, n in enumerate(names)]
