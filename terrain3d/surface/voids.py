@@ -239,8 +239,10 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     z, cell = np.asarray(dsm.values, np.float32), dsm.grid.resolution
     patch, size = _patches(z, np.float32(step))
     flying = max(round(_FLYING_AREA / cell**2), 1)
-    off, above = _least_steps(z, patch, size > flying)
-    slim = np.isfinite(off) & (off > np.where(above, _SLIMMEST, _DEEPEST) * cell * np.sqrt(size))
+    off, off_large, above = _least_steps(z, patch, size > flying)
+    width = cell * np.sqrt(size)
+    slim = np.isfinite(off) & (off > np.where(above, _SLIMMEST, _DEEPEST) * width)
+    slim |= np.isfinite(off_large) & (off_large > _SLIMMEST * width)  # whatever other errors touch it
     bad = (size <= max(round(max_area / cell**2), 1)) | ((size <= flying) & slim)
     bad[0] = False
     return replace(dsm, values=np.where(bad[patch], np.float32(np.nan), z))
@@ -301,11 +303,14 @@ def _patches(z: Singles, step: float) -> tuple[NDArray[np.int32], Ints]:
 
 
 @njit(**_JIT)
-def _least_steps(z: Singles, patch: NDArray[np.int32], large: Bools) -> tuple[NDArray[np.float64], Bools]:
-    """Smallest step (m) of each patch to a large one beside it or across a gap, and whether any such is lower; of two
-    that are small neither tells whether the other is an error."""
+def _least_steps(
+    z: Singles, patch: NDArray[np.int32], large: Bools
+) -> tuple[NDArray[np.float64], NDArray[np.float64], Bools]:
+    """Smallest step (m) of each patch to any other beside it or across a gap, and to a large one, infinite without;
+    and whether any is lower. Those of large ones are not looked for."""
     h, w = z.shape
-    off, above = np.full(large.size, np.inf), np.zeros(large.size, np.bool_)
+    off, off_large = np.full(large.size, np.inf), np.full(large.size, np.inf)
+    above = np.zeros(large.size, np.bool_)
     for i in range(h):
         for j in range(w):
             number = patch[i, j]
@@ -316,7 +321,11 @@ def _least_steps(z: Singles, patch: NDArray[np.int32], large: Bools) -> tuple[ND
                 for _ in range(_GAP_CELLS):
                     if 0 < a < h - 1 and 0 < b < w - 1 and patch[a, b] == 0:
                         a, b = a + v, b + u
-                if large[patch[a, b]]:
-                    off[number] = min(off[number], abs(z[i, j] - z[a, b]))
-                    above[number] = above[number] or z[i, j] > z[a, b]
-    return off, above
+                other = patch[a, b]
+                if other and other != number:  # a step inside the patch tells nothing of it
+                    rise = z[i, j] - z[a, b]
+                    off[number] = min(off[number], abs(rise))
+                    above[number] = above[number] or rise > 0
+                    if large[other]:
+                        off_large[number] = min(off_large[number], abs(rise))
+    return off, off_large, above
