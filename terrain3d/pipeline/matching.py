@@ -94,7 +94,9 @@ def coarse_pass(
         for column in range(0, grid.width, COARSE_BLOCK):
             here = np.s_[row : row + COARSE_BLOCK, column : column + COARSE_BLOCK]
             part = grid.window(row, column, *surface[here].shape)
-            surface[here] = median_heights(spool.within(part, part.resolution).xyz, part)
+            xyz = spool.within(part, part.resolution).xyz
+            inside = (xyz[:, 2] >= low) & (xyz[:, 2] <= high)  # the matcher's vectors reach farther
+            surface[here] = median_heights(xyz[inside], part)
     if not np.isfinite(surface).any():
         raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
     return coarse_surface(Raster(surface, grid))

@@ -16,6 +16,8 @@ from terrain3d.raster import Grid, Raster, bilinear
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 SMOOTHING_M = 30.0
+SCRAP_CELLS = 30  # smaller groups are scraps, if they are off
+SCRAP_STEP_M, STEEPEST = 15.0, 1.0  # m, and metres a metre, between a group of cells and the nearest larger one
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class CoarseSurface:
 
 
 def coarse_surface(heights: Raster) -> CoarseSurface:
-    """Surface from a coarse raster with NaN gaps: gaps take the value of the nearest cell, outliers are clipped."""
-    values = heights.values.astype(np.float32)
+    """Surface from a coarse raster with NaN gaps: gaps take the value of the nearest cell, outliers are left out."""
+    values = _without_scraps(heights.values.astype(np.float32), heights.grid.resolution)
     missing = ~np.isfinite(values)
     if missing.all():
         raise ValueError("a coarse surface needs at least one height")
@@ -63,6 +65,20 @@ def coarse_surface(heights: Raster) -> CoarseSurface:
     around = np.ones((5, 5), np.uint8)
     limits = cv2.erode(filled, around), cv2.dilate(filled, around)
     return CoarseSurface(*(Raster(a, heights.grid) for a in (trend, *limits)))
+
+
+def _without_scraps(values: Singles, resolution: float) -> Singles:
+    """Heights without small groups of cells that no slope joins to the larger ones: where one image alone sees the
+    ground, rims are matched with anything, and a few such cells would bend the trend far into what both see."""
+    known = np.isfinite(values)
+    _, group, stats, _ = cv2.connectedComponentsWithStats(known.astype(np.uint8), connectivity=4)
+    large = (stats[:, cv2.CC_STAT_AREA] >= SCRAP_CELLS) & (np.arange(len(stats)) > 0)
+    whole = large[group]
+    if not whole.any():
+        return values
+    distance, (rows, columns) = distance_transform_edt(~whole, return_indices=True)
+    off = np.abs(values - values[rows, columns]) > SCRAP_STEP_M + STEEPEST * distance * resolution
+    return np.where(known & ~whole & off, np.float32(np.nan), values)
 
 
 def flat_surface(

@@ -60,6 +60,26 @@ def test_coarse_surface__one_wild_cell_is_clipped() -> None:
         coarse_surface(Raster(np.full(grid.shape, np.nan, np.float32), grid))
 
 
+def test_coarse_surface__scraps_beyond_what_was_matched_do_not_bend_the_trend() -> None:
+    grid = Grid(Reference(CRS), 0.0, 400.0, 4.0, 100, 100)
+    heights = np.full(grid.shape, np.nan, np.float32)
+    heights[50:] = 500
+    heights[40:42, 10:14] = heights[30:33, 60:65] = 380  # rims matched with each other
+    heights[44:47, 80:84] = 515  # an island of a slope that is plausible
+    surface = coarse_surface(Raster(heights, grid))
+    assert surface.low.values.min() == pytest.approx(500)
+    assert surface.high.values[45, 82] == pytest.approx(515)
+    assert surface.trend.values.min() > 499.9
+
+
+def test_coarse_surface__scraps_are_all_there_is() -> None:
+    grid = Grid(Reference(CRS), 0.0, 400.0, 4.0, 100, 100)
+    heights = np.full(grid.shape, np.nan, np.float32)
+    heights[10:14, 10:14], heights[80:84, 80:84] = 500, 700
+    surface = coarse_surface(Raster(heights, grid))
+    assert (surface.low.values.min(), surface.high.values.max()) == (500, 700)
+
+
 def test_flat_surface__knows_only_limits() -> None:
     surface = flat_surface(Reference(CRS), (0.0, 0.0, 1000.0, 500.0), 480.0, 560.0)
     east, north = np.array([0.0, 700.0]), np.array([0.0, 400.0])
