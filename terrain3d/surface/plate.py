@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-TURNS = (8, 4, 6)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
+TURNS = (12, 4, 6)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
 SPECTRUM = (0.03, 0.03, 0.02)  # least eigenvalue of the scaled system that their turns reduce; the largest is 1
 WHOLE = 0.999  # share of a coarse cell's cells from which on it is free
 MARGIN_CELLS = sum(2 * turns << level for level, turns in enumerate(TURNS)) + (3 << (len(TURNS) - 1))

@@ -46,6 +46,7 @@ NOISE_CELLS = 15  # window of the noise of the views
 ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is measured on, twice; and of its mean
 CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
 STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
+STIFF_CROWNS, LEAST_CALM = 1.0, 0.2  # 1 / c where less than this share of the cells around is clear of edges
 HELD = 0.03  # information that holds a cell where it is: what the matches know is in the images already
 LARGEST_STEP = 1.2
 MARGIN_CELLS = plate.MARGIN_CELLS + max(
@@ -97,7 +98,8 @@ def stiffness(high: Floats) -> Floats:
     variance = (ROUGH_CELLS**2 - 1) / 6  # of both windows together
     level = np.where(calm, 4 * np.pi * variance * second_difference(low) ** 2, 0.0)
     share = box(calm.astype(np.float64), AROUND_CELLS)
-    return np.clip(share / np.maximum(box(level, AROUND_CELLS), 1e-9), STIFF_LEAST, STIFF_MOST)
+    found = np.clip(share / np.maximum(box(level, AROUND_CELLS), 1e-9), STIFF_LEAST, STIFF_MOST)
+    return np.where(share < LEAST_CALM, STIFF_CROWNS, found)
 
 
 def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Information:
