@@ -149,6 +149,7 @@ def _granule(path: Path) -> Info:
         ("frame", granule.frame.text),
         ("returns", f"{granule.n_read} in the file, {len(returns)} pass the standard rules"),
         *((f"rejected: {rule}", str(count)) for rule, count in granule.rejected if count),
+        *((("not asked", f"{', '.join(granule.unasked)} (the file lacks the fields)"),) if granule.unasked else ()),
         *(("warning", text) for text in granule.warnings),
         (
             "tracks",

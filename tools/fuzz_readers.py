@@ -22,11 +22,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from fuzz_seeds import seeds
 
 MOST_S = 10
+MOST_WALL_S = 60  # of a loaded machine; also stops what waits
 MOST_BYTES = 3 * 2**30
 NUMBERS = (0, 1, -1, 2**31 - 1, -(2**31), 2**32 - 1, 2**63 - 1, 255, 65535, 2**40)
 WORDS = (b"nan", b"inf", b"-1e308", b"99999999999999999999", b"<", b"\x00", b"\xff\xfe", b"../../", b"%s%n", b",,,,")
@@ -118,17 +120,22 @@ def reader(name: str) -> Callable[[Path], object]:
     return readers[name]
 
 
-def child(name: str, folder: Path) -> None:
-    """Read the files of a folder one by one; say which, and what came of it."""
+def child(name: str, folder: Path, sources: list[Path]) -> None:
+    """Read the files of a folder one by one; say which, and what came of it. sources: valid files, read first, so that
+    what is compiled or loaded on first use does not count."""
     from terrain3d.errors import Terrain3dError
 
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     read = reader(name)
+    for path in sources:
+        with suppress(Terrain3dError):  # an image whose RPC is beside it
+            read(path)
     for path in sorted(folder.iterdir()):
         print(f"begin {path.name}", flush=True)
         before = {p.name for p in folder.iterdir()}
-        signal.alarm(MOST_S)
+        signal.setitimer(signal.ITIMER_PROF, MOST_S)  # of the processor, which others may use too
+        signal.alarm(MOST_WALL_S)
         start = time.monotonic()
         try:
             read(path)
@@ -140,6 +147,7 @@ def child(name: str, folder: Path) -> None:
             own = [f for f in traceback.extract_tb(error.__traceback__) if "terrain3d/" in f.filename]
             mine = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "?"
             result = f"FINDING {type(error).__name__}: {str(error)[:120]!r} at {Path(place.filename).name} via {mine}"
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         written = {p.name for p in folder.iterdir()} - before
         if written:
@@ -157,7 +165,7 @@ def run_reader(name: str, sources: list[Path], cases: int, seed: int, folder: Pa
         (folder / f"{i:05d}{source.suffix}").write_bytes(data)
     findings, counts = [], {"read": 0, "refused": 0}
     while any(folder.iterdir()):
-        command = [sys.executable, __file__, "--child", name, str(folder)]
+        command = [sys.executable, __file__, "--child", name, str(folder), *map(str, sources)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         lines = done.stdout.splitlines()
         for line in lines:
@@ -198,10 +206,10 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--reader")
     options.add_argument("--keep", type=Path, help="folder for the files of the findings")
-    options.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.child:
-        child(given.child[0], Path(given.child[1]))
+        child(given.child[0], Path(given.child[1]), [Path(p) for p in given.child[2:]])
         return
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)

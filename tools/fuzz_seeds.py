@@ -53,9 +53,11 @@ def _rpcs(folder: Path, tags: dict[str, str]) -> list[Path]:
         "view_RPC.TXT": "\n".join(text_lines(tags)), "view.RPB": rpb(tags), "RPC_view.XML": dimap(tags),
         "view.geom": "\n".join(geom_lines(tags)),
     }  # fmt: skip
+    place = folder / "rpc"
+    place.mkdir()
     for name, text in texts.items():
-        (folder / name).write_text(text)
-    return [folder / name for name in texts]
+        (place / name).write_text(text)
+    return [place / name for name in texts]
 
 
 def _other_images(folder: Path, image: Path, tags: dict[str, str]) -> list[Path]:

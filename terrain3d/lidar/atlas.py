@@ -55,14 +55,9 @@ def sift_conditions(sieve: Sieve, field: Field, weak: bool, rules: RuleSet) -> N
         ("blowing snow", "msw_flag", rules.max_blowing_snow),
     ):
         values = field(name) if high is not None else None
-        if values is not None:
-            sieve.limit(rule, np.where(values == NOT_COMPUTED, np.nan, values), high=high)
-    water = field("segment_watermask") if rules.reject_water else None
-    if water is not None:
-        sieve.keep("water", water != 1)
-    snow = field("segment_snowcover") if rules.reject_snow else None
-    if snow is not None:
-        sieve.keep("snow", (snow != 2) & (snow != 3))
+        sieve.limit(rule, None if values is None else np.where(values == NOT_COMPUTED, np.nan, values), high=high)
+    sieve.flag("water", rules.reject_water, field("segment_watermask"), lambda v: v != 1)
+    sieve.flag("snow", rules.reject_snow, field("segment_snowcover"), lambda v: (v != 2) & (v != 3))
 
 
 def height_sigma(scatter: Floats, geolocation: Floats | None) -> Floats:

@@ -40,6 +40,7 @@ class Granule:
     rejected: number of returns by the rule that rejected them first, in the order of asking.
     distance: metres from the area to the nearest return of the file, 0 if one lies inside; NaN without returns.
     warnings: beams that were left out, and why.
+    unasked: rules that could not be asked, as the file lacks their fields.
     """
 
     returns: LidarReturns
@@ -49,13 +50,14 @@ class Granule:
     rejected: tuple[tuple[str, int], ...]
     distance: float
     warnings: tuple[str, ...] = ()
+    unasked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Beam:
     """Returns of one beam, with counts; what the readers of products build before they are joined.
 
-    warning: why the beam was left out; '' where it was not.
+    warning: why the beam was left out; '' where it was not. unasked: rules that could not be asked.
     """
 
     returns: LidarReturns
@@ -63,6 +65,7 @@ class Beam:
     rejected: tuple[tuple[str, int], ...]
     distance: float
     warning: str = ""
+    unasked: tuple[str, ...] = ()
 
 
 def granule_of(beams: list[Beam], product: str, frame: Frame) -> Granule:
@@ -76,6 +79,7 @@ def granule_of(beams: list[Beam], product: str, frame: Frame) -> Granule:
         add_counts([b.rejected for b in beams]),
         min(distances, default=float("nan")),
         tuple(b.warning for b in beams if b.warning),
+        tuple(dict.fromkeys(rule for b in beams for rule in b.unasked)),
     )
 
 

@@ -42,8 +42,11 @@ def release_of(file: h5py.File, path: Path) -> int | None:
     return next((int(t) for t in texts if t.isdigit()), None)
 
 
-def pass_of(file: h5py.File, path: Path) -> tuple[object, ...]:
-    """What granules of one pass over one place have in common: reference ground track, cycle and region."""
+def pass_of(file: h5py.File, path: Path) -> tuple[int | None, ...]:
+    """What granules of one pass over one place have in common: reference ground track, cycle, and region or None.
+
+    Of the file, else of its name; () where neither says it.
+    """
     found = re.search(r"\d{14}_(\d{4})(\d{2})(\d{2})", path.name)
     named = tuple(int(g) for g in found.groups()) if found else ()
     numbers = tuple(

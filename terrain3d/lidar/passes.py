@@ -16,6 +16,7 @@ from terrain3d.lidar.identity import ATL03, ATL06, ATL08, GEDI_L2A, HDF5, open_g
 from terrain3d.lidar.read_atl03 import CLASSES, SEGMENT_OF_PHOTON
 
 Floats = NDArray[np.float64]
+Pass = tuple[int | None, ...]
 Rows = NDArray[np.int64]
 
 REPEATED = "of shots that another granule has"
@@ -40,10 +41,14 @@ class Pair:
 
 @dataclass(frozen=True)
 class _Photons:
-    """A granule for a pair. beams: that have photons, or classes. span: first and last segment. rest: beams of ATL08
-    with heights."""
+    """A granule for a pair.
+
+    which: its pass. beams: that have photons, or classes. span: first and last segment. rest: beams of ATL08 with
+    heights.
+    """
 
     path: Path
+    which: Pass
     beams: frozenset[str]
     span: tuple[int, int]
     rest: frozenset[str]
@@ -54,30 +59,34 @@ def pair_photons(paths: Sequence[Path]) -> dict[Path, Pair]:
 
     Of several ATL08 granules (parts of a pass, cut out by a service) the one that has most of the segments is taken.
     """
-    found: dict[str, dict[tuple[object, ...], list[_Photons]]] = {ATL03: {}, ATL08: {}}
+    found: dict[str, list[_Photons]] = {ATL03: [], ATL08: []}
     for path in paths:
         if path.suffix.lower() not in HDF5:
             continue
         with open_granule(path) as file:
             product, which = product_of(file), pass_of(file, path)
             if product in found and which:
-                found[product].setdefault(which, []).append(_photons(file, path, product))
+                found[product].append(_photons(file, path, product, which))
     pairs = {}
-    for which, lights in found[ATL03].items():
-        for light in lights:
-            fitting = [land for land in found[ATL08].get(which, []) if light.beams & land.beams]
-            if fitting:
-                land = max(fitting, key=lambda f: _common(f.span, light.span))
-                pairs[light.path] = Pair(land.path, light.beams & land.beams, land.rest - light.beams)
+    for light in found[ATL03]:
+        fitting = [f for f in found[ATL08] if _of_one_pass(light.which, f.which) and light.beams & f.beams]
+        if fitting:
+            land = max(fitting, key=lambda f: _common(f.span, light.span))
+            pairs[light.path] = Pair(land.path, light.beams & land.beams, land.rest - light.beams)
     return pairs
 
 
-def _photons(file: h5py.File, path: Path, product: str) -> _Photons:
+def _of_one_pass(a: Pass, b: Pass) -> bool:
+    """Whether track and cycle are the same, and the region where both know it."""
+    return a[:2] == b[:2] and (a[2] == b[2] or None in (a[2], b[2]))
+
+
+def _photons(file: h5py.File, path: Path, product: str, which: Pass) -> _Photons:
     part, identity = ("heights", "geolocation/segment_id") if product == ATL03 else (CLASSES, SEGMENT_OF_PHOTON)
     beams = frozenset(b for b in BEAMS if has(file, f"{b}/{part}"))
     ends = [e for b in beams if (e := _ends(file, f"{b}/{identity}"))]
     span = (min(e[0] for e in ends), max(e[1] for e in ends)) if ends else (0, 0)
-    return _Photons(path, beams, span, frozenset(b for b in BEAMS if has(file, f"{b}/land_segments")))
+    return _Photons(path, which, beams, span, frozenset(b for b in BEAMS if has(file, f"{b}/land_segments")))
 
 
 def _ends(file: h5py.File, name: str) -> tuple[int, int] | None:

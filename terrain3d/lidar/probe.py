@@ -6,10 +6,13 @@ NASA's granules have texts of fixed length, so few files need this.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import h5py
 
@@ -18,17 +21,18 @@ from terrain3d.lidar.granule import DAMAGE
 
 TEXTS = ("short_name", "identifier_product_doi", "VersionID", "atlas_beam_type", "description")  # read by the readers
 PLACES = ("METADATA/DatasetIdentification",)  # beside the file and its beams
-LIMIT_S = 5.0
+LIMIT_S = 5.0  # for the texts of one granule, which take milliseconds
+START_LIMIT_S = 60.0  # for a process to start, on a loaded machine
+NONE = -1
 TRY = """
-import sys, h5py
+import json, sys, h5py
 for line in sys.stdin:
-    path, *texts = line.rstrip("\\n").split("\\t")
-    print(path, flush=True)
+    number, path, texts = json.loads(line)
+    print(number, flush=True)
     with h5py.File(path, "r") as file:
-        for text in texts:
-            place, name = text.rsplit("@", 1)
+        for place, name in texts:
             file[place].attrs[name]
-    print("", flush=True)
+    print(-1, flush=True)
 """
 
 
@@ -37,24 +41,50 @@ def check_texts(paths: Sequence[Path]) -> None:
     wanted = {str(p): texts for p in paths if (texts := _texts(p))}
     if not wanted:
         return
-    lines = "".join("\t".join((path, *texts)) + "\n" for path, texts in wanted.items())
+    lines = "".join(json.dumps((i, *item)) + "\n" for i, item in enumerate(wanted.items()))
     with subprocess.Popen(
         [sys.executable, "-I", "-c", TRY], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as child:  # fmt: skip
         try:
-            said, _ = child.communicate(lines, timeout=LIMIT_S + len(wanted))
-        except subprocess.TimeoutExpired:
+            begun = _last_begun(child, lines)
+        finally:
             child.kill()
-            said, _ = child.communicate()
-    last = said.splitlines()[-1] if said else ""
-    if last:  # begun, and not ended
-        raise InputFileError("lidar granule cannot be read as HDF5 (its texts are damaged)", where=last,
+    if begun != NONE:
+        raise InputFileError("lidar granule cannot be read as HDF5 (its texts are damaged)", where=list(wanted)[begun],
                              fix="download the file again")  # fmt: skip
 
 
-def _texts(path: Path) -> list[str]:
-    """Texts of variable length in a granule, as 'place@name'; none where it cannot be opened: its reader says why."""
+def _last_begun(child: subprocess.Popen[str], lines: str) -> int:
+    """Number of the granule that the child began and did not end in time; ``NONE`` where it ended them all."""
+    assert child.stdin is not None and child.stdout is not None
+    said: SimpleQueue[int | None] = SimpleQueue()
+    out = child.stdout
+
+    def listen() -> None:
+        for line in out:
+            said.put(int(line))
+        said.put(None)  # it has ended
+
+    Thread(target=listen, daemon=True).start()
+    try:
+        child.stdin.write(lines)
+        child.stdin.close()
+    except OSError:  # it has died
+        pass
+    begun, limit = NONE, START_LIMIT_S
+    while True:
+        try:
+            number = said.get(timeout=limit)
+        except Empty:
+            return begun
+        if number is None:
+            return begun
+        begun, limit = number, LIMIT_S
+
+
+def _texts(path: Path) -> list[tuple[str, str]]:
+    """Place and name of the texts of variable length in a granule; none of one that its reader cannot open either."""
     try:
         with h5py.File(path, "r") as file:
             return list(_of_variable_length(file))
@@ -62,12 +92,12 @@ def _texts(path: Path) -> list[str]:
         return []
 
 
-def _of_variable_length(file: h5py.File) -> Iterator[str]:
+def _of_variable_length(file: h5py.File) -> Iterator[tuple[str, str]]:
     for place in ("/", *file, *PLACES):
         try:
             attributes = file[place].attrs
             for name in TEXTS:
                 if name in attributes and attributes.get_id(name).get_type().is_variable_str():
-                    yield f"{place}@{name}"
+                    yield place, name
         except DAMAGE:
             continue

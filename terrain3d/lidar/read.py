@@ -51,6 +51,15 @@ class LidarSet:
     warnings: tuple[str, ...] = ()
 
     @property
+    def unasked(self) -> dict[str, tuple[str, ...]]:
+        """Rules that could not be asked of a product, as a file of it lacks their fields."""
+        found: dict[str, tuple[str, ...]] = {}
+        for g in self.granules:
+            if g.unasked and len(g.returns):
+                found[g.product] = tuple(dict.fromkeys((*found.get(g.product, ()), *g.unasked)))
+        return found
+
+    @property
     def n_read(self) -> int:
         return sum(g.n_read for g in self.granules)
 

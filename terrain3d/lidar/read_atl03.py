@@ -41,7 +41,7 @@ from terrain3d.lidar.photons import (
     sift_fits,
     unbroken,
 )
-from terrain3d.lidar.rules import RuleSet, Sieve
+from terrain3d.lidar.rules import RuleSet, Sieve, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
 Floats = NDArray[np.float64]
@@ -100,20 +100,20 @@ def _read_beam(
     wanted = inside & filled
     rows = row_range(wanted)
     classes = None if land is None or CLASSES not in land else _read_classes(land, place["segment_id"], rows)
-    parts, counts = [], []
+    parts, sieves = [], []
     for block in _blocks(wanted, count, rows):
-        returns, rejected = _read_block(group, track, weak, rules, block, wanted[block], classes, land)
+        returns, sieve = _read_block(group, track, weak, rules, block, wanted[block], classes, land)
         parts.append(returns)
-        counts.append(rejected)
+        sieves.append(sieve)
     n_read = int(filled.sum())
     outside = (OUTSIDE, n_read - int(wanted.sum()))
     if not parts:
         return Beam(no_returns(track, "ATL03"), n_read, (outside,), distance)
-    totals = [(rule, sum(c[i][1] for c in counts)) for i, (rule, _) in enumerate(counts[0])]
+    totals = add_counts([tuple(sieve.counts) for sieve in sieves])
     joined = join_returns(parts)
     track_index = np.zeros(len(joined), np.int32)
     one = LidarReturns(**{**vars(joined), "track": track_index, "track_names": (track,), "product": ("ATL03",)})
-    return Beam(one, n_read, (outside, *totals), distance)
+    return Beam(one, n_read, (outside, *totals), distance, unasked=tuple(sieves[0].unasked))
 
 
 def _integers(group: h5py.Group, name: str, rows: slice) -> Counts:
@@ -148,7 +148,7 @@ def _blocks(wanted: Bools, count: Counts, rows: slice) -> Iterator[slice]:
 def _read_block(
     group: h5py.Group, track: str, weak: bool, rules: RuleSet, block: slice, wanted: Bools, classes: _Classes | None,
     land: h5py.Group | None,
-) -> tuple[LidarReturns, list[tuple[str, int]]]:  # fmt: skip
+) -> tuple[LidarReturns, Sieve]:  # fmt: skip
     """Returns of the wanted segments of a run, and what the rules rejected of them."""
     place = group["geolocation"]
     begin, count = (_integers(place, n, block)[wanted] for n in ("ph_index_beg", "segment_ph_cnt"))
@@ -196,7 +196,7 @@ def _read_block(
         lon, lat, fit.height, sigma, length, np.full(n_segments, FOOTPRINT_WIDTH), canopy, time,
         np.zeros(n_segments, np.int32), (track,), ("ATL03",),
     )  # fmt: skip
-    return returns.select(sieve.kept), sieve.counts
+    return returns.select(sieve.kept), sieve
 
 
 def _covered(offset: Counts, count: Counts, n: int) -> Bools:

@@ -64,9 +64,7 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     sieve = Sieve(n)
     sieve.keep(OUTSIDE, inside[rows])
     sieve.keep(NO_HEIGHT, np.isfinite(height))
-    quality = field("atl06_quality_summary") if rules.require_segment_quality else None
-    if quality is not None:
-        sieve.keep("segment quality", quality == 0)
+    sieve.flag("segment quality", rules.require_segment_quality, field("atl06_quality_summary"), lambda v: v == 0)
     sieve.limit("few ground photons", field("fit_statistics/n_fit_photons"), low=rules.min_ground_photons)
     sieve.limit("height sigma", stated, high=rules.max_height_sigma, unknown=False)
     sift_conditions(sieve, condition, weak, rules)
@@ -81,4 +79,4 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
         np.zeros(n, np.int32), (track,), ("ATL06",),
     )  # fmt: skip
     counts = [(OUTSIDE, len(inside) - int(inside.sum())), *sieve.counts[1:]]
-    return Beam(returns.select(sieve.kept), len(inside), tuple(counts), distance)
+    return Beam(returns.select(sieve.kept), len(inside), tuple(counts), distance, unasked=tuple(sieve.unasked))

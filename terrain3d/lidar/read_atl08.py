@@ -104,7 +104,7 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     )  # fmt: skip
     counts = list(sieve.counts)
     counts[0] = (OUTSIDE, n_read - int(inside.sum()))
-    return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance)
+    return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance, unasked=tuple(sieve.unasked))
 
 
 def unround_longitude(lon_deg: Floats, lat_deg: Floats) -> Floats:

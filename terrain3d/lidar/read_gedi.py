@@ -7,6 +7,7 @@ the algorithm that the producers selected for the shot, its group ``geolocation`
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -93,9 +94,7 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
         (rules.require_surface_flag, "surface_flag", "surface flag", 1),
         (rules.require_no_degrade, "degrade_flag", "degraded pointing", 0),
     ):
-        flag = read(field) if wanted else None
-        if flag is not None:
-            sieve.keep(rule, flag == value)
+        sieve.flag(rule, wanted, read(field) if wanted else None, partial(np.equal, value))
     sieve.limit("low sensitivity", read("sensitivity"), low=rules.min_sensitivity, unknown=False)
     if rules.reject_weak_beams:
         sieve.keep("weak beam", np.full(n, not is_coverage(group, track.rpartition("/")[2])))
@@ -103,8 +102,8 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
         sieve.limit("daylight", read("solar_elevation"), high=0.0)
     sieve.limit("ambiguous ground mode", _disagreement(group, rows, height), high=rules.max_mode_separation)
     dem = read("digital_elevation_model")
-    if rules.max_dem_difference is not None and dem is not None:
-        sieve.keep("far from reference DEM", ~(np.abs(height - dem) > rules.max_dem_difference) | ~(dem > NO_DEM))
+    far = None if dem is None else np.where(dem > NO_DEM, np.abs(height - dem), np.nan)
+    sieve.limit("far from reference DEM", far, high=rules.max_dem_difference)
 
     time = read("delta_time")
     bin0 = read("elevation_bin0_error")
@@ -117,7 +116,7 @@ def _read_beam(group: h5py.Group, track: str, bounds: Bounds | None, rules: Rule
     )  # fmt: skip
     counts = list(sieve.counts)
     counts[0] = (OUTSIDE, n_read - int(inside.sum()))
-    return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance)
+    return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance, unasked=tuple(sieve.unasked))
 
 
 def _disagreement(group: h5py.Group, rows: slice, height: Floats) -> Floats | None:

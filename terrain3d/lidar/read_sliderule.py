@@ -99,9 +99,7 @@ def read_segments(path: Path, layout: Layout, bounds: Bounds | None, rules: Rule
     sieve.keep(NO_HEIGHT, np.isfinite(height))
     if rules.require_ground_photons and layout.fitted:
         sieve.keep("not from ground photons", np.full(n, _is_ground(table.request)))
-    quality = column(layout.quality) if rules.require_segment_quality else None
-    if quality is not None:
-        sieve.keep("segment quality", quality == 0)
+    sieve.flag("segment quality", rules.require_segment_quality, column(layout.quality), lambda v: v == 0)
     sieve.limit("few ground photons", photons, low=rules.min_ground_photons)
     sieve.limit("height sigma", stated, high=rules.max_height_sigma)
     sieve.limit("terrain uncertainty", uncertainty, high=rules.max_terrain_uncertainty, unknown=False)
@@ -118,7 +116,8 @@ def read_segments(path: Path, layout: Layout, bounds: Bounds | None, rules: Rule
         full * length, full * FOOTPRINT_WIDTH, full * np.nan if canopy is None else canopy,
         table.times(), index, tracks, (layout.product,) * len(tracks),
     )  # fmt: skip
-    beam = Beam(returns.select(sieve.kept), table.n_read, tuple(sieve.counts), table.distance)
+    beam = Beam(returns.select(sieve.kept), table.n_read, tuple(sieve.counts), table.distance,
+                unasked=tuple(sieve.unasked))  # fmt: skip
     return granule_of([beam], layout.product, table.frame())
 
 

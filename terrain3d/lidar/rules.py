@@ -1,12 +1,12 @@
 """Named sets of quality rules for lidar returns, with thresholds that are written down in one place.
 
 Every rule has a name; a reader counts the returns that each rule rejects, in the order in which it asks. A rule whose
-field is not in the granule is not asked, and so rejects nothing.
+field is not in the granule cannot be asked, and so rejects nothing; which ones that are is reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -161,11 +161,15 @@ def _check_limit(key: str, value: Any) -> None:
 
 
 class Sieve:
-    """Applies rules one after the other and counts what each of them is the first to reject."""
+    """Applies rules one after the other and counts what each of them is the first to reject.
+
+    unasked: rules that are wanted and whose field is missing.
+    """
 
     def __init__(self, n: int) -> None:
         self.kept: Bools = np.ones(n, bool)
         self.counts: list[tuple[str, int]] = []
+        self.unasked: list[str] = []
 
     def keep(self, rule: str, passes: Bools) -> None:
         """Keep only returns that pass; the others are counted under the rule's name.
@@ -179,8 +183,11 @@ class Sieve:
 
     def limit(self, rule: str, values: NDArray[np.float64] | None, low: float | None = None, high: float | None = None,
               unknown: bool = True) -> None:  # fmt: skip
-        """Keep returns with values from ``low`` to ``high``, and NaN if ``unknown``; nothing is asked of no values."""
-        if values is None or (low is None and high is None):
+        """Keep returns with values from ``low`` to ``high``, and NaN if ``unknown``; without a limit all are kept."""
+        if low is None and high is None:
+            return
+        if values is None:
+            self.unasked.append(rule)
             return
         passes = np.full(values.shape, True)
         if low is not None:
@@ -188,6 +195,13 @@ class Sieve:
         if high is not None:
             passes &= ~(values > high)
         self.keep(rule, passes if unknown else passes & ~np.isnan(values))
+
+    def flag(self, rule: str, wanted: bool, values: NDArray[Any] | None, good: Callable[[NDArray[Any]], Bools]) -> None:
+        """Keep returns whose values of a flag are good, where the rule is wanted."""
+        if wanted and values is None:
+            self.unasked.append(rule)
+        elif wanted and values is not None:
+            self.keep(rule, good(values))
 
 
 def add_counts(parts: list[tuple[tuple[str, int], ...]]) -> tuple[tuple[str, int], ...]:

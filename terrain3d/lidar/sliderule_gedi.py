@@ -36,19 +36,12 @@ def read_gedi_table(path: Path, bounds: Bounds | None, rules: RuleSet) -> Granul
     sieve.counts.append((OUTSIDE, table.n_read - n))
     sieve.keep(NO_HEIGHT, (height > LOWEST_HEIGHT) & (height < HIGHEST_HEIGHT))
     flags = table.numbers("flags")
-    if flags is not None:
-        bits = np.nan_to_num(flags).astype(np.int64)
-        for wanted, rule, bit, state in (
-            (rules.require_quality_flag, "quality flag", QUALITY, True),
-            (rules.require_surface_flag, "surface flag", SURFACE, True),
-            (rules.require_no_degrade, "degraded pointing", DEGRADED, False),
-        ):
-            if wanted:
-                sieve.keep(rule, ((bits & bit) > 0) == state)
+    bits = None if flags is None else np.nan_to_num(flags).astype(np.int64)
+    sieve.flag("quality flag", rules.require_quality_flag, bits, lambda v: (v & QUALITY) > 0)
+    sieve.flag("surface flag", rules.require_surface_flag, bits, lambda v: (v & SURFACE) > 0)
+    sieve.flag("degraded pointing", rules.require_no_degrade, bits, lambda v: (v & DEGRADED) == 0)
     sieve.limit("low sensitivity", table.numbers("sensitivity"), low=rules.min_sensitivity, unknown=False)
-    beam = table.numbers("beam")
-    if rules.reject_weak_beams and beam is not None:
-        sieve.keep("weak beam", ~np.isin(beam, COVERAGE))
+    sieve.flag("weak beam", rules.reject_weak_beams, table.numbers("beam"), lambda v: ~np.isin(v, COVERAGE))
     if rules.require_night:
         sieve.limit("daylight", table.numbers("solar_elevation"), high=0.0)
     index, names = table.tracks()
@@ -58,5 +51,6 @@ def read_gedi_table(path: Path, bounds: Bounds | None, rules: RuleSet) -> Granul
         names, (PRODUCT,) * len(names),
     )  # fmt: skip
     dated = any(t in table.columns for t in TIMES)
-    kept = Beam(returns.select(sieve.kept), table.n_read, tuple(sieve.counts), table.distance)
+    kept = Beam(returns.select(sieve.kept), table.n_read, tuple(sieve.counts), table.distance,
+                unasked=tuple(sieve.unasked))  # fmt: skip
     return granule_of([kept], PRODUCT, gedi_frame(dated))

@@ -87,8 +87,8 @@ def read_photon_table(path: Path, bounds: Bounds | None, rules: RuleSet) -> Gran
         canopy, mean(time), track[starts], names, (PRODUCT,) * len(names),
     )  # fmt: skip
     n_read = n + table.n_read - len(table)
-    return granule_of([Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), table.distance)], PRODUCT,
-                      table.frame())  # fmt: skip
+    beam = Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), table.distance, unasked=tuple(sieve.unasked))
+    return granule_of([beam], PRODUCT, table.frame())
 
 
 def _along(table: Within) -> Floats:

@@ -123,8 +123,7 @@ def read_within(
 def sift_table(sieve: Sieve, table: Within, rules: RuleSet, snow: str) -> None:
     """Rules on the beam, the light and the surface, by the columns of the table."""
     spot = table.numbers("spot")
-    if rules.reject_weak_beams and spot is not None:
-        sieve.keep("weak beam", spot % 2 == 1)  # spots 1, 3 and 5 are strong
+    sieve.flag("weak beam", rules.reject_weak_beams, spot, lambda v: v % 2 == 1)  # spots 1, 3 and 5 are strong
     sift_conditions(sieve, lambda n: table.numbers(snow if n == "segment_snowcover" else n), False, rules)
 
 

@@ -27,6 +27,7 @@ def lidar_figures(lidar: LidarSet, r: Registration, ties: HeightTies | None = No
         "read": lidar.n_read,
         "rejected_by_rule": dict(lidar.rejected),
         "rules": lidar.rules,
+        "rules_not_asked": {product: list(rules) for product, rules in lidar.unasked.items()},
         "frame": lidar.frame,
         "not_used_by_rule": dict(r.report.rejected),
         "used": int(r.used.sum()),

@@ -45,6 +45,10 @@ def lidar_blocks(lidar: LidarSet, r: Registration, shown: Shown, ties: HeightTie
         ("rules", lidar.rules),
         ("returns read", f"{lidar.n_read}"),
         *((f"rejected: {rule}", f"{n}") for rule, n in lidar.rejected if n),
+        *(
+            (f"not asked of {product}, which lacks the fields", ", ".join(rules))
+            for product, rules in lidar.unasked.items()
+        ),
         *((f"not used: {rule}", f"{n}") for rule, n in r.report.rejected if n),
         ("used", f"{int(r.used.sum())}"),
         ("shift east, north, up", f"{_with_sigma(shift, sigma[:3])} m"),

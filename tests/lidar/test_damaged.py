@@ -14,7 +14,7 @@ from terrain3d.info import describe
 from terrain3d.lidar import probe
 from terrain3d.lidar.granule import DAMAGED
 from terrain3d.lidar.read import read_granule, read_lidar
-from terrain3d.lidar.rules import ALL
+from terrain3d.lidar.rules import ALL, rule_set
 from tests.lidar.test_atl06 import write_atl06
 from tests.lidar.test_photons import write_pass
 from tests.lidar.test_read import write_atl08, write_gedi
@@ -174,3 +174,19 @@ def test_atl03__across_the_180th_meridian_in_the_south(tmp_path: Path) -> None:
     east = returns.lon_deg % 360.0 - 180.0 + 0.000105
     assert np.abs(east - 0.1 * (-35.0 - returns.lat_deg)).max() < 2e-6  # on the track, also where a segment crosses
     assert np.any(returns.lon_deg > 0) and np.any(returns.lon_deg < 0)
+
+
+def test_rules__that_cannot_be_asked_are_said(tmp_path: Path) -> None:
+    path = write_gedi(tmp_path / "a.h5")
+    full = read_granule(path, rules=rule_set({"require_night": True}))
+    assert full.unasked == ("daylight", "ambiguous ground mode")
+    with h5py.File(path, "a") as file:
+        for beam in ("BEAM0000", "BEAM1011"):
+            del file[f"{beam}/quality_flag"], file[f"{beam}/sensitivity"], file[f"{beam}/digital_elevation_model"]
+    missing = ("quality flag", "low sensitivity", "ambiguous ground mode", "far from reference DEM")
+    assert read_granule(path).unasked == missing and read_granule(path, rules=ALL).unasked == ()
+    assert read_lidar([path]).unasked == {"GEDI_L2A": missing}
+    assert ("not asked", f"{', '.join(missing)} (the file lacks the fields)") in describe(path).facts
+    light, land = write_pass(tmp_path)
+    assert read_granule(light).unasked == ("cloud", "blowing snow", "water", "far from reference DEM")
+    assert read_lidar([light, land]).unasked == {"ATL03": ("blowing snow", "water", "far from reference DEM")}

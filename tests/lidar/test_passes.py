@@ -72,6 +72,11 @@ def test_pass__region_of_the_name_where_the_file_is_silent(tmp_path: Path) -> No
         assert pass_of(file, light) == (715, 23, 6)
         file["ancillary_data/start_region"] = np.array([7])
         assert pass_of(file, light) == (715, 23, 7)
+    light, land = write_pass(tmp_path, ("gt1l",))
+    with h5py.File(land, "a") as file:
+        file["orbit_info/rgt"], file["orbit_info/cycle_number"] = np.array([715]), np.array([23])
+    renamed = land.rename(tmp_path / "classes.h5")
+    assert pair_photons([light, renamed]) == {light: Pair(renamed, BEAM)}
 
 
 @pytest.mark.parametrize("write", [write_atl08, write_gedi])
