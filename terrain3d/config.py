@@ -97,9 +97,9 @@ class LidarFormat(_Strict):
     sigma: of the height, metres, where no column has it. horizontal_sigma: of the place, metres, likewise; 2 m if it
     is not stated. product: what to call it. frame: terrestrial frame such as
     ITRF2014 or ETRS89, and epoch: decimal year of the coordinates, for output.frame. only: rows to keep, by column the
-    value or values, such as {classification: 2}. decimal: the mark of a text table's numbers. time_origin: date from
-    which the numbers of the time column count seconds. Heights are in the unit of the vertical CRS, else in that of
-    the horizontal one, else in metres.
+    value or values, such as {classification: 2}. layer: of a file of several. decimal: the mark of a text table's
+    numbers. time_origin: date from which the numbers of the time column count seconds. Heights are in the unit of the
+    vertical CRS, else in that of the horizontal one, else in metres.
     """
 
     algorithm: Annotated[int, Field(ge=1, le=6)] | None = None
@@ -113,6 +113,7 @@ class LidarFormat(_Strict):
     frame: str | None = None
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
     only: dict[str, Any] = {}
+    layer: str | None = None
     decimal: Literal[".", ","] = "."
     time_origin: datetime | None = None
 

@@ -52,8 +52,11 @@ class TableHead:
     crs: CRS | None
 
 
-def read_head(path: Path) -> TableHead:
-    """Columns and CRS of a table. Raises InputFileError, MissingExtraError (Parquet without pyarrow)."""
+def read_head(path: Path, layer: str | None = None) -> TableHead:
+    """Columns and CRS of a table; ``layer`` of a file of several.
+
+    Raises InputFileError, ConfigError (which layer), MissingExtraError (Parquet without pyarrow).
+    """
     suffix = path.suffix.lower()
     if suffix in TEXTS:
         with _open_text(path) as file:
@@ -69,20 +72,32 @@ def read_head(path: Path) -> TableHead:
                 crs = None
             return TableHead(tuple(cloud.header.point_format.dimension_names), True, crs)
     try:
-        info = pyogrio.read_info(path)
+        info = pyogrio.read_info(path, layer=_layer(path, layer))
     except PYOGRIO_ERRORS as error:
         raise _damaged(path, error) from error
     crs = CRS.from_user_input(info["crs"]) if info["crs"] else None
     return TableHead(tuple(map(str, info["fields"])), bool(info["geometry_type"]), crs)
 
 
-def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
+def _layer(path: Path, wanted: str | None) -> str:
+    """Name of the layer to read: the only one with geometries, unless one is named."""
+    layers = [(str(name), kind) for name, kind in pyogrio.list_layers(path)]
+    spatial = [name for name, kind in layers if kind is not None] or [name for name, _ in layers]
+    if wanted is None and len(spatial) == 1:
+        return spatial[0]
+    if wanted is not None and wanted in (name for name, _ in layers):
+        return wanted
+    what = "has several layers" if wanted is None else f"has no layer '{wanted}'"
+    raise ConfigError(f"table {what}", where=path, fix=f"give layer: one of {', '.join(spatial)[:300]}")
+
+
+def read_parts(path: Path, names: Sequence[str], layer: str | None = None) -> Iterator[Part]:
     """The named columns, ``POINTS`` among them, some hundred thousand rows at a time; numbers as they are stored.
 
     Names may differ from those of the table by case and by space around them, where only one column fits.
     Raises ConfigError for a column that the table lacks, InputFileError, MissingExtraError.
     """
-    head = read_head(path)
+    head = read_head(path, layer)
     stored = {n: n if n in POINTS else _stored_name(head, n, path) for n in names}
     wanted = list(dict.fromkeys(stored.values()))
     suffix = path.suffix.lower()
@@ -93,7 +108,7 @@ def read_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
     elif suffix in CLOUDS:
         parts = _cloud_parts(path, wanted)
     else:
-        parts = _layer_parts(path, wanted)
+        parts = _layer_parts(path, wanted, _layer(path, layer))
     for part in parts:
         yield {asked: part[name] for asked, name in stored.items()}
 
@@ -114,10 +129,15 @@ def _damaged(path: Path, error: Exception) -> InputFileError:
 
 
 def _open_text(path: Path) -> Any:
-    """A table of text, in UTF-8 or in the UTF-16 of spreadsheets."""
+    """A table of text, in UTF-8, in the UTF-16 of spreadsheets, or in the Windows code page of western Europe."""
     with path.open("rb") as file:
-        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="")
+        start = file.read(2**16)
+    encoding = "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(start)
+    except UnicodeDecodeError:
+        encoding = "cp1252"
+    return path.open(encoding=encoding, errors="replace", newline="")
 
 
 def _header(file: Any, path: Path) -> tuple[list[str], str | None]:
@@ -247,13 +267,13 @@ def _utc(seconds: NDArray[Any]) -> NDArray[Any]:
     return np.where(known, GPS_EPOCH + nanoseconds, np.datetime64("NaT", "ns"))
 
 
-def _layer_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
+def _layer_parts(path: Path, names: Sequence[str], layer: str) -> Iterator[Part]:
     wanted = [n for n in names if n not in POINTS]
     start = 0
     while True:
         try:
             meta, _, geometry, data = pyogrio.raw.read(
-                path, columns=wanted, skip_features=start, max_features=CHUNK // 4,
+                path, layer=layer, columns=wanted, skip_features=start, max_features=CHUNK // 4,
                 read_geometry=len(wanted) < len(names),
             )  # fmt: skip
         except (*PYOGRIO_ERRORS, ValueError) as error:

@@ -40,7 +40,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     Raises ConfigError (columns, footprint or sigma missing), FrameError (CRS or vertical reference missing or without
     an operation), InputFileError, MissingExtraError (Parquet).
     """
-    head = read_head(path)
+    head = read_head(path, form.layer)
     columns = form.columns or TableColumns()
     x, y, z = (_place(head, getattr(columns, n), own, n, path) for n, own in (("x", X), ("y", Y), ("height", Z)))
     crs, vertical, height_unit = _references(head, form, path)
@@ -48,7 +48,7 @@ def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFor
     optional = [getattr(columns, n) for n in OPTIONAL]
     names = list(dict.fromkeys([x, y, z, *(n for n in optional if n), *form.only]))
     parts, n_read, n_wanted, distance = [], 0, 0, float("nan")
-    for part in read_parts(path, names):
+    for part in read_parts(path, names, form.layer):
         n_read += len(part[x])
         wanted = _wanted(part, form)
         n_wanted += int(wanted.sum())

@@ -8,6 +8,7 @@ from typing import Any
 
 import laspy
 import numpy as np
+import pyogrio
 import pytest
 import shapely
 from laspy.header import GpsTimeType
@@ -58,6 +59,12 @@ def test_csv__a_mark_for_thousands_is_refused(tmp_path: Path) -> None:
 
 def test_csv__utf16_of_a_spreadsheet(tmp_path: Path) -> None:
     assert read(tmp_path / "a.txt", "lon\tlat\th\n11.5\t47.25\t612.5\n".encode("utf-16")).returns.height[0] == 612.5
+
+
+def test_csv__names_in_a_windows_code_page(tmp_path: Path) -> None:
+    text = "Länge;Breite;Höhe\n11.5;47.25;612.5\n".encode("cp1252")
+    columns = {"x": "länge", "y": "BREITE", "height": "höhe"}
+    assert read(tmp_path / "a.csv", text, columns=columns).returns.height[0] == 612.5
 
 
 def test_csv__case_of_the_names(tmp_path: Path) -> None:
@@ -149,3 +156,16 @@ def test_geoparquet__points_as_structures(tmp_path: Path) -> None:
     returns = read_granule(path, form=form(columns={"sigma": "d"}, crs=None)).returns
     assert returns.height.tolist() == [600, 601] and returns.lon_deg.tolist() == [11.5, 11.6]
     assert returns.sigma.tolist() == [0.1, 0.2]
+
+
+def test_geopackage__one_layer_of_several(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    for i, name in enumerate(("first", "second")):
+        point = shapely.points([11.5 + i], [47.25], [600.0 + i])
+        pyogrio.raw.write(path, shapely.to_wkb(point), [], [], layer=name, geometry_type="Point Z", crs="EPSG:4326",
+                          append=i > 0)  # fmt: skip
+    with pytest.raises(ConfigError, match="table has several layers; give layer: one of first, second"):
+        read_granule(path, form=form(columns={}, crs=None))
+    with pytest.raises(ConfigError, match="table has no layer 'third'"):
+        read_granule(path, form=form(columns={}, crs=None, layer="third"))
+    assert read_granule(path, form=form(columns={}, crs=None, layer="second")).returns.height.tolist() == [601]

@@ -191,6 +191,22 @@ def test_processes__lost_workers(tmp_path: Path, manifest: Manifest) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_processes__what_needs_more_memory_fails_alone(tmp_path: Path, manifest: Manifest) -> None:
+    def work(item: Item) -> str:
+        cells = np.ones(2**28 if item.code == "t1" else 2**20)  # 2 GB
+        return item.code * int(cells[0])
+
+    executor = Processes(1, memory_limit=1_500_000_000)
+    try:
+        assert engine(tmp_path, manifest, executor).each(work, ITEMS) == ["t0", None, "t2", "t3"]
+    finally:
+        executor.close()
+    (problem,) = manifest.problems()
+    assert (problem.place, problem.message) == ("t1", "out of memory")
+
+
+@pytest.mark.slow
 def test_dask__a_scheduler_and_two_workers_one_of_which_dies(tmp_path: Path, manifest: Manifest) -> None:
     pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     marker, place = tmp_path / "once", tmp_path / "scheduler.json"
