@@ -61,6 +61,23 @@ def test_pairs__many_images_stay_one_group(view_of: Make, area: Area) -> None:
     assert len(across) == 1 and across[0].reason.endswith("ties groups of images together")
 
 
+@pytest.mark.slow
+def test_pairs__of_twenty_images_about_as_many_as_images(view_of: Make, area: Area) -> None:
+    """Two passes of ten images, a year apart: 190 pairs, of which some thirty are matched; none is without partners,
+    all are between 8 and 30 degrees, and only what ties the passes together crosses the year."""
+    angles = np.linspace(22.0, -22.0, 10)
+    first = [view_of(area(300), float(a), name=f"a{k}") for k, a in enumerate(angles)]
+    views = [at(v, 0, k / 600) for k, v in enumerate(first)]
+    views += [at(replace(v, name=f"b{k}"), 365, k / 600) for k, v in enumerate(first)]
+    decided = choose_pairs(views, CRS, 520.0)
+    chosen = [p for p in decided if p.chosen]
+    assert len(decided) == 190 and 20 <= len(chosen) <= 32
+    assert np.bincount([i for p in chosen for i in (p.left, p.right)], minlength=20).min() >= 2
+    assert all(8 < p.convergence_deg < 30 for p in chosen)
+    assert sum((p.left < 10) != (p.right < 10) for p in chosen) == 1
+    assert all(p.reason for p in decided)
+
+
 def test_pairs__new_ground_is_covered(view_of: Make, area: Area) -> None:
     """Whatever ground some pair shows, a chosen one does."""
     views = [view_of(area(400, 200 * i), a, name=f"{i}{a}") for i in range(3) for a in (12.0, 0.0, -12.0)]
