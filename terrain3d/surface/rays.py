@@ -47,7 +47,8 @@ ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is mea
 CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
 STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
 STIFF_CROWNS, LEAST_CALM = 1.0, 0.2  # 1 / c where less than this share of the cells around is clear of edges
-HELD = 0.03  # information that holds a cell where it is: what the matches know is in the images already
+HELD = 0.1  # information that holds a cell where it is: most of what the matches know is in the images already
+HELD_BY_EDGES = 1.0  # the same less than ``CALM_CELLS`` from edges and voids, where the plate ends and views are hidden
 LARGEST_STEP = 1.2
 MARGIN_CELLS = plate.MARGIN_CELLS + max(
     NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1
@@ -78,8 +79,9 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     found = _information(dsm, even, views)
     bent = np.where(even, second_difference(high), 0.0)
     stiff = np.where(even, stiffness(high), 0.0)
+    held = np.where(even_cells(high, CALM_CELLS), HELD, HELD_BY_EDGES) * even
     origin = round(-dsm.grid.north / resolution), round(dsm.grid.west / resolution)
-    steps = plate.solve(plate.Plate(found.weight + HELD * even, found.step, stiff, bent, even), origin)
+    steps = plate.solve(plate.Plate(found.weight + held, found.step, stiff, bent, even), origin)
     known = even & (box(found.weight, NORMAL_CELLS) > HELD)
     steps = np.where(known, np.clip(steps, -LARGEST_STEP, LARGEST_STEP), 0.0)
     return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
