@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
@@ -77,6 +78,17 @@ class StoredRaster:
         """First row and values of strips of that many rows, from the north."""
         for top in range(0, self.grid.height, rows):
             yield top, self.read(top, 0, min(rows, self.grid.height - top), self.grid.width)
+
+    def mapped(self) -> NDArray[Any]:
+        """All cells of a whole file as an array that can be written to, for work that goes anywhere; the system holds
+        as much of it in memory as there is room for. Raises OutputError (full disk)."""
+        size = self.grid.height * self.stride * self.dtype.itemsize
+        try:
+            with self.path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, size)  # a mapped file has no way to say that the disk is full
+            return np.asarray(np.memmap(self.path, self.dtype, "r+", shape=(self.grid.height, self.stride)))
+        except OSError as error:
+            raise output_error(self.path, error) from error
 
     def remove(self) -> None:
         """Delete the file."""

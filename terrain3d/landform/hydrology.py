@@ -17,6 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 Singles = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 _DOWN = (-1, -1, -1, 0, 0, 1, 1, 1)
 _RIGHT = (-1, 0, 1, -1, 1, -1, 0, 1)
@@ -32,42 +33,52 @@ class Conditioned:
 
 
 def condition(heights: Singles, resolution: float, max_length: float = 50.0, max_depth: float = 5.0) -> Conditioned:
-    """Heights (h, w) metres without depressions.
-
-    max_length, max_depth: of a breach, metres: about the width of an embankment with a culvert, and its height.
-    """
+    """Heights (h, w) metres without depressions; see ``drain``."""
     before = np.asarray(heights, np.float32)
     z = np.array(before, order="C")
-    pits = _pits(z)
-    order = np.argsort(-z.ravel()[pits], kind="stable")
-    reach = max(round(max_length / resolution), 1)
-    _breach(z, pits[order], reach, np.float32(max_depth), np.float32(resolution))
-    _fill(z)
+    drain(z, np.zeros(z.shape, np.bool_), resolution, max_length, max_depth)
     return Conditioned(z, int((z < before).sum()), int((z > before).sum()))
 
 
+def drain(z: Singles, marks: Bools, resolution: float, max_length: float = 50.0, max_depth: float = 5.0) -> None:
+    """Take the depressions from heights (h, w; metres), in place.
+
+    marks: (h, w) False, to be written to; both may be mapped files, of which no more needs to be in memory than the
+    system finds room for. max_length, max_depth: of a breach, metres: about the width of an embankment with a culvert,
+    and its height.
+    """
+    pits = _pits(z, marks)
+    levels = z.ravel()[pits]
+    reach = max(round(max_length / resolution), 1)
+    _breach(z, pits[np.argsort(-levels, kind="stable")], reach, np.float32(max_depth), np.float32(resolution))
+    marks[:] = False
+    _fill(z, marks)
+
+
 @njit(**_JIT)
-def _pits(z: Singles) -> NDArray[np.int64]:
+def _pits(z: Singles, seen: Bools) -> NDArray[np.int64]:
     """One cell of every flat (often a single cell) that has nothing lower beside it, nor a void or the border."""
     h, w = z.shape
-    seen = np.zeros((h, w), np.bool_)
     found = []
     for start in range(h * w):
         if seen[start // w, start % w] or np.isnan(z[start // w, start % w]):
             continue
         level, pit = z[start // w, start % w], True
-        stack = [start]
+        front = [start]
         seen[start // w, start % w] = True
-        while len(stack) > 0:
-            at = stack.pop()
-            i, j = at // w, at % w
-            for k in range(8):
-                y, x = i + _DOWN[k], j + _RIGHT[k]
-                if y < 0 or x < 0 or y >= h or x >= w or np.isnan(z[y, x]) or z[y, x] < level:
-                    pit = False
-                elif z[y, x] == level and not seen[y, x]:
-                    seen[y, x] = True
-                    stack.append(y * w + x)
+        while len(front) > 0:  # ring by ring, so that of a wide flat only its rim is held
+            ahead = [start]
+            ahead.pop()
+            for at in front:
+                i, j = at // w, at % w
+                for k in range(8):
+                    y, x = i + _DOWN[k], j + _RIGHT[k]
+                    if y < 0 or x < 0 or y >= h or x >= w or np.isnan(z[y, x]) or z[y, x] < level:
+                        pit = False
+                    elif z[y, x] == level and not seen[y, x]:
+                        seen[y, x] = True
+                        ahead.append(y * w + x)
+            front = ahead
         if pit:
             found.append(start)
     return np.array(found, dtype=np.int64)
@@ -143,10 +154,9 @@ def _breach(z: Singles, pits: NDArray[np.int64], reach: int, max_depth: np.float
 
 
 @njit(**_JIT)
-def _fill(z: Singles) -> None:
+def _fill(z: Singles, done: Bools) -> None:
     """Raise cells so that each drains to the border: the least step of a float above the one it drains to."""
     h, w = z.shape
-    done = np.zeros((h, w), np.bool_)
     heap = [(np.float32(0.0), np.int64(-1))]
     heap.pop()
     for i in range(h):

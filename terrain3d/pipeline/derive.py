@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.errors import ConfigError
-from terrain3d.io.rasters import HEIGHT_NODATA, write_raster, write_strips
+from terrain3d.io.rasters import HEIGHT_NODATA, write_strips
+from terrain3d.io.scratch import new_raster
 from terrain3d.io.vectors import write_layer
 from terrain3d.landform.contours import contours, smoothed, strip_windows
 from terrain3d.landform.derivatives import aspect_deg, hillshade, horn_gradient, slope_deg
-from terrain3d.landform.hydrology import condition
+from terrain3d.landform.hydrology import drain
 from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heights, strips, without_heights
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.raster import Grid, Raster
 
 PRODUCTS = ("slope", "aspect", "hillshade", "contours", "hydro")
 STRIP_CELLS = 8_000_000
-HYDRO_CELLS = 200_000_000  # some 5 GB of memory: the way of water knows no blocks
 MAX_LEVELS = 20_000
 
 
@@ -56,9 +57,6 @@ def run_derive(path: Path, out: Path, options: DeriveOptions, reporter: Reporter
         breach_length=options.breach_length, breach_depth=options.breach_depth,
     )  # fmt: skip
     file = open_heights(path, layer="dtm")
-    if "hydro" in options.products and file.grid.height * file.grid.width > HYDRO_CELLS:
-        raise ConfigError(f"more than {HYDRO_CELLS // 10**6} million cells are too many for 'hydro'", where=file.path,
-                          fix="cut the raster at watersheds, or leave it out with --only")  # fmt: skip
     return [_make(product, file, out, options, reporter) for product in PRODUCTS if product in options.products]
 
 
@@ -68,7 +66,7 @@ def _make(product: str, file: HeightFile, out: Path, options: DeriveOptions, rep
     if product == "contours":
         return _contours(file, out / "contours.gpkg", rows, options, reporter)
     if product == "hydro":
-        return _hydro(file, out / "dtm_hydro.tif", options)
+        return _hydro(file, out, rows, options, reporter)
     path, grid = out / f"{product}.tif", without_heights(file.grid)
     if product == "hillshade":
         light = options.azimuth_deg, options.elevation_deg
@@ -115,8 +113,23 @@ def _rows(grid: Grid, first: int, count: int) -> Grid:
     return grid.window(first, 0, count, grid.width)
 
 
-def _hydro(file: HeightFile, path: Path, options: DeriveOptions) -> str:
-    z = file.read(0, 0, *file.grid.shape)
-    found = condition(z.values, file.grid.resolution, options.breach_length, options.breach_depth)
-    write_raster(path, Raster(found.heights, file.grid), nodata=HEIGHT_NODATA, band_names=("height",))
-    return f"{path.name}: {found.breached} cells breached, {found.filled} filled"
+def _hydro(file: HeightFile, out: Path, rows: int, options: DeriveOptions, reporter: Reporter) -> str:
+    """Water knows no blocks: the raster lies in a mapped file beside the result while its depressions are taken off."""
+    grid, path, changed = file.grid, out / "dtm_hydro.tif", np.zeros(2, np.int64)
+
+    def compared(z: NDArray[np.float32]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for top, _, strip in strips(file, rows, 0):
+            part = z[top : top + strip.grid.height]
+            changed[:] += (part < strip.values).sum(), (part > strip.values).sum()
+            yield top, part
+            reporter.step()
+
+    with scratch_folder(out) as folder:
+        z, marks = (
+            new_raster(folder / n, grid, k).mapped() for n, k in (("hydro.raw", np.float32), ("marks.raw", bool))
+        )
+        for top, _, strip in strips(file, rows, 0):
+            z[top : top + strip.grid.height] = strip.values
+        drain(z, marks, grid.resolution, options.breach_length, options.breach_depth)
+        write_strips(path, grid, compared(z), np.float32, nodata=HEIGHT_NODATA, band_names=("height",))
+    return f"{path.name}: {changed[0]} cells breached, {changed[1]} filled"

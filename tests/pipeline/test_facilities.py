@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -13,6 +14,8 @@ from terrain3d import cli
 from terrain3d.crs import Reference, transform_xy, vertical_from_name
 from terrain3d.io.rasters import HEIGHT_NODATA, read_grid, read_raster, write_raster
 from terrain3d.io.vectors import read_layer, write_layer
+from terrain3d.landform.hydrology import condition
+from terrain3d.pipeline import derive
 from terrain3d.raster import Grid, Raster
 
 CRS = "EPSG:32654"
@@ -96,6 +99,19 @@ def test_derive__all_products(folder: Path) -> None:
     assert read_raster(out / "hillshade.tif").values.min() > 0
     assert np.allclose(np.diff(np.unique(read_layer(out / "contours.gpkg").columns["height_m"])), 0.5)
     assert read_grid(out / "dtm_hydro.tif").reference == read_grid(folder / "old.tif").reference
+
+
+def test_derive__drainage_by_a_mapped_file_is_that_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(derive, "STRIP_CELLS", 64 * GRID.width)
+    rng = np.random.default_rng(2)
+    z = (90 + 3 * cv2.GaussianBlur(rng.normal(size=GRID.shape), (0, 0), 6.0)).astype(np.float32).round(2)
+    z[40:60, 70:90] = np.nan
+    write_raster(folder / "rough.tif", Raster(z, GRID), nodata=HEIGHT_NODATA)
+    assert call("derive", folder / "rough.tif", "--out", folder / "d", "--only", "hydro") == 0
+    expected, found = condition(z, GRID.resolution), read_raster(folder / "d" / "dtm_hydro.tif").values
+    np.testing.assert_array_equal(found, expected.heights)
+    assert expected.breached > 100 and expected.filled > 100
+    assert [p.name for p in (folder / "d").iterdir()] == ["dtm_hydro.tif"]  # nothing is left of the file
 
 
 def test_bad_input__is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
