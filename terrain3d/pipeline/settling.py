@@ -38,7 +38,7 @@ class Settled:
 def settled_heights(
     model: StoredModel, clean: StoredRaster, views: Ranking, folder: Place, workers: Workers, reporter: Reporter
 ) -> Settled:
-    """Clean heights settled. The files of ``clean`` and of all layers of the model but sigma and pairs are used up."""
+    """Clean heights settled. The files of ``clean`` and of the model's layers ``below`` and ``looks`` are used up."""
     grid = model.grid
     envelope, settled = (new_raster(folder / f"{name}.raw", grid, np.float32) for name in ("envelope", "settled"))
     odds, final = (new_raster(folder / f"{name}.raw", grid, np.float16) for name in ("odds", "rim_odds"))
@@ -75,6 +75,6 @@ def settled_heights(
         block.write(final, total)
 
     for_blocks(by_light, cut(grid), workers)
-    for used in (clean, odds, light, model.confidence, model.below, *model.looks):
+    for used in (clean, odds, light, model.below, *model.looks):
         used.remove()
     return Settled(envelope, settled, final)

@@ -25,7 +25,7 @@ from terrain3d.pipeline.settling import settled_heights
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.pipeline.threads import Workers
-from terrain3d.pipeline.water_bodies import GivenWater
+from terrain3d.pipeline.water_bodies import Evidence, GivenWater
 from terrain3d.pipeline.waters import WaterBody, level_water
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid
@@ -95,8 +95,9 @@ def derive(
         fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
     reporter.stage("water", 3 * len(cut(model.grid)))
     grey = draw_grey(dsm, extent, light, folder, workers, reporter)
-    waters = level_water(clean, dsm, sigma, mask, grey, options.water, folder, workers, reporter)
-    for used in (clean, grey.values):
+    evidence = Evidence(clean, model.confidence, grey)
+    waters = level_water(evidence, dsm, sigma, mask, options.water, folder, workers, reporter)
+    for used in (clean, model.confidence, grey.values):
         used.remove()
     terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled)
     for used in (settled.envelope, settled.odds):

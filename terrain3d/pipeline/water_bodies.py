@@ -24,6 +24,7 @@ from terrain3d.surface.water import (
     MIN_AREA,
     SHORE,
     SMOOTH_RANK,
+    SURE,
     WATER_MARGIN,
     Shores,
     WaterLimits,
@@ -66,6 +67,16 @@ class GivenWater:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What water is found by. heights: surface before voids were filled, NaN where nothing was matched; confidence: of
+    the matches, 0 to 1; grey: what the images show."""
+
+    heights: StoredRaster
+    confidence: StoredRaster
+    grey: Grey
+
+
+@dataclass(frozen=True)
 class Look:
     """Median and spread (NMAD) of the image over a patch of water, and its level."""
 
@@ -86,21 +97,22 @@ class Waters:
 
 
 def find_waters(
-    clean: StoredRaster, sigma: StoredRaster, picture: Grey, given: GivenWater, folder: Place, workers: Workers,
-    reporter: Reporter,
-) -> Waters | None:  # fmt: skip
-    """Water of a scene from its picture and the surface before voids were filled; None if there is none."""
-    looks, patches = _seen(clean, sigma, picture, folder, workers, reporter)
+    evidence: Evidence, sigma: StoredRaster, given: GivenWater, folder: Place, workers: Workers, reporter: Reporter
+) -> Waters | None:
+    """Water of a scene; None if there is none."""
+    clean, confidence = evidence.heights, evidence.confidence
+    looks, patches = _seen(clean, sigma, evidence.grey, folder, workers, reporter)
     if not looks and not given.shapes:
         if patches is not None:
             patches.labels.remove()
         return None
-    grid, image = clean.grid, picture.values
+    grid, image = clean.grid, evidence.grey.values
 
     def wet(block: Block) -> NDArray[np.bool_]:
         seen = None
         if looks and patches is not None:
-            seen = _grown(block, patches, block.read(image), Raster(block.read(clean), block.grid), looks)
+            sure = block.read(confidence) > SURE
+            seen = _grown(block, patches, block.read(image), Raster(block.read(clean), block.grid), sure, looks)
         codes = given.codes(block.grid)
         said = (codes > 0) & (codes < CODES[LAND])
         return said if seen is None else said | (seen & (codes != CODES[LAND]))
@@ -184,9 +196,11 @@ def _limits(clean: StoredRaster, picture: Grey, workers: Workers, reporter: Repo
 
 
 def _grown(
-    block: Block, patches: Components, image: NDArray[np.uint16], dsm: Raster, looks: dict[int, Look]
-) -> NDArray[np.bool_]:
-    """Water of a block: the patches that ``looks`` names, up to their banks, without what stands above their level."""
+    block: Block, patches: Components, image: NDArray[np.uint16], dsm: Raster, sure: NDArray[np.bool_],
+    looks: dict[int, Look],
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Water of a block: the patches that ``looks`` names, up to their banks, without what stands above their level.
+    sure: cells whose match is beyond doubt."""
     numbers = patches.read(block)
     out = np.zeros(numbers.shape, bool)
     margin = ceil(BANK_MARGIN / block.grid.resolution)
@@ -199,7 +213,7 @@ def _grown(
         body = to_the_bank(body, Raster(image[rows, columns], grid), looks[k].centre, looks[k].spread)
         row, column = np.mgrid[0 : body.shape[0], 0 : body.shape[1]]
         level = looks[k].level.at(row + (block.row + rows.start), column + (block.column + columns.start))
-        out[rows, columns] |= without_land(body, Raster(dsm.values[rows, columns], grid), level)
+        out[rows, columns] |= without_land(body, Raster(dsm.values[rows, columns], grid), level, sure[rows, columns])
     return out
 
 

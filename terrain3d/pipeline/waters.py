@@ -17,10 +17,9 @@ from terrain3d.crs import to_lonlat, vertical_from_name
 from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
-from terrain3d.pipeline.picture import Grey
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
-from terrain3d.pipeline.water_bodies import GivenWater, Waters, body_shape, find_waters
+from terrain3d.pipeline.water_bodies import Evidence, GivenWater, Waters, body_shape, find_waters
 from terrain3d.raster import Grid
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.water import SHORE
@@ -49,15 +48,15 @@ class WaterBody:
 
 
 def level_water(
-    clean: StoredRaster, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, picture: Grey,
-    given: GivenWater, folder: Place, workers: Workers, reporter: Reporter,
+    evidence: Evidence, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, given: GivenWater, folder: Place,
+    workers: Workers, reporter: Reporter,
 ) -> list[WaterBody]:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it; banks that lie
     under it are raised to it.
 
-    clean: surface before voids were filled. Nothing is changed where the user wants no flattening.
+    Nothing is changed where the user wants no flattening.
     """
-    waters = find_waters(clean, sigma, picture, given, folder, workers, reporter)
+    waters = find_waters(evidence, sigma, given, folder, workers, reporter)
     if waters is None:
         return []
     levels = _seas_joined(waters, dsm.grid)

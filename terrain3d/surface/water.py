@@ -32,6 +32,8 @@ MIN_AREA = 1500.0  # m2
 _MIN_WIDTH = 6.0  # m
 _RIM = 2.0  # m
 _ABOVE, _LAND_WIDTH = 0.7, 5.0  # m over the water, m
+SURE = 0.7  # confidence of matches that water, which each image shows otherwise, hardly ever has
+_SURE_ABOVE, _SURE_WIDTH = 0.3, 2.0  # m over the water, m
 _MAX_FALL = 0.05  # m/m along the shore: steeper is a shadow on a slope
 SHORE = 2.0  # m
 _MIN_AGREEMENT, _MAX_UNDER = 0.55, 0.2  # a pit in shadow has walls around
@@ -128,23 +130,31 @@ def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Boo
     return body | ((alike > 0) & (near > 0))
 
 
-def without_land(body: Bools, dsm: Raster, level: Singles) -> Bools:
+def without_land(body: Bools, dsm: Raster, level: Singles, sure: Bools) -> Bools:
     """Body without what matching shows to stand above its level and what belongs to the land beside: ground in the
     shadow of trees looks like water.
 
-    level: (h, w) of the water. Heights that matching invents amid the water are no land.
+    level: (h, w) of the water. sure: cells whose match is beyond doubt. Heights that matching invents amid the water
+    are no land.
     """
     z = np.asarray(dsm.values, np.float32)
     with np.errstate(invalid="ignore"):
-        land = body & agreeing(z) & (z > level + _ABOVE)
-    gap, width = (_disk(r / dsm.grid.resolution) for r in (1.0, _LAND_WIDTH / 2))
-    # a rim is narrower: what is high at the bank bleeds over the water
-    land = cv2.morphologyEx(cv2.morphologyEx(land.astype(np.uint8), cv2.MORPH_CLOSE, gap), cv2.MORPH_OPEN, width)
-    rest = body & ~(land > 0)
+        matched, above = body & agreeing(z), z - level
+        # a rim is narrower: what is high at the bank bleeds over the water
+        land = _wide(matched & (above > _ABOVE), _LAND_WIDTH, dsm.grid.resolution)
+        land |= _wide(matched & sure & (above > _SURE_ABOVE), _SURE_WIDTH, dsm.grid.resolution)
+    rest = body & ~land
     n, label = cv2.connectedComponents((~rest).astype(np.uint8), connectivity=4)
     outside = np.zeros(n, bool)
     outside[np.unique(label[~body])] = True
     return rest | (body & ~outside[label])
+
+
+def _wide(cells: Bools, width: float, resolution: float) -> Bools:
+    """Cells, gaps of 2 m among them closed, of what is that many metres wide."""
+    gap, disk = (_disk(r / resolution) for r in (1.0, width / 2))
+    closed = cv2.morphologyEx(cells.astype(np.uint8), cv2.MORPH_CLOSE, gap)
+    return np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, disk) > 0)
 
 
 def agreeing(z: Singles) -> Bools:

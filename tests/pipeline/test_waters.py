@@ -17,7 +17,7 @@ from terrain3d.pipeline import blocks
 from terrain3d.pipeline.picture import Grey
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.running import Counts
-from terrain3d.pipeline.water_bodies import GivenWater
+from terrain3d.pipeline.water_bodies import Evidence, GivenWater
 from terrain3d.pipeline.waters import WaterBody, level_water, shorelines
 from terrain3d.raster import Grid
 from terrain3d.surface.mask import MaskCode
@@ -62,7 +62,8 @@ def worked(
     sigma = stored("sigma", np.where(np.isfinite(z), np.float32(0.3), np.float32(np.nan)))
     mask = stored("mask", np.where(np.isfinite(z), MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
     picture = Grey(stored("image", image), counts)
-    bodies = level_water(clean, dsm, sigma, mask, picture, given, folder, 2, Silent())
+    evidence = Evidence(clean, stored("confidence", np.full_like(z, 0.4)), picture)
+    bodies = level_water(evidence, dsm, sigma, mask, given, folder, 2, Silent())
     codes, heights, spread = (r.read(0, 0, N, N) for r in (mask, dsm, sigma))
     return (codes == MaskCode.WATER, heights, spread), bodies
 
