@@ -129,7 +129,8 @@ class OutputConfig(_Strict):
     coarser cells besides. crs: auto for the UTM zone, or a projected CRS in
     metres. vertical: ellipsoid, egm96, or the path of a geoid grid. frame: terrestrial frame that the lidar is brought
     to, auto for its own; epoch, a decimal year, and plate: for a realization of the ITRF, the motion to apply.
-    super_resolution: an ortho of half the cell size besides."""
+    super_resolution: an ortho of half the cell size besides. surface: as_seen, or envelope for the highest that a cell
+    was matched to, rims of crowns and roofs included."""
 
     resolution: CellSize | Annotated[list[CellSize], Field(min_length=1)] | Literal["auto"] = "auto"
     crs: str = "auto"
@@ -138,6 +139,7 @@ class OutputConfig(_Strict):
     epoch: Annotated[float, Field(ge=1950, le=2200)] | None = None
     plate: str | None = None
     super_resolution: bool = False
+    surface: Literal["as_seen", "envelope"] = "as_seen"
 
     @field_validator("resolution")
     @classmethod

@@ -178,7 +178,9 @@ def load_reference(scene: Scene) -> HeightFile | None:
 
 def load_options(scene: Scene, crs: str) -> SurfaceOptions:
     """What the configuration says of the surfaces. Raises as ``load_water`` and ``load_reference`` do."""
-    return SurfaceOptions(load_water(scene, crs), load_reference(scene), scene.config.output.super_resolution)
+    output = scene.config.output
+    envelope = output.surface == "envelope"
+    return SurfaceOptions(load_water(scene, crs), load_reference(scene), output.super_resolution, envelope)
 
 
 def target_frame(output: OutputConfig) -> TargetFrame | None:

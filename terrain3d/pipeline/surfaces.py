@@ -35,11 +35,13 @@ from terrain3d.surface.super_resolution import FACTOR
 
 @dataclass(frozen=True)
 class SurfaceOptions:
-    """water: what a user says of it. reference: DEM for large voids. super_resolution: an ortho of half the cells."""
+    """water: what a user says of it. reference: DEM for large voids. super_resolution: an ortho of half the cells.
+    envelope: the surface has the rims of crowns and roofs that else are given to the ground."""
 
     water: GivenWater = field(default_factory=GivenWater)
     reference: HeightFile | None = None
     super_resolution: bool = False
+    envelope: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def derive(
     waters = level_water(evidence, dsm, sigma, mask, options.water, folder, workers, reporter)
     for used in (clean, model.confidence, grey.values):
         used.remove()
-    terrain = make_terrain(dsm, sigma, mask, extent, returns, folder, workers, reporter, settled)
+    terrain = make_terrain(
+        dsm, sigma, mask, extent, returns, folder, workers, reporter, settled, options.envelope
+    )  # fmt: skip
     for used in (settled.envelope, settled.odds):
         used.remove()
     if shown != views:  # colour says nothing of heights

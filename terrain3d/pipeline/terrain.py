@@ -21,7 +21,7 @@ from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.canopy_cells import canopy_cells
 from terrain3d.surface.coarse import block_means, resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma, with_hidden
-from terrain3d.surface.filled import Overhangs, on_terrain
+from terrain3d.surface.filled import Overhangs, enveloped, on_terrain
 from terrain3d.surface.ground import (
     GROUND_MARGIN,
     Ground,
@@ -32,6 +32,7 @@ from terrain3d.surface.ground import (
     fit_plane,
 )
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.water import banks_above
 
 LAST_MARGIN = 64.0  # metres, of the share of ground, of gaps and pits in crowns, and of coarse cells under trees
 OVERVIEW_CELLS = 1_000_000
@@ -68,13 +69,14 @@ class _CoarseGround:
 
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
-    folder: Place, workers: Workers, reporter: Reporter, settled: Settled | None = None,
+    folder: Place, workers: Workers, reporter: Reporter, settled: Settled | None = None, envelope: bool = False,
 ) -> Terrain:  # fmt: skip
     """Terrain model of a surface model.
 
     What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
     settled: what the surface was before its overhangs were taken off for the ground's sake; heights above ground are
     those of whichever is higher, and the files of ``dsm`` and ``sigma`` are used up. Without it the surface stays.
+    envelope: the surface, too, is whichever is higher.
     """
     grid = dsm.grid
     blocks = cut(grid, DTM_MARGIN)
@@ -115,7 +117,7 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, folder, workers)
+    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, envelope, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return replace(made, check=check)
@@ -159,7 +161,8 @@ def _coarse_ground(
 
 def _finish(
     dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
-    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, folder: Place, workers: Workers,
+    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, envelope: bool, folder: Place,
+    workers: Workers,
 ) -> Terrain:  # fmt: skip
     """Terrain with the ground under trees, elsewhere not above what was measured of the surface; height over it; and
     the surface with its filled cells on it. Updates the sigma of the terrain."""
@@ -182,15 +185,19 @@ def _finish(
         block.write(spread, sigma.values)
         lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
+        lower = banks_above(lower, codes == MaskCode.WATER, z.values, grid.resolution)
         under = Raster(lower, block.grid)
         block.write(dtm, lower)
         if settled is not None:
             over = Overhangs(block.read(settled.envelope), block.read(settled.odds).astype(np.float32))
             z, s = on_terrain(z, s, under, sigma, filled, over)
+            upper = enveloped(z, s, under, over, ~water)
+            if envelope:
+                z, s = upper.height, upper.sigma
+                block.write(mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
             block.write(surface, z.values)
             block.write(surface_sigma, s.values)
-            crowns = np.where(np.isfinite(z.values) & ~water, np.fmax(z.values, over.heights), z.values)
-            z = Raster(crowns, block.grid)
+            z = upper.height
         block.write(chm, canopy_height(z, under).values)
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)

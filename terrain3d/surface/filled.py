@@ -27,6 +27,7 @@ AROUND = 9.0  # m, window of the share of the edge that is level with the fillin
 TERRAIN, CROWN = 0.6, 0.85  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
 WRONG = 0.48, -0.3  # logistic regression of an overhang that was a crown after all: offset, by its odds of being ground
 NEAR_CROWN, NEAR_M = 0.4, 5.0  # share of the height of the highest crown around a void; m, window
+OVERHANG = 0.5  # m, 1-sigma of the height of a rim that is one
 SHARE = 0.6  # of the edge around a void in a roof; of gaps between crowns less than half is level
 
 
@@ -67,6 +68,32 @@ def on_terrain(
     measured = np.where(filled, sigma.values, standing_sigma(surface - ground, sigma.values, resolution))
     spread = np.where(lower, np.where(hanging, lowered, empty), measured)
     return replace(dsm, values=surface), replace(sigma, values=spread.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Upper envelope of a surface and its sigma, m. raised: (h, w) cells where it is what crowns and roofs were carried
+    over the ground."""
+
+    height: Raster
+    sigma: Raster
+    raised: Bools
+
+
+def enveloped(dsm: Raster, sigma: Raster, terrain: Raster, over: Overhangs, where: Bools) -> Envelope:
+    """Envelope of a surface as ``on_terrain`` gives it and of its overhangs. The sigma counts how likely an overhang is
+    none. where: (h, w) cells that may be raised."""
+    z = np.asarray(dsm.values, np.float32)
+    with np.errstate(invalid="ignore"):
+        raised = where & np.isfinite(z) & (over.heights > z)
+    height = np.where(raised, over.heights, z)
+    step = np.nan_to_num(CROWN * (over.heights - terrain.values))
+    own = np.hypot(OVERHANG, step / np.sqrt(1 + np.exp(WRONG[0] + WRONG[1] * over.odds)))
+    return Envelope(
+        replace(dsm, values=height),
+        replace(sigma, values=np.where(raised, own, sigma.values).astype(np.float32)),
+        raised,
+    )
 
 
 def _in_roof(dsm: Raster, ground: Singles, filled: Bools) -> Bools:

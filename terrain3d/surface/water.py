@@ -150,6 +150,16 @@ def without_land(body: Bools, dsm: Raster, level: Singles, sure: Bools) -> Bools
     return rest | (body & ~outside[label])
 
 
+def banks_above(heights: Singles, water: Bools, level: Singles, resolution: float) -> Singles:
+    """Heights (h, w; m) of which none within ``SHORE`` of water lies under it. level: (h, w) that of the water, where
+    ``water`` says so; it stays there."""
+    if not water.any():
+        return heights
+    none = np.float32(-1e6)
+    near = cv2.dilate(np.where(water, level, none), _disk(SHORE / resolution))
+    return np.where((near > none) & np.isfinite(heights), np.maximum(heights, near), heights)
+
+
 def _wide(cells: Bools, width: float, resolution: float) -> Bools:
     """Cells, gaps of 2 m among them closed, of what is that many metres wide."""
     gap, disk = (_disk(r / resolution) for r in (1.0, width / 2))

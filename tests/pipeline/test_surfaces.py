@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.rpc import RpcModel
+from terrain3d.commands.run import run_command
 from terrain3d.crs import Reference, to_lonlat
+from terrain3d.io.rasters import read_raster
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks, terrain
 from terrain3d.pipeline.blocks import aligned
@@ -20,6 +23,7 @@ from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.surfaces import derive
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
+from terrain3d.simulate.scene import SceneFiles
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.ortho import OrthoView, ortho, rank_views
 
@@ -150,3 +154,30 @@ def test_derive__does_not_depend_on_the_blocks(
     assert not whole["ortho"][whole["mask"] == MaskCode.NODATA].any()
     lake = whole["dsm"][(whole["mask"] == MaskCode.WATER)]
     assert np.ptp(lake[np.abs(lake - np.median(lake)) < 1]) < 0.01
+
+
+@pytest.mark.slow
+def test_run__envelope_is_the_surface_with_its_rims(hamlet: SceneFiles, tmp_path: Path) -> None:
+    found = {}
+    for kind in ("as_seen", "envelope"):
+        content = yaml.safe_load(hamlet.config.read_text())
+        content["output"]["surface"], content["lidar"] = kind, []
+        scene = hamlet.config.with_name(f"{kind}.yaml")
+        scene.write_text(yaml.safe_dump(content))
+        run_command(scene, tmp_path / kind, workers=2, quiet=True)
+        found[kind] = {
+            name: read_raster(tmp_path / kind / f"{name}.tif")
+            for name in ("dsm", "dsm_sigma", "dtm", "dtm_sigma", "chm", "mask")
+        }
+    seen, upper = ({n: r.values for n, r in found[k].items()} for k in ("as_seen", "envelope"))
+    for name in ("dtm", "dtm_sigma", "chm"):
+        np.testing.assert_array_equal(upper[name], seen[name])
+    known = np.isfinite(seen["dsm"])
+    raised = known & (upper["dsm"] > seen["dsm"])
+    assert raised.mean() > 0.005 and np.array_equal(upper["dsm"][known & ~raised], seen["dsm"][known & ~raised])
+    assert (upper["mask"][raised] == MaskCode.MEASURED).all() and (upper["dsm_sigma"][raised] >= 0.5).all()
+    truth, classes = (read_raster(hamlet.epochs[0].truth[n]) for n in ("dsm", "class"))
+    x, y = np.meshgrid(*found["as_seen"]["dsm"].grid.centres())
+    crowns = raised & (classes.sample(x, y).round() == 5)
+    before, after = (np.abs(k["dsm"] - truth.sample(x, y))[crowns] for k in (seen, upper))
+    assert crowns.sum() > 200 and after.mean() < 0.4 * before.mean()

@@ -6,7 +6,7 @@ import numpy as np
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.filled import CROWN, NEAR_CROWN, TERRAIN, WRONG, Overhangs, on_terrain
+from terrain3d.surface.filled import CROWN, NEAR_CROWN, OVERHANG, TERRAIN, WRONG, Overhangs, enveloped, on_terrain
 
 SIZE = 60
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, SIZE, SIZE)
@@ -77,3 +77,20 @@ def test_on_terrain__no_terrain_changes_nothing() -> None:
     z, s = on_terrain(Raster(dsm, GRID), sigma, nothing, nothing, filled, over)
     np.testing.assert_array_equal(z.values, dsm)
     np.testing.assert_array_equal(s.values, sigma.values)
+
+
+def test_enveloped__rims_stand_as_matched_and_sigma_counts_the_ground() -> None:
+    """The higher of surface and overhang, never on water, with the sigma of a step as likely as the odds of ground."""
+    raised, water = np.zeros(SLOPE.shape, bool), np.zeros(SLOPE.shape, bool)
+    raised[20:26, 20:40], water[20:26, 30:40] = True, True
+    heights = np.where(raised, SLOPE + 8, np.float32(np.nan)).astype(np.float32)
+    heights[0, :10] = SLOPE[0, :10] - 1  # lower than the surface: nothing
+    terrain, sigma = Raster(SLOPE, GRID), Raster(np.full(SLOPE.shape, 0.3, np.float32), GRID)
+    for odds in (-2.0, 3.0):
+        over = Overhangs(heights, np.full(SLOPE.shape, odds, np.float32))
+        found = enveloped(Raster(SLOPE, GRID), sigma, terrain, over, ~water)
+        np.testing.assert_array_equal(found.raised, raised & ~water)
+        np.testing.assert_array_equal(found.height.values, np.where(raised & ~water, SLOPE + 8, SLOPE))
+        expected = np.sqrt(OVERHANG**2 + (CROWN * 8) ** 2 / (1 + np.exp(WRONG[0] + WRONG[1] * odds)))
+        np.testing.assert_allclose(found.sigma.values[raised & ~water], expected, rtol=1e-4)
+        assert (found.sigma.values[~raised | water] == np.float32(0.3)).all()
