@@ -35,7 +35,8 @@ def sections(line: shapely.LineString, step: float, spacing: float | None, width
     across = 0.0 if spacing is None else (length / spacing + 1) * width / step
     if length / step + across > MAX_POINTS:
         raise ConfigError(f"sections of more than {MAX_POINTS} points", fix="take a longer step or spacing")
-    vertices = np.asarray([line.project(shapely.Point(p)) for p in line.coords[1:-1]], float)
+    steps = np.hypot(*np.diff(shapely.get_coordinates(line), axis=0).T)
+    vertices = np.cumsum(steps)[:-1]  # of a line that crosses itself, too
     even = np.linspace(0, length, max(int(np.ceil(length / step - 1e-9)), 1) + 1)
     station = np.unique(np.concatenate([even, vertices]))
     x, y = _points(line, station)

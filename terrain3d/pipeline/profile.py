@@ -101,11 +101,15 @@ def _line(text: str, crs: str) -> shapely.LineString:
     else:
         layer = read_layer(path)
         shapes = [g for g in layer.geometries if g is not None and g.geom_type in ("LineString", "MultiLineString")]
-        merged = shapely.line_merge(shapely.union_all(np.array(shapes, dtype=object))) if shapes else None
-        if merged is None or merged.geom_type != "LineString":
-            found = "no line" if merged is None else "more than one line"
+        parts = shapely.get_parts(np.array(shapes, dtype=object))
+        merged = parts[0] if len(parts) == 1 else shapely.line_merge(shapely.MultiLineString(list(parts)))
+        if merged.geom_type != "LineString" or merged.is_empty:
+            found = "more than one line" if len(parts) else "no line"
             raise InputFileError(f"holds {found}", where=path, fix="give a layer with one line")
         xy = shapely.get_coordinates(merged)
+        start = shapely.get_coordinates(parts[0])[0]
+        if len(parts) > 1 and np.array_equal(start, xy[-1]) and not np.array_equal(start, xy[0]):
+            xy = xy[::-1]  # it begins where its first part does
         line = shapely.LineString(np.column_stack(transform_xy(layer.crs, crs, xy[:, 0], xy[:, 1])))
     if not np.isfinite(line.length) or line.length <= 0:
         raise ConfigError("the line has no length", where="--line")
@@ -145,15 +149,17 @@ def _write_table(
 def _write_lines(
     path: Path, parts: list[Section], names: list[str], values: list[tuple[list[Floats], ...]], crs: str
 ) -> None:
-    """Lines of the sections with the heights of each raster, where it has them."""
+    """Lines of the sections with the heights of each raster, in pieces where it has none in between."""
     lines, section, station, raster = [], [], [], []
     for i, part in enumerate(parts):
         for name, (height, _) in zip(names, values, strict=True):
-            known = np.isfinite(height[i])
-            if known.sum() > 1:
-                lines.append(shapely.LineString(np.column_stack([part.x, part.y, height[i]])[known]))
+            known = np.flatnonzero(np.isfinite(height[i]))
+            for piece in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+                if piece.size < 2:
+                    continue
+                lines.append(shapely.LineString(np.column_stack([part.x, part.y, height[i]])[piece]))
                 section.append("long" if part.number == 0 else str(part.number))
-                station.append(float(part.station[0]))
+                station.append(float(part.station[piece[0]]))
                 raster.append(name)
     columns = {"section": np.array(section, str), "station_m": np.array(station), "raster": np.array(raster, str)}
     write_layer(path, "sections", lines, columns, crs, geometry_type="LineString")

@@ -90,6 +90,47 @@ def test_profile__follows_the_line(folder: Path) -> None:
     assert (out / "profile.svg").is_file() and (out / "cross_04.svg").is_file()
 
 
+@pytest.mark.parametrize("kind", ["one", "three dimensions", "parts", "parts reversed", "degrees", "crossing itself"])
+def test_profile__lines_of_all_kinds(folder: Path, kind: str) -> None:
+    """Parts in any direction become one line that begins with the first; heights of the line are not looked at."""
+    a, b, c = (300010.0, 3999970.0), (300060.0, 3999970.0), (300060.0, 3999950.0)
+    crs, line = CRS, [a, b, c]
+    if kind == "parts":
+        shapes = [shapely.LineString([a, b]), shapely.LineString([c, b])]
+    elif kind == "parts reversed":
+        line, shapes = [c, b, a], [shapely.MultiLineString([[c, b], [a, b]])]
+    elif kind == "crossing itself":
+        line = [a, b, c, (300040.0, 3999950.0), (300040.0, 3999990.0)]
+        shapes = [shapely.LineString(line)]
+    elif kind == "degrees":
+        crs = "EPSG:4326"
+        shapes = [shapely.LineString(np.column_stack(transform_xy(CRS, crs, *np.array(line).T)))]
+    else:
+        shapes = [shapely.LineString([(*p, 7.0 + k) if kind == "three dimensions" else p for k, p in enumerate(line)])]
+    write_layer(folder / "line.gpkg", "l", shapes, {}, crs)
+    assert call("profile", folder / "old.tif", "--line", folder / "line.gpkg", "--out", folder / "s") == 0
+    with (folder / "s" / "profile.csv").open() as file:
+        rows = [{k: float(v) for k, v in r.items() if k != "section"} for r in csv.DictReader(file)]
+    expected = shapely.LineString(line)
+    assert rows[-1]["station_m"] == pytest.approx(expected.length, abs=2e-3)
+    for r in rows:
+        at = expected.interpolate(r["station_m"])
+        assert r["x"] == pytest.approx(at.x, abs=2e-3) and r["y"] == pytest.approx(at.y, abs=2e-3)
+        assert r["old"] == pytest.approx(100 + 0.1 * (at.x - 3e5) + 0.2 * (at.y - 4e6), abs=3e-3)
+    stations = {r["station_m"] for r in rows}
+    assert stations >= {round(s, 3) for s in np.cumsum(np.hypot(*np.diff(line, axis=0).T))[:-1].round(3)} or crs != CRS
+
+
+def test_profile__a_line_that_leaves_the_raster_is_in_pieces(folder: Path) -> None:
+    line = "300010,3999970 300010,4000050 300060,4000050 300060,3999970"  # out over the northern rim and in again
+    assert call("profile", folder / "old.tif", "--line", line, "--out", folder / "s") == 0
+    pieces = read_layer(folder / "s" / "profile.gpkg")
+    assert len(pieces.geometries) == 2 and all(g.length == pytest.approx(30, abs=1) for g in pieces.geometries)
+    assert pieces.columns["station_m"].tolist() == pytest.approx([0, 180], abs=1)
+    rows = list(csv.DictReader((folder / "s" / "profile.csv").open()))
+    assert {r["old"] for r in rows if float(r["y"]) > 4e6} == {""}
+
+
 def test_derive__all_products(folder: Path) -> None:
     out = folder / "d"
     assert call("derive", folder / "old.tif", "--out", out, "--interval", "0.5") == 0
