@@ -98,13 +98,13 @@ def derive(
     reporter.stage("water", 3 * len(cut(model.grid)))
     grey = draw_grey(dsm, extent, light, folder, workers, reporter)
     evidence = Evidence(clean, model.confidence, grey)
-    waters = level_water(evidence, dsm, sigma, mask, options.water, folder, workers, reporter)
+    waters, bridges = level_water(evidence, dsm, sigma, mask, options.water, folder, workers, reporter)
     for used in (clean, model.confidence, grey.values):
         used.remove()
     terrain = make_terrain(
-        dsm, sigma, mask, extent, returns, folder, workers, reporter, settled, options.envelope
+        dsm, sigma, mask, extent, returns, folder, workers, reporter, settled, bridges, options.envelope
     )  # fmt: skip
-    for used in (settled.envelope, settled.odds):
+    for used in (settled.envelope, settled.odds, *(() if bridges is None else (bridges.decks.labels,))):
         used.remove()
     if shown != views:  # colour says nothing of heights
         light = ranking(terrain.surface, shown, "light of colour", workers)

@@ -8,6 +8,7 @@ import numpy as np
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
+from terrain3d.pipeline.bridges import Bridges
 from terrain3d.pipeline.canopy_check import CanopyCheck, check_canopy
 from terrain3d.pipeline.canopy_ground import StoredCells, StoredHidden, under_trees
 from terrain3d.pipeline.model import Extent
@@ -69,14 +70,15 @@ class _CoarseGround:
 
 def make_terrain(
     dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, extent: Extent, returns: LidarReturns | None,
-    folder: Place, workers: Workers, reporter: Reporter, settled: Settled | None = None, envelope: bool = False,
+    folder: Place, workers: Workers, reporter: Reporter, settled: Settled | None = None,
+    bridges: Bridges | None = None, envelope: bool = False,
 ) -> Terrain:  # fmt: skip
     """Terrain model of a surface model.
 
     What the mask calls measured is evidence of ground. returns: trusted lidar ground returns in the frame of ``dsm``.
     settled: what the surface was before its overhangs were taken off for the ground's sake; heights above ground are
     those of whichever is higher, and the files of ``dsm`` and ``sigma`` are used up. Without it the surface stays.
-    envelope: the surface, too, is whichever is higher.
+    bridges: the terrain under them is the water. envelope: the surface, too, is whichever is higher.
     """
     grid = dsm.grid
     blocks = cut(grid, DTM_MARGIN)
@@ -117,7 +119,7 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, envelope, folder, workers)
+    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, bridges, envelope, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return replace(made, check=check)
@@ -161,8 +163,8 @@ def _coarse_ground(
 
 def _finish(
     dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
-    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, envelope: bool, folder: Place,
-    workers: Workers,
+    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, bridges: Bridges | None, envelope: bool,
+    folder: Place, workers: Workers,
 ) -> Terrain:  # fmt: skip
     """Terrain with the ground under trees, elsewhere not above what was measured of the surface; height over it; and
     the surface with its filled cells on it. Updates the sigma of the terrain."""
@@ -182,10 +184,15 @@ def _finish(
         height, sigma = with_hidden(height, sigma, block.read(ground) > 0, seen, hidden.read(block))
         water = np.isin(codes, (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
         sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
-        block.write(spread, sigma.values)
         lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
         lower = banks_above(lower, codes == MaskCode.WATER, z.values, grid.resolution)
+        if bridges is not None:
+            level, doubt = bridges.under(block)
+            bridged = np.isfinite(level) & np.isfinite(lower)
+            lower = np.where(bridged, level, lower)
+            sigma = Raster(np.where(bridged, doubt, sigma.values), block.grid)
+        block.write(spread, sigma.values)
         under = Raster(lower, block.grid)
         block.write(dtm, lower)
         if settled is not None:

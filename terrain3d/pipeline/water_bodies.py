@@ -7,6 +7,7 @@ from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
 from terrain3d.io.scratch import Place, StoredRaster
@@ -46,6 +47,8 @@ SHAPE_CELL, SHAPE_CELLS = 2.0, 4_000_000  # metres, and cells at most, of the sh
 LOST_CELLS = 4  # of the rim of a patch, to the window in which texture is looked at
 RIM_CELLS = 3  # that a body may end before its bank
 WIDE_SHORE = 14.0  # metres around a user's polygon, where its own shore shows nothing
+WIDEST = 24.0  # m of a bridge, with the rims of the water that are not seen beside it
+LEAST_PIECE, PIECE_STEP = 300.0, 0.5  # m2 of water beyond a bridge, m between the levels on either side
 FRAGMENT = 100.0  # m2: what growing to the banks leaves beside a body is none
 LAND = "land"
 CODES = {"": 1, WaterKind.LAKE: 2, WaterKind.RIVER: 3, WaterKind.SEA: 4, LAND: 255}
@@ -164,16 +167,55 @@ def _seen(
         lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(image), b.grid), limits),
         grid, folder / "patches.raw", workers, WATER_MARGIN,
     )  # fmt: skip
-    large = patches.area * cell >= MIN_AREA
-    large[0] = False
-    reach = max(SHORE, LOST_CELLS * grid.resolution)
-    levels, _, values = _levels(patches, large, clean, sigma, workers, image=image, reach=reach)
+    area = patches.area * cell
     length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
-    return {
-        k: Look(*_centre_and_spread(values, k), level)
-        for k, level in levels.items()
-        if is_water(level, float(patches.area[k]) * cell, float(length[k]))
-    }, patches
+    reach = max(SHORE, LOST_CELLS * grid.resolution)
+
+    def looked_at(which: NDArray[np.bool_], least: float) -> dict[int, Look]:
+        levels, _, values = _levels(patches, which, clean, sigma, workers, image=image, reach=reach)
+        return {
+            k: Look(*_centre_and_spread(values, k), level)
+            for k, level in levels.items()
+            if is_water(level, float(area[k]), float(length[k]), least)
+        }
+
+    large = area >= MIN_AREA
+    large[0] = False
+    found = more = looked_at(large, MIN_AREA)
+    left = (area >= LEAST_PIECE) & ~large
+    left[0] = False
+    while more:  # beyond a bridge may be less, and beyond the next one, too
+        pieces = left & _beside(patches, more, ceil(WIDEST / grid.resolution))
+        nearby = looked_at(pieces, LEAST_PIECE)
+        more = {k: look for k, look in nearby.items() if _continues(look.level, more)}
+        left[list(more)] = False
+        found |= more
+    return found, patches
+
+
+def _beside(patches: Components, looks: dict[int, Look], cells: int) -> NDArray[np.bool_]:
+    """Patches whose box lies within so many cells of the box of one of the bodies."""
+    near = np.zeros(len(patches) + 1, bool)
+    low, high = patches.bounds[:, :2], patches.bounds[:, 2:]
+    for k in looks:
+        near |= ((low <= high[k] + cells) & (high >= low[k] - cells)).all(axis=1)
+    return near
+
+
+def _continues(piece: WaterLevel, looks: dict[int, Look]) -> bool:
+    """Whether a piece of water lies a bridge's width from a body and at its level there."""
+    row, column = piece.shape.cells()
+    for look in looks.values():
+        other = look.level.shape
+        rows, columns = other.cells()
+        far, at = cKDTree(np.column_stack([rows, columns])).query(np.column_stack([row, column]))
+        nearest = int(far.argmin())
+        if far[nearest] * other.resolution > WIDEST:
+            continue
+        ends = piece.at(row[[nearest]], column[[nearest]]), look.level.at(rows[at[[nearest]]], columns[at[[nearest]]])
+        if abs(float(ends[0][0] - ends[1][0])) <= PIECE_STEP:
+            return True
+    return False
 
 
 def _limits(clean: StoredRaster, picture: Grey, workers: Workers, reporter: Reporter) -> WaterLimits | None:

@@ -17,6 +17,7 @@ from terrain3d.crs import to_lonlat, vertical_from_name
 from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
+from terrain3d.pipeline.bridges import Bridges, find_bridges
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import Evidence, GivenWater, Waters, body_shape, find_waters
@@ -50,25 +51,27 @@ class WaterBody:
 def level_water(
     evidence: Evidence, dsm: StoredRaster, sigma: StoredRaster, mask: StoredRaster, given: GivenWater, folder: Place,
     workers: Workers, reporter: Reporter,
-) -> list[WaterBody]:  # fmt: skip
+) -> tuple[list[WaterBody], Bridges | None]:  # fmt: skip
     """Find the water of a scene, level it in ``dsm`` and mark it in ``mask``, with a sigma on all of it; banks that lie
-    under it are raised to it.
+    under it are raised to it. The bodies, and the bridges over them.
 
     Nothing is changed where the user wants no flattening.
     """
     waters = find_waters(evidence, sigma, given, folder, workers, reporter)
     if waters is None:
-        return []
+        return [], None
     levels = _seas_joined(waters, dsm.grid)
     spread = {k: float(np.hypot(levels[k].sigma, waters.frame[k])) for k in levels}
+    bridges = None
     if given.flatten and levels:
         _flatten(waters, levels, spread, dsm, sigma, mask, workers, reporter)
+        bridges = find_bridges(waters, levels, spread, evidence.heights, folder, workers)
     found = [
         WaterBody(_outline(waters, k, dsm.grid), level, dsm.grid, spread[k], k in waters.given)
         for k, level in levels.items()
     ]
     waters.bodies.labels.remove()
-    return found
+    return found, bridges
 
 
 def _flatten(

@@ -109,9 +109,9 @@ def shores(
     return Shores(near[at], row, column, z[at], np.asarray(sigma[core][at], np.float32))
 
 
-def is_water(level: WaterLevel | None, area: float, length: float) -> bool:
-    """Whether a body of that area (m2) and length (m) is large, and its shores agree on a level."""
-    return area >= MIN_AREA and level is not None and level.high - level.low <= _MAX_FALL * length
+def is_water(level: WaterLevel | None, area: float, length: float, least: float = MIN_AREA) -> bool:
+    """Whether a body of that area (m2) and length (m) is as large as the least, and its shores agree on a level."""
+    return area >= least and level is not None and level.high - level.low <= _MAX_FALL * length
 
 
 def is_pit(level: WaterLevel) -> bool:

@@ -57,6 +57,11 @@ class BodyShape:
     first: tuple[int, int]
     resolution: float
 
+    def cells(self) -> tuple[Floats, Floats]:
+        """Row and column, in the whole grid, of the coarse cells of the body."""
+        row, column = (np.asarray(a, np.float64) for a in np.nonzero(self.mask))
+        return (row + self.first[0] + 0.5) * self.step - 0.5, (column + self.first[1] + 0.5) * self.step - 0.5
+
     def indices(self, row: NDArray[Any], column: NDArray[Any]) -> tuple[Floats, Floats]:
         """Continuous coarse row and column of cells of the whole grid, held inside."""
         r, c = ((np.asarray(a) + 0.5) / self.step - 0.5 - f for a, f in zip((row, column), self.first, strict=True))

@@ -19,8 +19,9 @@ from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.water_bodies import Evidence, GivenWater
 from terrain3d.pipeline.waters import WaterBody, level_water, shorelines
-from terrain3d.raster import Grid
+from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.water import banks_above, without_land
 from terrain3d.surface.water_level import BodyShape, WaterKind, water_level
 
 N = 400
@@ -50,6 +51,14 @@ def worked(
     folder: Path, z: np.ndarray, image: np.ndarray, given: GivenWater, grid: Grid = GRID
 ) -> tuple[Arrays, list[WaterBody]]:
     """The same, and the bodies of water."""
+    layers, bodies, _ = spanned(folder, z, image, given, grid)
+    return layers, bodies
+
+
+def spanned(
+    folder: Path, z: np.ndarray, image: np.ndarray, given: GivenWater, grid: Grid = GRID
+) -> tuple[Arrays, list[WaterBody], np.ndarray]:
+    """The same, and the level under bridges."""
 
     def stored(name: str, values: np.ndarray) -> StoredRaster:
         raster = new_raster(folder / name, grid, values.dtype)
@@ -63,9 +72,15 @@ def worked(
     mask = stored("mask", np.where(np.isfinite(z), MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
     picture = Grey(stored("image", image), counts)
     evidence = Evidence(clean, stored("confidence", np.full_like(z, 0.4)), picture)
-    bodies = level_water(evidence, dsm, sigma, mask, given, folder, 2, Silent())
+    bodies, bridges = level_water(evidence, dsm, sigma, mask, given, folder, 2, Silent())
     codes, heights, spread = (r.read(0, 0, N, N) for r in (mask, dsm, sigma))
-    return (codes == MaskCode.WATER, heights, spread), bodies
+    under = np.full((N, N), np.nan, np.float32)
+    if bridges is not None:
+        for block in blocks.cut(grid):
+            under[block.row : block.row + block.grid.height, block.column : block.column + block.grid.width] = (
+                bridges.under(block)[0]
+            )
+    return (codes == MaskCode.WATER, heights, spread), bodies, under
 
 
 @pytest.mark.parametrize("size", [1536, 96])
@@ -171,6 +186,65 @@ def test_level_water__river_falls_one_way_and_is_level_across(seed: int, tmp_pat
     assert max(float(np.ptp(heights[water[:, j], j])) for j in range(N)) < 0.15
     banks = (cv2.dilate(water.astype(np.uint8), np.ones((3, 3))) > 0) & ~water & np.isfinite(heights)
     assert (heights - level)[banks].min() > -0.3
+
+
+@pytest.mark.parametrize("size", [1536, 128])
+def test_level_water__a_river_goes_on_under_bridges(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two bridges; beyond each is less water than would be believed by itself."""
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", size)
+    z, image, wet, level = river(1)
+    column = np.arange(N)[None, :] * 0.5
+    decks = [wet & (np.abs(column - x) < 4) for x in (122, 165)]
+    for deck in decks:
+        z[deck], image[deck] = level[deck] + 4, 700
+    (water, heights, _), bodies, under = spanned(tmp_path, z, image, GivenWater())
+    assert len(bodies) == 3 and sorted(b.outline.area < 1000 for b in bodies) == [False, True, True]
+    far = wet & (column > 171)
+    assert (water & far).sum() > 0.85 * far.sum() and np.abs(heights - level)[water & far].max() < 0.3
+    for deck in decks:
+        known = np.isfinite(under) & deck
+        assert known.sum() > 0.7 * deck.sum() and np.abs(under - level)[known].max() < 0.3
+        assert not water[deck].any() and np.allclose(heights[deck], z[deck])  # the surface is the deck
+    beside = cv2.dilate(np.logical_or(*decks).astype(np.uint8), np.ones((9, 9))) == 0
+    assert not np.isfinite(under)[beside].any()
+
+
+def test_level_water__a_dam_between_levels_and_a_causeway_are_no_bridges(tmp_path: Path) -> None:
+    z, image, wet, level = river(2)
+    column = np.arange(N)[None, :] * 0.5
+    dam = wet & (np.abs(column - 90) < 4)
+    z = np.where(column > 90, z - 3, z).astype(np.float32)
+    z[dam], image[dam] = level[dam] + 2, 700
+    assert np.isnan(spanned(tmp_path, z, image, GivenWater())[2]).all()
+    z, image, lake = scene()
+    road = lake & (np.abs(column - 100) < 4)
+    z[road], image[road] = 22, 700
+    (water, _, _), bodies, under = spanned(tmp_path, z, image, GivenWater())
+    assert len(bodies) == 2 and not water[road].any() and np.isnan(under).all()
+
+
+def test_without_land__what_is_matched_beyond_doubt_above_the_water_is_land() -> None:
+    """A strip of the bank in shadow, 3 m wide and 0.6 m over the water: too narrow and low to be told by height."""
+    rng = np.random.default_rng(9)
+    body, strip = np.zeros((N, N), bool), np.zeros((N, N), bool)
+    body[50:200, 50:350], strip[194:200, 50:350] = True, True
+    z = np.where(body, np.nan, 20.6) + rng.normal(0, 0.1, (N, N))
+    z[strip] = 20.6 + rng.normal(0, 0.1, strip.sum())
+    z[80:90, 80:180] = 20.1  # matched at the level of the water
+    level, dsm = np.full((N, N), 20, np.float32), Raster(z.astype(np.float32), GRID)
+    doubtful, sure = (without_land(body, dsm, level, np.full((N, N), s)) for s in (False, True))
+    assert np.array_equal(doubtful, body)
+    assert (sure & strip).sum() < 20 and np.array_equal(sure & ~strip, body & ~strip)  # but for its corners
+
+
+def test_banks_above__no_bank_lies_under_the_water() -> None:
+    heights = np.full((20, 40), 10, np.float32)
+    heights[:, :10], heights[:, 12], heights[0, 11] = 12, 14, np.nan
+    water = np.zeros(heights.shape, bool)
+    water[:, :10] = True
+    found = banks_above(heights, water, heights, 0.5)
+    assert (found[:, :12][np.isfinite(found[:, :12])] == 12).all() and np.isnan(found[0, 11])
+    assert (found[:, 12] == 14).all() and (found[:, 15:] == 10).all() and (found[:, 13] == 12).all()
 
 
 def test_level_water__polygons_add_water_and_land(tmp_path: Path) -> None:
