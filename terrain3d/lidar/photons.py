@@ -5,6 +5,7 @@ Photons and their classes are those of ATL03 (``signal_conf_ph``, ``quality_ph``
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,59 @@ def fit_grounds(along: Floats, height: Floats, first: NDArray[np.int64], last: N
     return Grounds(out[0], out[1], used, out[2], out[3], out[4])
 
 
+@dataclass(frozen=True)
+class FittedSegments:
+    """N segments with the lines through their candidate photons.
+
+    chosen: index of the candidates among all photons; first, last: (N,) those of each segment among them (last
+    exclusive); along: (candidates,) metres from the segment's begin. canopy: (N,) height of the canopy over the ground,
+    metres, NaN where it is not known. classified: candidates are photons that have the class of the ground.
+    """
+
+    fit: Grounds
+    chosen: Counts
+    first: Counts
+    last: Counts
+    along: Floats
+    canopy: Floats
+    classified: bool
+
+    def mean(self, values: Floats) -> Floats:
+        """Value at the fitted place of each segment, from those of all photons."""
+        return segment_means(values[self.chosen], self.along, self.fit.along, self.first, self.last)
+
+    def mean_longitude(self, degrees: Floats) -> Floats:
+        """Longitude of the fitted place of each segment, -180 to 180 degrees."""
+        whole = unbroken(degrees[self.chosen], self.first, self.last)
+        return (segment_means(whole, self.along, self.fit.along, self.first, self.last) + 180.0) % 360.0 - 180.0
+
+    def sift(self, sieve: Sieve, rules: RuleSet) -> None:
+        """Rules on the lines through the photons."""
+        fit = self.fit
+        sieve.keep(NO_GROUND, self.last > self.first)
+        least = max(FEWEST, (rules.min_ground_photons or 0) // SHARE_OF_100M)
+        sieve.keep("few ground photons", np.isfinite(fit.height) & (fit.used >= least))
+        if not self.classified and rules.max_photon_spread is not None:
+            sieve.keep("more than one surface", (fit.share >= MIN_SHARE) & (fit.spread <= rules.max_photon_spread))
+        sieve.limit("height sigma", fit.sigma, high=rules.max_height_sigma)
+
+
+def fit_segments(
+    along: Floats, height: Floats, candidate: Bools, label: NDArray[np.int8] | None, offset: Counts, count: Counts
+) -> FittedSegments:
+    """Lines through the candidates among photons, of which ``count`` from ``offset`` on make each segment.
+
+    along: metres from the segment's begin. label: class of each photon; None where none are known.
+    """
+    chosen = np.flatnonzero(candidate)
+    first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
+    x = along[chosen]
+    fit = fit_grounds(x, height[chosen], first, last)
+    unknown = np.full(len(offset), np.nan)
+    canopy = unknown if label is None else canopy_heights(label, height, offset, count, fit.height)
+    return FittedSegments(fit, chosen, first, last, x, canopy, label is not None)
+
+
 def is_sound(height: Floats, quality: NDArray[Any] | None, rules: RuleSet) -> Bools:
     """Which photons are from the surface as far as the instrument knows, and have a height."""
     sound = np.abs(height) < HIGHEST
@@ -73,16 +127,6 @@ def is_sound(height: Floats, quality: NDArray[Any] | None, rules: RuleSet) -> Bo
 def is_signal(confidence: NDArray[Any], rules: RuleSet) -> Bools:
     """Which photons without a class are signal by their confidence for land."""
     return np.asarray(confidence >= max(rules.min_signal_confidence or LOW_CONFIDENCE, LOW_CONFIDENCE))
-
-
-def sift_fits(sieve: Sieve, fit: Grounds, any_photons: Bools, classified: bool, rules: RuleSet) -> None:
-    """Rules on the lines through the photons of segments; ``classified`` photons are of the ground alone."""
-    sieve.keep(NO_GROUND, any_photons)
-    least = max(FEWEST, (rules.min_ground_photons or 0) // SHARE_OF_100M)
-    sieve.keep("few ground photons", np.isfinite(fit.height) & (fit.used >= least))
-    if not classified and rules.max_photon_spread is not None:
-        sieve.keep("more than one surface", (fit.share >= MIN_SHARE) & (fit.spread <= rules.max_photon_spread))
-    sieve.limit("height sigma", fit.sigma, high=rules.max_height_sigma)
 
 
 def unbroken(degrees: Floats, first: Counts, last: Counts) -> Floats:

@@ -20,13 +20,13 @@ from terrain3d.lidar.probe import check_texts
 from terrain3d.lidar.read_atl03 import read_atl03
 from terrain3d.lidar.read_atl06 import read_atl06
 from terrain3d.lidar.read_atl08 import read_atl08
+from terrain3d.lidar.read_columns import PARQUET
 from terrain3d.lidar.read_gedi import beam_groups, read_gedi
 from terrain3d.lidar.read_sliderule import reader_of
 from terrain3d.lidar.read_table import read_table
 from terrain3d.lidar.rules import STANDARD, RuleSet, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
-PARQUET = (".parquet", ".geoparquet")
 AUTO = LidarFormat()
 
 

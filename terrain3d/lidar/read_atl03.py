@@ -30,17 +30,7 @@ from terrain3d.lidar.granule import (
     row_range,
     whole_column,
 )
-from terrain3d.lidar.photons import (
-    GROUND,
-    SHARE_OF_100M,
-    canopy_heights,
-    fit_grounds,
-    is_signal,
-    is_sound,
-    segment_means,
-    sift_fits,
-    unbroken,
-)
+from terrain3d.lidar.photons import GROUND, SHARE_OF_100M, fit_segments, is_signal, is_sound
 from terrain3d.lidar.rules import RuleSet, Sieve, add_counts
 from terrain3d.points import LidarReturns, join_returns
 
@@ -160,41 +150,34 @@ def _read_block(
     sound = is_sound(height, quality, rules) & _covered(offset, count, len(height))
     identity = _integers(place, "segment_id", block)[wanted]
     n_segments = len(begin)
-    label = np.zeros(len(height), np.int8)
+    label = None
     if classes is not None:
+        label = np.zeros(len(height), np.int8)
         _place_classes(label, classes, identity, offset, count)
         candidate = sound & (label == GROUND)
     else:
         candidate = sound & is_signal(heights["signal_conf_ph"][photons][:, LAND], rules)
-    chosen = np.flatnonzero(candidate)
-    first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
-    x = np.asarray(heights["dist_ph_along"][photons], float)[chosen]
-    fit = fit_grounds(x, height[chosen], first, last)
-
-    def mean(name: str) -> Floats:
-        values = unbroken(np.asarray(heights[name][photons], float)[chosen], first, last)
-        return segment_means(values, x, fit.along, first, last)
+    lon, lat, along = (np.asarray(heights[n][photons], float) for n in ("lon_ph", "lat_ph", "dist_ph_along"))
+    fitted = fit_segments(along, height, candidate, label, offset, count)
+    fit = fitted.fit
 
     def geolocation(name: str) -> Floats | None:
         values = read_column(group, name if "/" in name else f"geolocation/{name}", block)
         return None if values is None else values[wanted]
 
-    lon, lat = (mean("lon_ph") + 180.0) % 360.0 - 180.0, mean("lat_ph")
     time, length = geolocation("delta_time"), geolocation("segment_length")
     assert time is not None and length is not None, "read_atl03 has looked for them"
     sieve = Sieve(n_segments)
-    sift_fits(sieve, fit, last > first, classes is not None, rules)
+    fitted.sift(sieve, rules)
     sigma = height_sigma(fit.sigma, geolocation("sigma_h"))
     sieve.limit("degraded pointing", geolocation("podppd_flag"), high=rules.max_degraded)
     sift_conditions(sieve, _conditions(geolocation, land, identity), weak, rules)
     dem = geolocation("geophys_corr/dem_h")
     far = None if dem is None else np.abs(fit.height - dem)
     sieve.limit("far from reference DEM", far, high=rules.max_dem_difference)
-    unknown = np.full(n_segments, np.nan)
-    canopy = unknown if classes is None else canopy_heights(label, height, offset, count, fit.height)
     returns = LidarReturns(
-        lon, lat, fit.height, sigma, length, np.full(n_segments, FOOTPRINT_WIDTH), canopy, time,
-        np.zeros(n_segments, np.int32), (track,), ("ATL03",),
+        fitted.mean_longitude(lon), fitted.mean(lat), fit.height, sigma, length, np.full(n_segments, FOOTPRINT_WIDTH),
+        fitted.canopy, time, np.zeros(n_segments, np.int32), (track,), ("ATL03",),
     )  # fmt: skip
     return returns.select(sieve.kept), sieve
 

@@ -13,16 +13,7 @@ from numpy.typing import NDArray
 
 from terrain3d.lidar.atlas import FOOTPRINT_WIDTH, height_sigma
 from terrain3d.lidar.granule import OUTSIDE, Beam, Bounds, Granule, granule_of
-from terrain3d.lidar.photons import (
-    GROUND,
-    canopy_heights,
-    fit_grounds,
-    is_signal,
-    is_sound,
-    segment_means,
-    sift_fits,
-    unbroken,
-)
+from terrain3d.lidar.photons import GROUND, fit_segments, is_signal, is_sound
 from terrain3d.lidar.rules import RuleSet, Sieve
 from terrain3d.lidar.sliderule_table import Columns, Within, read_within, sift_table
 from terrain3d.points import LidarReturns
@@ -62,29 +53,20 @@ def read_photon_table(path: Path, bounds: Bounds | None, rules: RuleSet) -> Gran
     assert height is not None and confidence is not None, "they are marks"
     quality, classes = column("quality_ph"), column(CLASS)
     sound = is_sound(height, quality, rules)
-    label = np.zeros(len(order), np.int8) if classes is None else np.nan_to_num(classes).astype(np.int8)
-    candidate = sound & (is_signal(confidence, rules) if classes is None else label == GROUND)
-    chosen = np.flatnonzero(candidate)
-    first, last = np.searchsorted(chosen, offset), np.searchsorted(chosen, offset + count)
-    within = along[order] - LENGTH * part
-    x = within[chosen]
-    fit = fit_grounds(x, height[chosen], first, last)
-
-    def mean(values: Floats) -> Floats:
-        return segment_means(values, x, fit.along, first, last)
-
-    lon, lat, time = (values[order][chosen] for values in (table.lon_deg, table.lat_deg, table.times()))
-    lon = (mean(unbroken(lon, first, last)) + 180.0) % 360.0 - 180.0
+    label = None if classes is None else np.nan_to_num(classes).astype(np.int8)
+    candidate = sound & (is_signal(confidence, rules) if label is None else label == GROUND)
+    fitted = fit_segments(along[order] - LENGTH * part, height, candidate, label, offset, count)
+    lon, lat, time = (values[order] for values in (table.lon_deg, table.lat_deg, table.times()))
     sieve = Sieve(n)
     sieve.counts.append((OUTSIDE, table.n_read - len(table)))
-    sift_fits(sieve, fit, last > first, classes is not None, rules)
+    fitted.sift(sieve, rules)
     starts = order[offset]
     sift_table(sieve, table.at(starts), rules, "snowcover")
-    canopy = np.full(n, np.nan) if classes is None else canopy_heights(label, height, offset, count, fit.height)
     full = np.ones(n)
     returns = LidarReturns(
-        lon, mean(lat), fit.height, height_sigma(fit.sigma, None), full * LENGTH, full * FOOTPRINT_WIDTH,
-        canopy, mean(time), track[starts], names, (PRODUCT,) * len(names),
+        fitted.mean_longitude(lon), fitted.mean(lat), fitted.fit.height, height_sigma(fitted.fit.sigma, None),
+        full * LENGTH, full * FOOTPRINT_WIDTH, fitted.canopy, fitted.mean(time), track[starts], names,
+        (PRODUCT,) * len(names),
     )  # fmt: skip
     n_read = n + table.n_read - len(table)
     beam = Beam(returns.select(sieve.kept), n_read, tuple(sieve.counts), table.distance, unasked=tuple(sieve.unasked))

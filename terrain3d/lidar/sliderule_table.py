@@ -19,7 +19,7 @@ from terrain3d.crs import vertical_of_crs
 from terrain3d.errors import FrameError, LidarError
 from terrain3d.lidar.atlas import sift_conditions
 from terrain3d.lidar.frames import Frame, frame_of_crs
-from terrain3d.lidar.granule import Bounds, inside_bounds
+from terrain3d.lidar.granule import FILL_LIMIT, Bounds, inside_bounds
 from terrain3d.lidar.read_columns import TableHead, X, Y, parquet_metadata, read_head, read_parts
 from terrain3d.lidar.read_table import join_parts, numbers, seconds, track_index
 from terrain3d.lidar.rules import RuleSet, Sieve
@@ -27,7 +27,6 @@ from terrain3d.lidar.rules import RuleSet, Sieve
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
-FILL_LIMIT = 1e30
 TIMES = ("time", "time_ns")
 BEAMS = (("gt",), ("beam",), ("track", "pair"), ("spot",))  # columns that tell the beams of a pass apart, best first
 PASSES = ("rgt", "cycle", "orbit")
