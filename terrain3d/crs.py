@@ -126,6 +126,11 @@ def vertical_of_crs(crs: CRS) -> str | None:
     return "ellipsoid" if len(crs.axis_info) == 3 else None
 
 
+def is_in_metres(crs: CRS) -> bool:
+    """Whether a CRS is projected, in metres."""
+    return bool(crs.is_projected) and abs(crs.axis_info[0].unit_conversion_factor - 1) <= 1e-9
+
+
 def metres_per_unit(crs: CRS) -> tuple[float, float]:
     """Metres of one horizontal and one vertical unit of a CRS; heights without a declared unit are in the horizontal
     one, those of a geographic CRS in metres. The horizontal unit of a geographic CRS is left at 1."""

@@ -185,12 +185,9 @@ def _open_square(path: str | Path, resampling: Resampling = Resampling.bilinear)
     """As ``open_raster``; a geographic raster whose cells are not as wide as high (global models beyond 50 degrees of
     latitude) is seen in square ones of the smaller side."""
     with open_raster(path) as file:
-        t = file.transform
-        if file.crs is None or not file.crs.is_geographic or t.b or t.d or t.a <= 0 or abs(t.a + t.e) <= 1e-6 * t.a:
-            yield file
-            return
+        t, geographic = file.transform, file.crs is not None and file.crs.is_geographic
         cell = min(t.a, -t.e)
-        if cell <= 0:
+        if not geographic or t.b or t.d or cell <= 0 or abs(t.a + t.e) <= 1e-6 * t.a:
             yield file
             return
         size = {"width": int(file.width * t.a / cell + 1e-6), "height": int(file.height * -t.e / cell + 1e-6)}

@@ -25,9 +25,7 @@ def draw_fine(
     """Bands of the ortho on cells of half the size, values as those of the ortho."""
     grid, kind, ranked = dsm.grid, ortho_type(views.views), views.ranked
     fine = replace(grid, resolution=grid.resolution / FACTOR, height=grid.height * FACTOR, width=grid.width * FACTOR)
-    bands = tuple(
-        new_raster(folder / f"fine_{i}.raw", fine, kind) for i in range(1, max(v.bands for v in views.views) + 1)
-    )
+    bands = tuple(new_raster(folder / f"fine_{i}.raw", fine, kind) for i in range(1, views.bands + 1))
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
     def work(block: Block) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.crs import Reference, Vertical, transform_xy
+from terrain3d.crs import Reference, Vertical, is_in_metres, transform_xy
 from terrain3d.errors import ConfigError, FrameError, InputFileError
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import read_grid, read_raster
@@ -89,7 +89,7 @@ def open_heights(path: Path, *, layer: str = "dsm", metres: bool = True) -> Heig
         path = path / f"{layer}.tif"
     grid = read_grid(path)
     crs = grid.reference.crs
-    if metres and (not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9):
+    if metres and not is_in_metres(crs):
         raise FrameError(
             f"CRS '{crs.name}' is not projected in metres", where=path, fix="warp the raster to one that is"
         )

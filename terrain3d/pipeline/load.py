@@ -11,7 +11,7 @@ from pyproj import CRS
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.config import ColourEntry, OutputConfig, Scene
-from terrain3d.crs import ELLIPSOID, Reference, parse_crs, utm_crs, vertical_from_name
+from terrain3d.crs import ELLIPSOID, Reference, is_in_metres, parse_crs, utm_crs, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.colour import Colour, laid_on
 from terrain3d.image.view import View, footprint
@@ -98,7 +98,7 @@ def output_reference(output: OutputConfig, views: list[View], height: float, fol
         undulation(vertical, *footprint(view, LONLAT, height).exterior.xy)
     if output.crs != "auto":
         crs = parse_crs(output.crs)
-        if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
+        if not is_in_metres(crs):
             raise FrameError(f"output crs '{output.crs}' is not projected in metres", fix="use 'auto' or a UTM zone")
         check_frame(output, crs)
         return Reference(_authority(crs), vertical)

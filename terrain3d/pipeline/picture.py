@@ -46,6 +46,11 @@ class Ranking:
     ranked: list[RankedView]
     surface: Raster
 
+    @property
+    def bands(self) -> int:
+        """Largest number of bands of a view."""
+        return max((v.bands for v in self.views), default=1)
+
 
 @dataclass(frozen=True)
 class Grey:
@@ -111,8 +116,8 @@ def draw_grey(
 def draw(dsm: StoredRaster, views: Ranking, folder: Place, workers: Workers, reporter: Reporter) -> Picture:
     """Ortho of a surface, in all bands of the views; nothing where it has no height."""
     grid, ranked = dsm.grid, views.ranked
-    kind, n_bands = ortho_type(views.views), max((v.bands for v in views.views), default=1)
-    bands = tuple(new_raster(folder / f"ortho_{i}.raw", grid, kind) for i in range(1, n_bands + 1))
+    kind = ortho_type(views.views)
+    bands = tuple(new_raster(folder / f"ortho_{i}.raw", grid, kind) for i in range(1, views.bands + 1))
     cells = ceil(SEAM_MARGIN / grid.resolution)
 
     def work(block: Block) -> dict[str, int]:
