@@ -14,7 +14,7 @@ The work is done at a cell of about 1 m and is linear in the number of cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -91,21 +91,6 @@ def fit_plane(heights: Raster) -> Plane | None:
     design = np.column_stack([np.ones(rows.size), x[columns] - place[0], y[rows] - place[1]])
     c, a, b = np.linalg.lstsq(design, z - z.mean(), rcond=None)[0]
     return Plane(place, float(c + z.mean()), float(a), float(b))
-
-
-def ground_cells(heights: Raster, measured: Bools | None = None) -> Ground:
-    """Ground of a surface model.
-
-    heights: (h, w) float32 metres, NaN voids (fill the small ones first: ``voids.fill_voids``). measured: cells that
-    may carry ground, by default all with a value; filled cells shape the openings but are no evidence.
-    """
-    z = np.asarray(heights.values, np.float32)
-    evidence = np.isfinite(z) if measured is None else measured & np.isfinite(z)
-    plane = fit_plane(replace(heights, values=np.where(evidence, z, np.float32(np.nan))))
-    if plane is None:
-        nothing = np.full(z.shape, np.nan, np.float32)
-        return Ground(np.zeros(z.shape, bool), nothing, nothing.copy())
-    return fine_ground(heights, evidence, coarse_ground(heights, evidence, plane), plane)
 
 
 def coarse_factor(resolution: float) -> int:

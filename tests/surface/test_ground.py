@@ -6,11 +6,18 @@ import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.ground import ground_cells
+from terrain3d.surface.ground import Ground, coarse_ground, fine_ground, fit_plane
 
 
 def raster(values: np.ndarray, resolution: float) -> Raster:
     return Raster(values.astype(np.float32), Grid(Reference("EPSG:32654"), 3e5, 4e6, resolution, *values.shape))
+
+
+def ground_cells(heights: Raster) -> Ground:
+    """Ground of a whole surface model, as blocks of it are worked."""
+    plane, evidence = fit_plane(heights), np.isfinite(heights.values)
+    assert plane is not None
+    return fine_ground(heights, evidence, coarse_ground(heights, evidence, plane), plane)
 
 
 def hills(shape: tuple[int, int], resolution: float, slope: float = 0.0) -> np.ndarray:
@@ -58,7 +65,7 @@ def test_ground_cells__floor_of_forest_gaps() -> None:
 
 
 def test_ground_cells__nothing_and_tiny() -> None:
-    assert not ground_cells(raster(np.full((20, 20), np.nan, np.float32), 0.5)).mask.any()
+    assert fit_plane(raster(np.full((20, 20), np.nan, np.float32), 0.5)) is None
     assert ground_cells(raster(np.full((3, 4), 7.0, np.float32), 1.0)).surface == pytest.approx(7.0)
 
 
