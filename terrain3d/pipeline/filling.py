@@ -92,13 +92,19 @@ def with_frame(sigma: Raster, dsm: Raster, frame: Frame) -> Raster:
             first = max(top - baseline, 0)  # rows more on both sides for the slopes
             part = dsm.values[first : rows.stop + baseline]
             inner = slice(top - first, top - first + rows.stop - top)
-            slopes = np.stack([slope_along(part, 1, baseline)[inner], -slope_along(part, 0, baseline)[inner]])
-            slopes = np.clip(slopes / sigma.grid.resolution, -STEEPEST, STEEPEST)
-            sideways = np.einsum("irc,ij,jrc->rc", slopes, frame.move.covariance[:2, :2], slopes)
             vertical = frame.move.sigma_at(x[None, :], y[rows, None])
-            variance += vertical**2 + np.nan_to_num(sideways)
+            variance += vertical**2 + sideways_variance(part, sigma.grid.resolution, frame.move)[inner]
         total[rows] = np.sqrt(variance)
     return Raster(total, sigma.grid)
+
+
+def sideways_variance(z: NDArray[np.float32], resolution: float, move: Move) -> NDArray[np.float64]:
+    """Variance of the heights (h, w) of a model that the uncertainty of its move sideways brings about, m2; rows and
+    columns within ``baseline_cells`` of the border want neighbours."""
+    baseline = baseline_cells(resolution)
+    slopes = np.stack([slope_along(z, 1, baseline), -slope_along(z, 0, baseline)]) / resolution
+    slopes = np.clip(slopes, -STEEPEST, STEEPEST)
+    return np.nan_to_num(np.einsum("irc,ij,jrc->rc", slopes, move.covariance[:2, :2], slopes))
 
 
 def baseline_cells(resolution: float) -> int:

@@ -19,6 +19,7 @@ from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.io.warp import resample
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
+from terrain3d.pipeline.filling import baseline_cells, sideways_variance
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
 from terrain3d.pipeline.lidar_quality import lidar_figures
 from terrain3d.pipeline.lidar_report import Shown, lidar_blocks
@@ -142,14 +143,18 @@ def _corrected(surface: Surface, found: Registration, folder: Place, reporter: R
     grid = surface.height.grid
     height = new_raster(folder / f"{surface.name}_moved.raw", grid, np.float32)
     sigma = None if surface.sigma is None else new_raster(folder / f"{surface.name}_spread.raw", grid, np.float32)
+    around = baseline_cells(grid.resolution)  # rows more on both sides for the slopes
     for top in range(0, grid.height, STRIP_ROWS):
         part = grid.window(top, 0, min(STRIP_ROWS, grid.height - top), grid.width)
         x, y = np.meshgrid(*part.centres())
-        z = _shifted(surface.height, part, top, found)
-        height.write(top, 0, (z + found.vertical_at(x, y)).astype(np.float32))
+        first, last = max(top - around, 0), min(top + part.height + around, grid.height)
+        inner = slice(top - first, top - first + part.height)
+        z = _shifted(surface.height, grid.window(first, 0, last - first, grid.width), first, found)
+        height.write(top, 0, (z[inner] + found.vertical_at(x, y)).astype(np.float32))
         if sigma is not None and surface.sigma is not None:
             spread = _shifted(surface.sigma, part, top, found)
-            sigma.write(top, 0, np.hypot(spread, found.sigma_at(x, y)).astype(np.float32))
+            sideways = sideways_variance(z, grid.resolution, found)[inner]
+            sigma.write(top, 0, np.sqrt(spread**2 + found.sigma_at(x, y) ** 2 + sideways).astype(np.float32))
     reporter.step()
     return replace(surface, height=height, sigma=sigma)
 
