@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.register.profile import Profile, likely_shift, profile_shift, telling
 from terrain3d.register.scene import Scene
-from terrain3d.register.shift import SHIFT, VERTICAL, Fit, Linearization, fit_linear
+from terrain3d.register.shift import DZ, SHIFT, SHIFT_TILT, VERTICAL, Fit, Linearization, fit_linear
 from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robust_loss
 
 Floats = NDArray[np.float64]
@@ -54,9 +54,11 @@ def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: L
         return stay(f"{n_used} usable returns do not determine a horizontal shift")
     geolocation = _geolocation_variance(scene.returns, fit)
     folds = make_folds(problem.track, problem.ground.usable)
-    found = profile_shift(scene.select(telling(problem)).linearize, fit.parameters[:2], folds)
-    covariance = fit.covariance if found is None else _grown(fit.covariance, found)
-    shift = fit.parameters[:2] if found is None else found.shift
+    free = fit_linear(problem, SHIFT_TILT)  # a tilt that is there would be paid with a shift
+    found = profile_shift(scene.select(telling(problem)).linearize, free.parameters[:2], folds)
+    sides = np.diag(free.covariance)[:DZ] if found is None else np.diag(found.covariance)
+    covariance = _stretched(fit.covariance, np.maximum(np.diag(free.covariance)[:DZ], sides))
+    shift = free.parameters[:2] if found is None else found.shift
     sigma = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1] + geolocation))
     length = float(np.hypot(*shift))
     if not sigma < MAX_HORIZONTAL_SIGMA:
@@ -85,11 +87,11 @@ def _geolocation_variance(returns: LidarReturns, fit: Fit) -> float:
     return float(1 / np.sum(sigma[fit.used][first] ** -2.0)) if len(tracks) else float("inf")
 
 
-def _grown(covariance: Floats, found: Profile) -> Floats:
-    """Covariance of the fit, no smaller in dx and dy than the curvature of the profile says."""
-    grow = np.ones(5)
-    grow[:2] = np.sqrt(np.maximum(1.0, np.diag(found.covariance) / np.maximum(np.diag(covariance)[:2], 1e-12)))
-    return np.asarray(covariance * np.outer(grow, grow))
+def _stretched(covariance: Floats, sides: Floats) -> Floats:
+    """Covariance of the fit with other variances (2,) of dx and dy."""
+    factor = np.ones(5)
+    factor[:DZ] = np.sqrt(sides / np.maximum(np.diag(covariance)[:DZ], 1e-12))
+    return np.asarray(covariance * np.outer(factor, factor))
 
 
 def _drawn(found: Profile) -> Profile:

@@ -23,7 +23,9 @@ from terrain3d.register.shift import VERTICAL, VERTICAL_TILT, Linearization, fit
 
 Floats = NDArray[np.float64]
 
-REACH, STEP, TAPER = 2.25, 0.75, 1.5  # metres: half width of the grid, its step, and 1-sigma of the weights
+REACH, LEAST_REACH = 2.25, 0.5  # metres: half width of the grid
+CLIPPED_WITHIN = 1.5  # of the shift that makes a typical return's residual cost no more: half width of the grid at most
+STEPS, TAPER = 3, 2 / 3  # of the half width: steps on either side, and 1-sigma of the weights
 LARGEST_MOVE = 2.0  # of the centre of the grid in one turn
 TURNS = 4
 NEAR_ENOUGH = 0.15
@@ -54,8 +56,9 @@ def profile_shift(
     at_shift: compares the returns with the surface moved east and north. folds: tracks to be left out in turn.
     """
     centre = np.asarray(start, float)
+    reach = _reach(at_shift((float(centre[0]), float(centre[1]))))
     for _ in range(TURNS):
-        tried = _try_around(at_shift, centre, _offsets(REACH, STEP))
+        tried = _try_around(at_shift, centre, _offsets(reach, reach / STEPS))
         minimum = tried.minimum(tried.usable)
         if minimum is None:
             return None
@@ -119,7 +122,7 @@ class _Tried:
         if not np.isfinite(scale):
             return None
         x, y = self.offsets.T
-        weight = np.exp(-(x**2 + y**2) / (4 * TAPER**2))
+        weight = np.exp(-(x**2 + y**2) / (4 * (TAPER * x.max()) ** 2))
         design = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]) * weight[:, None]
         c = np.linalg.lstsq(design, losses * weight, rcond=None)[0]
         curvature = np.array([[2 * c[3], c[4]], [c[4], 2 * c[5]]])
@@ -145,6 +148,16 @@ class _Tried:
         shift = chance.ravel() @ places
         covariance = (places - shift).T @ ((places - shift) * chance.reshape(-1, 1))
         return Profile(self.middle.at + shift, covariance)
+
+
+def _reach(problem: Linearization) -> float:
+    """Half width of the grid, metres: beyond it the returns that tell most would all cost the same."""
+    rows = problem.ground.usable & np.isfinite(problem.difference)
+    scale = fit_linear(problem, VERTICAL_TILT).scale
+    slope = np.hypot(problem.slope_x, problem.slope_y)[rows] / (scale * problem.sigma[rows])
+    steep = float(np.sqrt(np.mean(slope**2))) if rows.any() else 0.0
+    reach = CLIPPED_WITHIN * CUT / steep if steep > 0 else REACH
+    return float(np.clip(reach, LEAST_REACH, REACH)) if np.isfinite(reach) else REACH
 
 
 def _offsets(reach: float, step: float) -> Floats:

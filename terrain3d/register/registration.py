@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.heights import Heights, settle_heights
 from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, Placement, settle_horizontal
 from terrain3d.register.move import Move
+from terrain3d.register.offsets import TrackOffset
 from terrain3d.register.scene import Scene, prepare
 from terrain3d.register.shift import DZ, SHIFT, VERTICAL, Fit, Linearization, fit_linear, search_start
 from terrain3d.register.validate import (
@@ -126,13 +128,34 @@ def register_dsm(
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, placed.reason)
     scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
-    span = extent_share(dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
-    heights = settle_heights(
-        problem, fit, scene.footprints, dsm.grid, scene.origin, along, min(span) >= MIN_TILT_EXTENT
-    )
+    heights = _settled(scene, problem, fit, along)
+    if heights.off:
+        placed, fit, problem = _placed_without(heights.off, scene, problem)
+        heights = _settled(scene, problem, fit, along)
     off = [o.note(returns.track_names) for o in heights.off]
     heights = replace(heights, notes=[*heard_notes(scene), *beams, *off, *heights.notes])
     return _finish(scene, heights, problem, unmoved, placed)
+
+
+def _settled(scene: Scene, problem: Linearization, fit: Fit, along: tuple[float, float]) -> Heights:
+    span = extent_share(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
+    spanned = min(span) >= MIN_TILT_EXTENT
+    return settle_heights(problem, fit, scene.footprints, scene.dsm.grid, scene.origin, along, spanned)
+
+
+def _placed_without(
+    off: Sequence[TrackOffset], scene: Scene, problem: Linearization
+) -> tuple[Placement, Fit, Linearization]:
+    """The placement anew with tracks that are off levelled, which would else be paid with a shift; and the fit and the
+    comparison of the returns as they are."""
+    height = scene.returns.height.copy()
+    for track in off:
+        height[scene.returns.track == track.track] -= track.height
+    level = replace(scene, returns=replace(scene.returns, height=height))
+    placed = settle_horizontal(level, *level.fit(SHIFT, problem.at), level.linearize((0.0, 0.0)))
+    problem = scene.linearize(placed.problem.at)
+    fit = replace(fit_linear(problem, VERTICAL), covariance=placed.fit.covariance, free=placed.fit.free)
+    return placed, fit, problem
 
 
 def _check_frame(dsm: Raster) -> None:

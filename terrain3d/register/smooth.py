@@ -29,6 +29,7 @@ CONSTANT_SIGMA = 100.0  # metres
 # against the next along their common epipolar lines is no parallax that ties could see
 TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
+TAIL_TURNS = 4
 OWN_SIGMA = 0.1  # metres, of a return at least
 STATED_COUNTS = 8  # returns that the stated sigma counts as much as, against the size of the residuals
 TRACK_SIGMA = 0.03  # metres, common to the returns of a usual track
@@ -186,11 +187,15 @@ def height_prior(observed: Observations, along: tuple[float, float]) -> Floats:
     places = np.column_stack([observed.east, observed.north]) @ root  # tilts in units of their sigma
     design = _design(places) / np.sqrt(total)[:, None]
     solution = np.linalg.lstsq(design, observed.height / np.sqrt(total), rcond=1e-6)[0]
-    left = np.linalg.inv(design.T @ design + np.diag([CONSTANT_SIGMA**-2, 1.0, 1.0]))[1:, 1:]
-    size = float(np.hypot(*((np.eye(2) - left) @ solution[1:])))  # the part that is not the prior's
+    wider = 1.0
+    for _ in range(TAIL_TURNS):
+        weak = np.diag([CONSTANT_SIGMA**-2, 1 / wider, 1 / wider])
+        seen = np.eye(2) - np.linalg.inv(design.T @ design + weak)[1:, 1:] / wider
+        size = float(np.hypot(*(seen @ solution[1:])))  # the part that is not the prior's
+        wider = (1 + (size / TILT_TAIL) ** 2) ** 2
     prior = np.zeros((3, 3))
     prior[0, 0] = CONSTANT_SIGMA**2
-    prior[1:, 1:] = root @ root.T * (1 + (size / TILT_TAIL) ** 2) ** 2
+    prior[1:, 1:] = root @ root.T * wider
     return prior
 
 
