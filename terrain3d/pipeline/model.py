@@ -17,6 +17,7 @@ from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.threads import Workers, once
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Grid, Raster
+from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.registration import Registration, register_dsm
 from terrain3d.surface.dsm import LOOKS, rasterize
@@ -124,11 +125,11 @@ def _leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
 
 
 def register(
-    spool: Spool, grid: Grid, returns: LidarReturns, along: tuple[float, float], folder: Place, workers: Workers,
+    spool: Spool, grid: Grid, returns: LidarReturns, lines: Lines, folder: Place, workers: Workers,
     reporter: Reporter, lost: Sequence[Bounds] = (),
 ) -> Registration:  # fmt: skip
-    """Registration of the matched model to lidar, on a surface model fine enough for its footprints. along: direction
-    of the image lines' succession, see ``cameras.line_direction``. lost: parts of the model to be left empty."""
+    """Registration of the matched model to lidar, on a surface model fine enough for its footprints. lines: of the
+    images. lost: parts of the model to be left empty."""
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
     whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
@@ -142,7 +143,7 @@ def register(
 
     for_blocks(work, cut(whole, CLEAN_MARGIN), workers)
     height, sigma = (Raster(r.read(0, 0, *whole.shape), whole) for r in (clean, model.sigma))
-    return once(register_dsm, workers, height, returns, sigma, along)
+    return once(register_dsm, workers, height, returns, sigma, lines)
 
 
 def clean_heights(

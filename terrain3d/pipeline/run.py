@@ -42,8 +42,9 @@ from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.pipeline.threads import Workers, hold, learned, once
 from terrain3d.raster import Grid
-from terrain3d.register.cameras import line_direction, move_camera
+from terrain3d.register.cameras import move_camera
 from terrain3d.register.kept import Registered, kept
+from terrain3d.register.lines import Lines
 from terrain3d.stereo.pairs import choose_pairs
 
 RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -104,8 +105,8 @@ def compute(
     grid = kept_grid(grid, workers, recorder.note)
     registration, registered = None, tuple[str, ...]()
     if lidar is not None:
-        along = line_direction(network.views, crs, middle)
-        registration = register(spool, grid, lidar.returns, along, folder, workers, recorder, lost)
+        lines = Lines.of(network.views, crs, middle)
+        registration = register(spool, grid, lidar.returns, lines, folder, workers, recorder, lost)
         model = tuple(p.path.name for p in spool.parts)
         found = Registered.of(registration, lidar.returns, model, grid)
         found = hold(

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from terrain3d.camera.adjusted import Camera, Correction, along_basis
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.image.view import View
 from terrain3d.register.move import Move
-
-
-def line_direction(views: Sequence[View], crs: str, height: float) -> tuple[float, float]:
-    """Unit vector, east and north, in which the lines of the images follow one another, whichever way round."""
-    double = np.zeros(2)
-    for view in views:
-        sample = np.full(2, (view.image.width - 1) / 2)
-        ends = view.locate(crs, np.array([0.0, view.image.height - 1.0]), sample, np.full(2, height))
-        east, north = (float(np.diff(c)[0]) for c in ends)
-        angle = 2 * np.arctan2(north, east)  # twice the angle, so that opposite directions agree
-        double += np.cos(angle), np.sin(angle)
-    angle = np.arctan2(double[1], double[0]) / 2
-    return float(np.cos(angle)), float(np.sin(angle))
 
 
 def move_camera(view: View, move: Move, crs: str, heights: tuple[float, float]) -> View:

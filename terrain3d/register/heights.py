@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster, bilinear
 from terrain3d.register.footprint import Footprints
+from terrain3d.register.lines import Lines
 from terrain3d.register.offsets import TrackOffset, with_offsets
 from terrain3d.register.shift import (
     DX,
@@ -87,13 +88,14 @@ class Heights:
 
 def settle_heights(
     problem: Linearization, fit: Fit, footprints: Footprints, grid: Grid, origin: tuple[float, float],
-    along: tuple[float, float], spanned: bool,
+    lines: Lines, spanned: bool,
 ) -> Heights:  # fmt: skip
     """Constant, tilt, or smooth correction of a model whose horizontal shift is settled in ``fit``.
 
     footprints: of the returns, for their horizontal errors. grid: of the model.
-    along: unit vector, east and north, of the succession of image lines. spanned: whether returns span the model.
+    lines: of the images, about the origin of the CRS. spanned: whether returns span the model.
     """
+    lines = lines.about(origin)
     usable = problem.ground.usable & np.isfinite(problem.difference)
     track_folds = make_folds(problem.track, usable)
     extent = max(grid.shape) * grid.resolution
@@ -101,11 +103,11 @@ def settle_heights(
     weighed = replace(tilted if tilted.used.sum() > MIN_ROWS else fit, covariance=fit.covariance)
     # what bends with the surface may look like gross errors beside a plane
     rows = np.column_stack([problem.east, problem.north])
-    loose = Candidate(LOOSE, 0.0, extent / 5, along, 1.0)
+    loose = Candidate(LOOSE, 0.0, extent / 5, lines, 1.0)
     bent = estimate(thinned(observations(problem, weighed, footprints)), [loose], rows)
     weighed = _weighed_anew(problem, weighed, bent, usable)
-    observed, off = with_offsets(thinned(observations(problem, weighed, footprints)), extent, along)
-    models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, along)
+    observed, off = with_offsets(thinned(observations(problem, weighed, footprints)), extent, lines)
+    models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, lines)
     nodes = _node_grid(grid, min(m.length for m in models))
     x, y = (a.ravel() for a in np.meshgrid(*nodes.centres()))
     places = np.column_stack([x - origin[0], y - origin[1]])
@@ -173,7 +175,7 @@ def _hold_out(
         places = np.column_stack([problem.east, problem.north])[rows]
         weight = np.where(out, 0.0, weighed.weight)
         observed = thinned(observations(moved, replace(weighed, weight=weight), footprints))
-        observed, _ = with_offsets(observed, extent, models[0].along)
+        observed, _ = with_offsets(observed, extent, models[0].lines)
         found = estimate(observed, models, places)
         held[CONSTANT, rows] = moved.difference[rows] - (constant.parameters[DZ] if plain else found.heights[0])
         held[TILT, rows] = moved.difference[rows] - found.heights[0] - places @ found.heights[1:]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.register.lines import Lines
 from terrain3d.register.smooth import TRACK_SIGMA, Candidate, Observations, height_prior, without_offsets
 
 Floats = NDArray[np.float64]
@@ -38,16 +39,16 @@ class TrackOffset:
         return f"{names[self.track]} lies {off} the other tracks: counts little"
 
 
-def with_offsets(
-    observed: Observations, extent: float, along: tuple[float, float]
-) -> tuple[Observations, list[TrackOffset]]:
+def with_offsets(observed: Observations, extent: float, lines: Lines) -> tuple[Observations, list[TrackOffset]]:
     """The observations with the 1-sigma of each track's offset as the other tracks tell it, and those plainly off."""
     tracks, column = np.unique(observed.track, return_inverse=True)
     if len(tracks) < 3:  # of two that differ none is known to be off
         return observed, []
-    model = Candidate(BENDS, 0.5, REACH * extent, along, 1.0)
+    model = Candidate(BENDS, 0.5, REACH * extent, lines, 1.0)
     same = np.equal.outer(column, np.arange(len(tracks))).astype(float)
-    weights = without_offsets(observed, model, height_prior(observed, along), np.column_stack([observed.height, same]))
+    weights = without_offsets(
+        observed, model, height_prior(observed, lines.along), np.column_stack([observed.height, same])
+    )
     pull, stiffness = same.T @ weights[:, 0], same.T @ weights[:, 1:]
     variances, chances = np.array([s**2 for s, _ in KINDS]), np.array([c for _, c in KINDS])
     variance = np.full(len(tracks), variances[0])

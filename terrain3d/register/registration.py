@@ -16,6 +16,7 @@ from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.heights import Heights, settle_heights
 from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, Placement, settle_horizontal
+from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.offsets import TrackOffset
 from terrain3d.register.scene import Scene, prepare
@@ -86,13 +87,13 @@ class Registration(Move):
 
 
 def register_dsm(
-    dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None, along: tuple[float, float] = (0.0, 1.0)
+    dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None, lines: Lines | None = None
 ) -> Registration:
     """Shift, and tilt and smooth height correction where they are proven, of a surface model onto ground returns.
 
     dsm: heights over the WGS 84 ellipsoid in a projected CRS in metres, NaN for voids.
     dsm_sigma: 1-sigma of these heights, same CRS.
-    along: unit vector, east and north, in which the lines of the images follow one another.
+    lines: of the images, from the origin of the CRS; where none are known they run north.
 
     The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
     of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. Where
@@ -128,19 +129,20 @@ def register_dsm(
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, placed.reason)
     scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
-    heights = _settled(scene, problem, fit, along)
+    lines = lines or Lines()
+    heights = _settled(scene, problem, fit, lines)
     if heights.off:
         placed, fit, problem = _placed_without(heights.off, scene, problem)
-        heights = _settled(scene, problem, fit, along)
+        heights = _settled(scene, problem, fit, lines)
     off = [o.note(returns.track_names) for o in heights.off]
     heights = replace(heights, notes=[*heard_notes(scene), *beams, *off, *heights.notes])
     return _finish(scene, heights, problem, unmoved, placed)
 
 
-def _settled(scene: Scene, problem: Linearization, fit: Fit, along: tuple[float, float]) -> Heights:
+def _settled(scene: Scene, problem: Linearization, fit: Fit, lines: Lines) -> Heights:
     span = extent_share(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     spanned = min(span) >= MIN_TILT_EXTENT
-    return settle_heights(problem, fit, scene.footprints, scene.dsm.grid, scene.origin, along, spanned)
+    return settle_heights(problem, fit, scene.footprints, scene.dsm.grid, scene.origin, lines, spanned)
 
 
 def _placed_without(

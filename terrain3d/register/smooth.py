@@ -3,9 +3,9 @@
 A Gaussian process with a mean that is itself uncertain (Rasmussen & Williams 2006, ch. 2.7; in geostatistics universal
 kriging with a prior). All is estimated together, because a bend of the model looks like a tilt where tracks are few,
 and each must be as uncertain as the other leaves it. The rest is what cameras leave behind: mostly bends along the
-lines of the images, which are common to their width, and a smaller part that is alike in all directions. Its size and
-length come from the returns by the likelihood of whole tracks that are held out, averaged over the candidates by their
-weight, since a few tracks do not single one out.
+lines of the images, which are common to the width of a strip, and a smaller part that is alike in all directions. Its
+size and length come from the returns by the likelihood of whole tracks that are held out, averaged over the candidates
+by their weight, since a few tracks do not single one out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.register.footprint import Footprints
+from terrain3d.register.lines import Lines
 from terrain3d.register.shift import Fit, Linearization
 
 Floats = NDArray[np.float64]
@@ -86,20 +87,24 @@ def observations(problem: Linearization, fit: Fit, places: Footprints) -> Observ
 
 @dataclass(frozen=True)
 class Candidate:
-    """Kernel of the smooth rest. along: (2,) unit vector of the lines' succession. chance: its weight, all sum to 1."""
+    """Kernel of the smooth rest. share: of its variance that runs with the lines. chance: its weight, all sum to 1."""
 
     size: float
     share: float
     length: float
-    along: tuple[float, float]
+    lines: Lines
     chance: float
 
     def between(self, a: Floats, b: Floats) -> Floats:
         """Covariance of the rest at places (N, 2) and (M, 2), metres squared."""
         u, v = ((p[:, :1] - q[:, 0]) / self.length for p, q in zip((a, a[:, 1:]), (b, b[:, 1:]), strict=True))
-        lines = u * self.along[0] + v * self.along[1]
-        out = self.share * np.exp(-0.5 * lines**2) + (1 - self.share) * np.exp(-0.5 * (u * u + v * v))
+        runs = self.lines.correlation(a, b, self.length)
+        out = self.share * runs + (1 - self.share) * np.exp(-0.5 * (u * u + v * v))
         return np.asarray(self.size**2 * out)
+
+    def variance(self, places: Floats) -> Floats:
+        """Of the rest at places (N, 2), metres squared."""
+        return np.asarray(self.size**2 * (self.share * self.lines.variance(places) + 1 - self.share))
 
 
 @dataclass(frozen=True)
@@ -115,26 +120,24 @@ class Field:
     variance: Floats
 
 
-def candidates(
-    observed: Observations, folds: list[Bools], extent: float, along: tuple[float, float]
-) -> list[Candidate]:
+def candidates(observed: Observations, folds: list[Bools], extent: float, lines: Lines) -> list[Candidate]:
     """Kernels with their chances, by how likely they make each fold given the others. folds: rows of each."""
     lengths = sorted({max(share * extent, SHORTEST) for share in LENGTHS})
-    prior = height_prior(observed, along)
+    prior = height_prior(observed, lines.along)
     found, score = [], []
     for (size, before), share, length in product(SIZES, SHARES, lengths):
-        one = Candidate(size, share, length, along, 1.0)
+        one = Candidate(size, share, length, lines, 1.0)
         found.append(one)
         score.append(np.log(before) + _held_out_likelihood(observed, folds, one, prior))
     chance = np.exp(np.array(score) - max(score))
     chance[chance < LEAST_CHANCE * chance.max()] = 0.0
     chance /= chance.sum()
-    return [Candidate(c.size, c.share, c.length, along, float(p)) for c, p in zip(found, chance, strict=True) if p > 0]
+    return [Candidate(c.size, c.share, c.length, lines, float(p)) for c, p in zip(found, chance, strict=True) if p > 0]
 
 
 def estimate(observed: Observations, models: list[Candidate], places: Floats) -> Field:
     """Constant, tilt, and the whole correction at places (M, 2), averaged over the candidates."""
-    prior, design = height_prior(observed, models[0].along), _design(places)
+    prior, design = height_prior(observed, models[0].lines.along), _design(places)
     own = np.einsum("mi,ij,mj->m", design, prior, design)
     heights, covariance = np.zeros(3), np.zeros((3, 3))
     total, square = np.zeros(len(places)), np.zeros(len(places))
@@ -146,7 +149,7 @@ def estimate(observed: Observations, models: list[Candidate], places: Floats) ->
         _solve_lower(_covariance(observed, model, prior), solved)
         data, of_heights, of_places = solved[:, 0], solved[:, 1:4], solved[:, 4:]
         found, mean = of_heights.T @ data, np.einsum("nm,n->m", of_places, data)
-        variance = own + model.size**2 - np.einsum("nm,nm->m", of_places, of_places)
+        variance = own + model.variance(places) - np.einsum("nm,nm->m", of_places, of_places)
         heights += model.chance * found
         covariance += model.chance * (prior - of_heights.T @ of_heights + np.outer(found, found))
         total += model.chance * mean

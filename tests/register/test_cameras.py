@@ -14,7 +14,7 @@ from terrain3d.camera.adjusted import Camera, Correction
 from terrain3d.image.view import View
 from terrain3d.io.images import ImageFile
 from terrain3d.raster import Grid
-from terrain3d.register.cameras import line_direction, move_camera
+from terrain3d.register.cameras import move_camera
 from terrain3d.register.registration import Registration
 from terrain3d.simulate.sensor import Pointing, camera_over, fit_rpc
 from terrain3d.simulate.sensor import View as Sight
@@ -50,18 +50,3 @@ def test_move_camera__sees_the_moved_point_where_it_saw_the_old(along: tuple[flo
     )
     old, new = view.project(CRS, *points.T), moved.project(CRS, *Shift().apply(points).T)
     np.testing.assert_allclose(new, old, rtol=0, atol=0.02)
-
-
-def test_line_direction__is_that_of_flight_whichever_way_round() -> None:
-    grid = Grid.from_bounds(REFERENCE, X - 300, Y - 300, X + 300, Y + 300, 1.0)
-    exact = camera_over(grid, 540.0, Sight(12.0, 3.0), 0.5)
-    rpc = fit_rpc(exact, Pointing((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0), CRS, (500.0, 600.0))
-    view = View(
-        "v", ImageFile(Path("v.tif"), exact.lines, exact.samples, 0.0, "uint16", 1),
-        Camera(rpc.normalized(exact.lines, exact.samples)),
-    )  # fmt: skip
-    east, north = line_direction([view, view], CRS, 540.0)
-    assert np.hypot(east, north) == pytest.approx(1.0)
-    first, last = (view.locate(CRS, np.array([n]), np.array([exact.samples / 2]), 540.0) for n in (0, exact.lines))
-    chord = np.array([last[0][0] - first[0][0], last[1][0] - first[1][0]])
-    assert abs(chord @ (east, north)) == pytest.approx(np.hypot(*chord), rel=1e-4)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from terrain3d.register import smooth
+from terrain3d.register.lines import Lines
 from terrain3d.register.smooth import Candidate, Observations, candidates, estimate, height_prior, thinned
 
-NORTH = (0.0, 1.0)
+NORTH = Lines((0.0, 1.0))
 TRACKS = np.linspace(-300, 300, 6)
 
 
@@ -39,7 +40,7 @@ def test_estimate__is_the_formula() -> None:
     found = estimate(observed, [model], places())
     at = np.column_stack([observed.east, observed.north])
     design, target = (np.column_stack([np.ones(len(p)), p]) for p in (at, places()))
-    prior = height_prior(observed, NORTH)
+    prior = height_prior(observed, NORTH.along)
     same = observed.track[:, None] == observed.track
     k = model.between(at, at) + design @ prior @ design.T + smooth.TRACK_SIGMA**2 * same + 0.15**2 * np.eye(len(at))
     cross = model.between(places(), at) + target @ prior @ design.T
@@ -96,8 +97,8 @@ def test_height_prior__a_large_tilt_is_not_held_back() -> None:
     level = along_tracks(rng)
     tilted = replace(level, height=level.height + 0.004 * level.east)
     along, across = smooth.TILT_SIGMAS
-    assert np.sqrt(np.diag(height_prior(level, NORTH))[1:]) == pytest.approx([across, along], rel=0.1)
-    assert height_prior(tilted, NORTH)[1, 1] > 0.004**2
+    assert np.sqrt(np.diag(height_prior(level, NORTH.along))[1:]) == pytest.approx([across, along], rel=0.1)
+    assert height_prior(tilted, NORTH.along)[1, 1] > 0.004**2
     found = estimate(tilted, candidates(tilted, folds(tilted), 700.0, NORTH), places())
     assert found.heights[1] == pytest.approx(0.004, abs=2e-4)
 
