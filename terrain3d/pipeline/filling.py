@@ -22,6 +22,8 @@ from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
 from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
 
+Singles = NDArray[np.float32]
+
 NARROW = 3.0  # metres: what is no wider belongs to no large void, however long it is
 STRIP_ROWS = 256
 BASELINE = 1.5  # m, about as far as a model may lie off sideways
@@ -87,24 +89,34 @@ def with_frame(sigma: Raster, dsm: Raster, frame: Frame) -> Raster:
     total = np.empty_like(sigma.values)
     for top in range(0, sigma.grid.height, STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, sigma.grid.height))
-        variance = sigma.values[rows] ** 2 + frame.orientation.sample(x[None, :], y[rows, None]) ** 2
-        if frame.move is not None and frame.move.applied:
-            first = max(top - baseline, 0)  # rows more on both sides for the slopes
-            part = dsm.values[first : rows.stop + baseline]
-            inner = slice(top - first, top - first + rows.stop - top)
-            vertical = frame.move.sigma_at(x[None, :], y[rows, None])
-            variance += vertical**2 + sideways_variance(part, sigma.grid.resolution, frame.move)[inner]
-        total[rows] = np.sqrt(variance)
+        first = max(top - baseline, 0)  # rows more on both sides for the slopes
+        slopes = surface_slopes(dsm.values[first : rows.stop + baseline], sigma.grid.resolution)
+        slopes = slopes[:, top - first : rows.stop - first]
+        total[rows] = np.sqrt(sigma.values[rows] ** 2 + common_variance(frame, x, y[rows], slopes))
     return Raster(total, sigma.grid)
 
 
-def sideways_variance(z: NDArray[np.float32], resolution: float, move: Move) -> NDArray[np.float64]:
-    """Variance of the heights (h, w) of a model that the uncertainty of its move sideways brings about, m2; rows and
-    columns within ``baseline_cells`` of the border want neighbours."""
-    baseline = baseline_cells(resolution)
-    slopes = np.stack([slope_along(z, 1, baseline), -slope_along(z, 0, baseline)]) / resolution
+def common_variance(frame: Frame, x: NDArray[np.float64], y: NDArray[np.float64], slopes: Singles) -> Singles:
+    """Variance (m2) of what cells have in common, see ``with_frame``. x, y: columns and rows; slopes: as from
+    ``surface_slopes``, of the same cells."""
+    variance = frame.orientation.sample(x[None, :], y[:, None]) ** 2
+    if frame.move is not None and frame.move.applied:
+        variance = variance + frame.move.sigma_at(x[None, :], y[:, None]) ** 2 + sideways_variance(slopes, frame.move)
+    return np.asarray(variance, np.float32)
+
+
+def sideways_variance(slopes: Singles, move: Move) -> NDArray[np.float64]:
+    """Variance of the heights of a model that the uncertainty of its move sideways brings about, m2. slopes: as from
+    ``surface_slopes``; what is steeper than a surface counts as one, and unknown as level."""
     slopes = np.clip(slopes, -STEEPEST, STEEPEST)
     return np.nan_to_num(np.einsum("irc,ij,jrc->rc", slopes, move.covariance[:2, :2], slopes))
+
+
+def surface_slopes(z: Singles, resolution: float) -> Singles:
+    """Slopes of heights (h, w) to the east and north, (2, h, w), rise over run; rows and columns within
+    ``baseline_cells`` of the border want neighbours."""
+    baseline = baseline_cells(resolution)
+    return np.stack([slope_along(z, 1, baseline), -slope_along(z, 0, baseline)]) / np.float32(resolution)
 
 
 def baseline_cells(resolution: float) -> int:

@@ -19,7 +19,7 @@ from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.io.warp import resample
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
-from terrain3d.pipeline.filling import baseline_cells, sideways_variance
+from terrain3d.pipeline.filling import baseline_cells, sideways_variance, surface_slopes
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
 from terrain3d.pipeline.lidar_quality import lidar_figures
 from terrain3d.pipeline.lidar_report import Shown, lidar_blocks
@@ -153,7 +153,7 @@ def _corrected(surface: Surface, found: Registration, folder: Place, reporter: R
         height.write(top, 0, (z[inner] + found.vertical_at(x, y)).astype(np.float32))
         if sigma is not None and surface.sigma is not None:
             spread = _shifted(surface.sigma, part, top, found)
-            sideways = sideways_variance(z, grid.resolution, found)[inner]
+            sideways = sideways_variance(surface_slopes(z, grid.resolution)[:, inner], found)
             sigma.write(top, 0, np.sqrt(spread**2 + found.sigma_at(x, y) ** 2 + sideways).astype(np.float32))
     reporter.step()
     return replace(surface, height=height, sigma=sigma)

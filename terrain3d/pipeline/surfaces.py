@@ -48,8 +48,8 @@ class SurfaceOptions:
 class Surfaces:
     """Rasters of a run on one grid, heights ellipsoidal. ``pairs``: number of stereo pairs that saw a cell, where it
     was measured. ortho: its bands. seen: as ``Picture.seen``. waters: bodies of water. finer: bands of the
-    super-resolved ortho, if it was wanted. canopy: check of what is under trees against lidar. The files live as long
-    as the run does."""
+    super-resolved ortho, if it was wanted. canopy: check of what is under trees against lidar. frame: how well it all
+    lies. The files live as long as the run does."""
 
     dsm: StoredRaster
     dsm_sigma: StoredRaster
@@ -63,6 +63,7 @@ class Surfaces:
     waters: tuple[WaterBody, ...]
     finer: tuple[StoredRaster, ...] = ()
     canopy: CanopyCheck | None = None
+    frame: Frame | None = None
 
 
 def make_surfaces(
@@ -120,6 +121,7 @@ def derive(
         window(terrain.surface), window(terrain.surface_sigma), window(terrain.dtm), window(terrain.sigma),
         window(terrain.chm), tuple(window(b) for b in picture.bands), window(mask), window(model.pairs), picture.seen,
         tuple(waters), tuple(b.window(*(FACTOR * n for n in extent.window())) for b in finer), terrain.check,
+        frame,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.io.scratch import new_raster
 from terrain3d.landform.volumes import ErrorModel
 from terrain3d.pipeline import resolutions
+from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.resolutions import Layers, coarser
-from terrain3d.raster import Grid
+from terrain3d.raster import Grid, Raster
+from terrain3d.register.heights import SmoothCorrection
+from terrain3d.register.move import Move
 from terrain3d.simulate.scene import SceneFiles
 
 
@@ -51,6 +55,35 @@ def test_coarser__of_a_grid_off_the_multiples_and_by_blocks(tmp_path: Path, monk
     assert sigma[2, 2] == pytest.approx(0.3 * np.sqrt(bare * alike**2 + 1 - bare))
     assert chm == pytest.approx(dsm - dtm, abs=1e-5)
     assert set(np.unique(picture)) == {0, 100}  # means of what is seen
+
+
+def test_coarser__what_the_frame_leaves_in_doubt_does_not_average_out(tmp_path: Path) -> None:
+    grid = Grid(Reference("EPSG:32654"), 500_000.0, 4_000_000.0, 0.5, 40, 40)
+    x, _ = grid.centres()
+    slope = np.broadcast_to(0.5 * (x - x[0]), grid.shape)
+    own, orientation, sideways, vertical = 0.2, 0.05, 0.1, 0.08
+
+    def even(value: float) -> Raster:
+        around = replace(grid, west=grid.west - 10, north=grid.north + 10, resolution=20.0, width=2, height=2)
+        return Raster(np.full((2, 2), value, np.float32), around)
+
+    covariance = np.diag([sideways**2, 0.01, 0, 0, 0])
+    frame = Frame(
+        Move(0, 0, 0, 0, 0, (0.0, 0.0), covariance, SmoothCorrection(None, even(vertical)), True), even(orientation)
+    )
+    layers = []
+    for name, values, kind in (
+        ("z", slope, np.float32),
+        ("s", np.full(grid.shape, own), np.float32),
+        ("m", 1, np.uint8),
+    ):
+        layers.append(new_raster(tmp_path / name, grid, kind))
+        layers[-1].write(0, 0, np.broadcast_to(values, grid.shape).astype(kind))
+    made = coarser(Layers(*layers), 10, tmp_path, 1, frame)
+    alike = ErrorModel().alike(10, 0.5) ** 2
+    common = orientation**2 + vertical**2 + (0.5 * sideways) ** 2
+    sigma = made.dsm_sigma.read(0, 0, *made.dsm_sigma.grid.shape)
+    assert sigma == pytest.approx(np.sqrt(alike * own**2 + (1 - alike) * common), rel=1e-3)
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def tile_grid(sheet: Sheet, like: Grid) -> Grid:
 
 def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[TileItem], Products]:
     """Work that writes the files of a tile under the folder of the batch."""
-    surfaces, reference = replace(result.surfaces, seen=(), waters=(), canopy=None), result.reference
+    surfaces, reference = replace(result.surfaces, seen=(), waters=(), canopy=None, frame=None), result.reference
     move = None if result.registration is None else result.registration.move
 
     def work(item: TileItem) -> Products:
