@@ -33,14 +33,23 @@ class HeightSigma:
 def height_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: Any, y: Any, height: Any) -> HeightSigma:
     """1-sigma of heights that ``views`` (two or more indices) give at places of ``crs`` and ellipsoidal heights."""
     x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
-    here = _height_by_parameters(adjustment, views, np.column_stack([*to_lonlat(crs, x, y), height]))
+    here = _by_parameters(adjustment, views, np.column_stack([*to_lonlat(crs, x, y), height]))
     points = adjustment.points[:: -(-len(adjustment.points) // MODEL_POINTS)]
-    common = _height_by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
+    common = _by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
     east, north = from_lonlat(crs, points[:, 0], points[:, 1])
     middle = east.mean(), north.mean()
     plane = np.linalg.pinv(_plane(east, north, middle)) @ common  # (3, n p): plane of the model by parameters
     apart = here - _plane(x, y, middle) @ plane
     return HeightSigma(_sigma(here, adjustment.covariance), _sigma(apart, adjustment.covariance))
+
+
+def position_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: Any, y: Any, height: Any) -> Floats:
+    """1-sigma (N, 3) east, north and up (m) of points that ``views`` give at places of ``crs`` and ellipsoidal heights,
+    with all that a free network does not know: what the pointing of the images leaves open of the whole model."""
+    x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
+    points = np.column_stack([*to_lonlat(crs, x, y), height])
+    by = [_by_parameters(adjustment, views, points, axis) for axis in range(3)]
+    return np.stack([_sigma(b, adjustment.covariance) for b in by], axis=-1)
 
 
 def relative_sigma(
@@ -72,14 +81,14 @@ def _sigma(by_parameters: Floats, covariance: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(((by_parameters @ covariance) * by_parameters).sum(axis=1), 0)))
 
 
-def _height_by_parameters(adjustment: Adjustment, views: tuple[int, ...], points: Floats) -> Floats:
+def _by_parameters(adjustment: Adjustment, views: tuple[int, ...], points: Floats, axis: int = 2) -> Floats:
     """Change of the height that least squares intersection of ``views`` gives at ``points``, by the corrections'
-    parameters, metres per px (N, n p)."""
+    parameters, metres per px (N, n p). axis: 0 for that of the place to the east, 1 to the north."""
     half = 3 + adjustment.along
     a = np.concatenate(
         [adjustment.cameras[i].jacobian(*points.T) / metres_per_unit(points)[:, None, :] for i in views], axis=1
     )
-    up = np.linalg.pinv(a)[:, 2]  # (N, 2 views): height by line and sample of every view
+    up = np.linalg.pinv(a)[:, axis]  # (N, 2 views): height by line and sample of every view
     out = np.zeros((len(points), len(adjustment.cameras), 2, half))
     for k, i in enumerate(views):
         camera = adjustment.cameras[i]

@@ -12,6 +12,7 @@ from terrain3d import __version__
 from terrain3d.image.view import view_angles
 from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_quality import error_figures, lidar_figures
+from terrain3d.pipeline.placement import LIDAR, placement
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
@@ -33,6 +34,7 @@ def quality(result: RunResult) -> dict[str, Any]:
         "lidar": None
         if result.lidar is None or result.registration is None
         else lidar_figures(result.lidar, result.registration, result.network.height_ties),
+        "placement": _placement(result),
         "cells": result.cells,
         "coarser_cells": [count_cells(s) for s in result.coarser],
         "canopy": _canopy(result.surfaces.canopy),
@@ -52,6 +54,15 @@ def quality(result: RunResult) -> dict[str, Any]:
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _placement(result: RunResult) -> dict[str, Any]:
+    """What is alike in all cells; whether the sigma of the cells counts the part of the height."""
+    p = placement(result)
+    return {
+        "east_sigma_m": p.east, "north_sigma_m": p.north, "height_sigma_m": p.height, "rests_on": p.rests_on,
+        "in_sigma_of_cells": p.rests_on == LIDAR,
+    }  # fmt: skip
 
 
 def _canopy(check: CanopyCheck | None) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from terrain3d.export.report import Block, Figure, ReportData, Section, Table, T
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_report import Shown, lidar_blocks
+from terrain3d.pipeline.placement import placement
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import overview, step_for_side
 from terrain3d.raster import Raster
@@ -96,10 +97,11 @@ def _cell_table(cells: dict[str, float]) -> Table:
 
 
 def _lidar(result: RunResult) -> list[Block]:
+    place = Text(placement(result).text())
     if result.registration is None or result.lidar is None:
-        return [Text("No lidar was given: heights rest on the pointing of the images alone.")]
+        return [Text("No lidar was given."), place]
     shown = Shown(result.surfaces.dsm, result.surfaces.dtm)
-    return lidar_blocks(result.lidar, result.registration, shown, result.network.height_ties)
+    return [place, *lidar_blocks(result.lidar, result.registration, shown, result.network.height_ties)]
 
 
 def _canopy_blocks(check: CanopyCheck | None) -> list[Block]:

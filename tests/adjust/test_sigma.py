@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from terrain3d.adjust.along import follow_jitter
-from terrain3d.adjust.bundle import Adjustment, adjust, intersect
-from terrain3d.adjust.sigma import height_sigma, relative_sigma
+from terrain3d.adjust.bundle import BIAS_SIGMA_PX, Adjustment, adjust, intersect
+from terrain3d.adjust.sigma import height_sigma, position_sigma, relative_sigma
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
-from terrain3d.crs import to_lonlat
+from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.raster import Grid
 from terrain3d.simulate.sensor import Pointing, View, camera_over, fit_rpc
 from terrain3d.simulate.world import CENTRE, REFERENCE
@@ -74,6 +74,27 @@ def test_relative_sigma__is_the_spread_of_heights_in_trials(cameras: list[Camera
 
 def network(cameras: list[Camera], n: int, noise_px: float = NOISE_PX) -> Adjustment:
     return adjust(cameras, noisy(seen_by(cameras, ground(n, 3)), np.random.default_rng(1), noise_px), 540.0)
+
+
+@pytest.mark.parametrize("which", [(0, 2), (0, 1)])
+def test_position_sigma__is_the_spread_of_models_whose_images_point_wrong(
+    cameras: list[Camera], which: tuple[int, int]
+) -> None:
+    rng, points, middle = np.random.default_rng(2), ground(30, 3), np.array([[X, Y, 540.0]])
+    two = [cameras[i] for i in which]
+    ties, seen = seen_by(two, points), seen_by(two, middle)
+    errors = []
+    for _ in range(40):
+        line, sample = rng.normal(0, BIAS_SIGMA_PX, (2, 2))
+        moved, there = (replace(t, line=t.line + line[t.view], sample=t.sample + sample[t.view]) for t in (ties, seen))
+        found = adjust(two, noisy(moved, rng, 0.05), 540.0, iterations=5)
+        lon, lat, height = intersect(list(found.cameras), there, 540.0).T
+        errors.append(np.column_stack([*from_lonlat(CRS, lon, lat), height])[0] - middle[0])
+    stated = position_sigma(found, (0, 1), CRS, X, Y, 540.0)[0]
+    spread = np.sqrt(np.mean(np.square(errors), axis=0))
+    np.testing.assert_allclose(spread, stated, rtol=0.35)
+    base = np.tan(np.radians(26.0 if which == (0, 2) else 13.0))
+    assert stated[2] == pytest.approx(BIAS_SIGMA_PX * 0.5 * np.sqrt(2) / base, rel=0.15)
 
 
 def test_relative_sigma__covers_the_scene_and_equals_the_places(cameras: list[Camera]) -> None:

@@ -171,6 +171,7 @@ def test_quality__holds_the_figures(before: Path) -> None:
     assert all(p["reason"].startswith(f"convergence {p['convergence_deg']:.1f} deg") for p in q["pairs"])
     shares = sum(q["cells"][f"{c.name.lower()}_share"] for c in MaskCode)
     assert shares == pytest.approx(1.0)
+    assert q["placement"]["rests_on"] == "lidar" and 0 < q["placement"]["height_sigma_m"] < 1
     assert q["lidar"]["used"] > 5 and q["lidar"]["read"] >= q["lidar"]["used"]
     assert abs(q["lidar"]["held_out_after"]["bias"]) < 0.5
     groups = {(g["by"], g["group"]): g for g in q["lidar"]["held_out_by"]}
@@ -269,6 +270,10 @@ def test_lidar__is_optional(hamlet: SceneFiles, tmp_path: Path) -> None:
     out = run(changed(hamlet, tmp_path / "scene.yaml", lidar=[]), tmp_path / "out")
     assert {p.name for p in out.iterdir()} == FILES
     assert quality(out)["lidar"] is None
+    place = quality(out)["placement"]
+    assert place["rests_on"] == "pointing of the images" and not place["in_sigma_of_cells"]
+    assert place["height_sigma_m"] > 5 > 3 * quality(out)["cells"]["median_sigma_m"]
+    assert "may lie off by" in (out / "report.html").read_text(encoding="utf-8")
     truth = hamlet.epochs[0].truth
     found = {c.name: c for c in assess(out, truth["dsm"], truth["class"]).classes}
     assert found["ground"].nmad < 0.5  # shape is right, height rests on the pointing
