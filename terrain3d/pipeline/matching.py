@@ -98,7 +98,10 @@ def coarse_pass(
             inside = (xyz[:, 2] >= low) & (xyz[:, 2] <= high)  # the matcher's vectors reach farther
             surface[here] = median_heights(xyz[inside], part)
     if not np.isfinite(surface).any():
-        raise OverlapError("no ground could be matched in any pair", fix="check the images for cloud, snow or water")
+        raise OverlapError(
+            "no ground could be matched in any pair",
+            fix="check the images for cloud, snow, water or ground without texture",
+        )
     return coarse_surface(Raster(surface, grid))
 
 
@@ -156,7 +159,9 @@ def match_scene(
         parts += for_each(_matcher(surface, reference, folder), items, workers, reporter)
     found = [p for p in parts if p is not None]
     if not found:
-        raise OverlapError("no point could be matched", fix="check the images for cloud, snow or water")
+        raise OverlapError(
+            "no point could be matched", fix="check the images for cloud, snow, water or ground without texture"
+        )
     return Spool(reference, tuple(found))
 
 

@@ -175,5 +175,8 @@ def clean_heights(
         largest = max(for_blocks(lambda block: largest_group(without_spikes(block)), blocks, workers))
         first, last = ends(largest - 1e-6)
     if last.max() < 0:
-        raise OverlapError("nothing of what was matched holds together", fix="check the images for cloud or snow")
+        raise OverlapError(
+            "nothing of what was matched holds together",
+            fix="check the images for cloud, snow, water or ground without texture",
+        )
     return clean, Extent(first, last, *hull_spans(first, last))

@@ -47,6 +47,7 @@ from terrain3d.register.kept import Registered, kept
 from terrain3d.register.lines import Lines
 from terrain3d.stereo.pairs import choose_pairs
 
+SPARSE = 0.2  # of the cells that are measured or water, below which a user is warned
 RESOLUTIONS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 
 
@@ -128,8 +129,12 @@ def compute(
     orientation = learned("orientation", orientation, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
     made = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
+    cells = count_cells(made)
+    if cells["measured_share"] + cells["water_share"] < SPARSE:
+        share = f"{100 * cells['measured_share']:.2g} %"
+        recorder.warn(f"only {share} of the cells could be measured: cloud, snow, water or ground without texture")
     return RunResult(
-        scene, reference, final, network, decided, lidar, registration, made, count_cells(made), spool.count,
+        scene, reference, final, network, decided, lidar, registration, made, cells, spool.count,
         tuple(recorder.warnings), registered=registered,
     ), spool  # fmt: skip
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.crs import to_lonlat
+from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
@@ -40,6 +40,7 @@ MIN_USED = 4
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
 CLEAR_OF_CANOPY = 5.0
+SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,7 @@ def register_dsm(
     scene = prepare(dsm, returns, dsm_sigma)
     unmoved = scene.linearize((0.0, 0.0))
     if not np.isfinite(unmoved.difference).any():
-        raise OverlapError(
-            f"none of {len(returns)} lidar returns meets the surface model",
-            fix="give granules that cross the images, or run without lidar",
-        )
+        raise _nothing_met(dsm, returns)
     # returns whose own footprint misjudges the ground under a misplaced model may still help to place it
     precise = horizontal_sigma(returns) < PRECISE
     candidates = ~(returns.canopy > CLEAR_OF_CANOPY)
@@ -188,6 +186,23 @@ def _with_beams_placed(scene: Scene, fit: Fit, problem: Linearization) -> tuple[
     farthest = np.hypot(*footprints.moved.T).max()
     note = f"geolocation of {len(names)} beams estimated from relief and taken off: up to {farthest:.0f} m"
     return scene, replace(height, covariance=covariance, free=fit.free), problem, [note]
+
+
+def _nothing_met(dsm: Raster, returns: LidarReturns) -> OverlapError:
+    """Why no return has a height of the model: there is no return, or no model."""
+    column, row = dsm.grid.column_row(*from_lonlat(dsm.grid.reference.horizontal, returns.lon_deg, returns.lat_deg))
+    height, width = dsm.grid.shape
+    inside = int(((column > -0.5) & (row > -0.5) & (column < width - 0.5) & (row < height - 0.5)).sum())
+    known = float(np.isfinite(dsm.values).mean())
+    if inside and known < SPARSE:
+        return OverlapError(
+            f"only {100 * known:.2g} % of the surface model has heights, and none of {inside} lidar returns meets them",
+            fix="check the images for cloud, snow, water or ground without texture",
+        )
+    return OverlapError(
+        f"none of {len(returns)} lidar returns meets the surface model",
+        fix="give granules that cross the images, or run without lidar",
+    )
 
 
 def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -> Registration:

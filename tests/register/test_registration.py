@@ -82,6 +82,21 @@ def lidar(terrain: Terrain, seed: int = 0, n_tracks: int = 6, noise: float = 0.1
     )
 
 
+def test_register__a_model_with_hardly_any_heights_is_to_blame_itself() -> None:
+    full, returns = surface(hills), lidar(hills)
+    row = full.grid.column_row(*from_lonlat(CRS, returns.lon_deg, returns.lat_deg))[1]
+    values = np.full_like(full.values, np.nan)
+    values[:20] = full.values[:20]
+    assert row.min() > 35  # south of all heights
+    with pytest.raises(
+        OverlapError, match=r"only .* % of the surface model has heights, and none of .* without texture"
+    ):
+        register_dsm(replace(full, values=values), returns)
+    far = replace(returns, lat_deg=returns.lat_deg + 1)
+    with pytest.raises(OverlapError, match="meets the surface model; give granules that cross"):
+        register_dsm(full, far)
+
+
 # signs and half pixels
 
 
