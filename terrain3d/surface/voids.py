@@ -316,7 +316,7 @@ def _least_steps(
             number = patch[i, j]
             if number == 0 or large[number]:
                 continue
-            for v, u in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            for v, u in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
                 a, b = i + v, j + u
                 for _ in range(_GAP_CELLS):
                     if 0 < a < h - 1 and 0 < b < w - 1 and patch[a, b] == 0:

@@ -102,6 +102,16 @@ def test_remove_spikes__errors_do_not_hide_each_other() -> None:
     assert got.sum() == 600 + 4 * 34 + 34 + 70
 
 
+def test_remove_spikes__scraps_that_lie_across_a_corner_go_too() -> None:
+    z = np.random.default_rng(4).normal(0, 0.2, (100, 100))
+    z[:50, :50] = np.nan
+    z[38:48, 38:48] = -120.0  # two voids away from the ground at its corner alone
+    z[48:50, :] = z[:, 48:50] = np.nan
+    z[:48, 48:] = z[48:, :48] = np.nan
+    got = np.isnan(remove_spikes(raster(z)).values)
+    assert got[38:48, 38:48].all() and not got[50:, 50:].any()
+
+
 def test_mask_codes__documented() -> None:
     names = ("NODATA", "MEASURED", "FILLED", "WATER", "REFERENCE")
     assert [(c.name, int(c)) for c in MaskCode] == [(n, i) for i, n in enumerate(names)]
