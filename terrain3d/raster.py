@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Any
 
@@ -13,11 +13,28 @@ from terrain3d.crs import Reference, metres_per_unit
 
 Floats = NDArray[np.float64]
 METRES_PER_DEGREE = 111_320.0  # of latitude
+Bounds = tuple[float, float, float, float]  # west, south, east, north
+
+
+def widened(b: Bounds, metres: float) -> Bounds:
+    """Bounds with so much more on all sides."""
+    return b[0] - metres, b[1] - metres, b[2] + metres, b[3] + metres
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a grid came to reach farther. before: its bounds until then. beyond: bounds of what lies outside them."""
+
+    before: Bounds
+    beyond: tuple[Bounds, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A north-up grid of square cells. ``west`` and ``north`` are the outer corner of the first cell (GDAL, Area)."""
+    """A north-up grid of square cells. ``west`` and ``north`` are the outer corner of the first cell (GDAL, Area).
+
+    grown: how it came to be as large as it is, the first step first; blocks of before stay as they were.
+    """
 
     reference: Reference
     west: float
@@ -25,6 +42,7 @@ class Grid:
     resolution: float
     height: int
     width: int
+    grown: tuple[Growth, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def from_bounds(
@@ -47,7 +65,7 @@ class Grid:
         return self.height, self.width
 
     @property
-    def bounds(self) -> tuple[float, float, float, float]:
+    def bounds(self) -> Bounds:
         """west, south, east, north of the outer edges."""
         return (
             self.west,
@@ -55,6 +73,12 @@ class Grid:
             self.west + self.width * self.resolution,
             self.north,
         )
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """Row and column of the first cell, counted from the origin of the reference; they only depend on the place."""
+        row, column = (floor(v / self.resolution + 0.5 - 1e-6) for v in (-self.north, self.west))
+        return row, column
 
     @property
     def transform(self) -> tuple[float, float, float, float, float, float]:
@@ -95,6 +119,7 @@ class Grid:
             north=self.north - row * self.resolution,
             height=height,
             width=width,
+            grown=(),
         )
 
 

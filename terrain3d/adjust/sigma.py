@@ -16,6 +16,7 @@ from terrain3d.raster import Grid, Raster
 
 Floats = NDArray[np.float64]
 MODEL_POINTS = 500  # that make up the plane of the model
+BEYOND = 3  # cells around a scene, so that what is interpolated in it does not change where more comes beside it
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,18 @@ def relative_sigma(
     bounds: tuple[float, float, float, float],
     height: float,
     nodes: int = 32,
+    cell: float | None = None,
 ) -> Raster:
     """``HeightSigma.relative`` of heights that ``views`` give over a scene, to be interpolated (``Raster.sample``).
 
     reference: horizontal CRS of ``bounds`` (west, south, east, north) and of the result, which has about ``nodes``
-    cells along the longer side and whose cell centres reach beyond the bounds. height: of the scene, ellipsoidal.
+    cells along the longer side, or cells of ``cell`` metres, and whose cells reach beyond the bounds by BEYOND of them.
+    height: of the scene, ellipsoidal.
     """
     west, south, east, north = bounds
-    cell = max(east - west, north - south) / max(nodes - 1, 1)
-    grid = Grid.from_bounds(reference, west - cell, south - cell, east + cell, north + cell, cell)
+    cell = cell or max(east - west, north - south) / max(nodes - 1, 1)
+    rim = BEYOND * cell
+    grid = Grid.from_bounds(reference, west - rim, south - rim, east + rim, north + rim, cell)
     x, y = (a.ravel() for a in np.meshgrid(*grid.centres()))
     sigma = height_sigma(adjustment, views, reference.horizontal, x, y, height).relative
     return Raster(sigma.reshape(grid.shape).astype(np.float32), grid)

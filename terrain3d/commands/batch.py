@@ -35,14 +35,13 @@ def batch_command(
             plan, inputs = plan_batch(found, out, reporter)
         _say_plan(plan, inputs)
         return
-    threads = workers or os.cpu_count() or 1
     executor: Executor
     if scheduler is not None:
         executor = DaskWorkers(scheduler)
     else:
         limit = None if memory_gb is None else int(memory_gb * 2**30)
-        executor = Processes(threads, limit)
-    options = BatchOptions(by_content, retry_failed, refresh, not discard_work, 60 * minutes, threads)
+        executor = Processes(workers or os.cpu_count() or 1, limit)
+    options = BatchOptions(by_content, retry_failed, refresh, not discard_work, 60 * minutes)
     try:
         with ConsoleReporter(quiet=quiet) as reporter:
             result = run_batch(

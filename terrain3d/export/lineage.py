@@ -187,9 +187,9 @@ def _quality(root: Element, lineage: Lineage, cells: dict[str, Any]) -> None:
     scope = _inside(quality, "scope", "DQ_Scope")
     _code(SubElement(scope, _gmd("level")), "MD_ScopeCode", "dataset")
     for name, value in (lineage.accuracy | {"median_sigma_m": cells.get("median_sigma_m")}).items():
-        if value is None:
-            continue
         unit = name.rpartition("_")[2]
+        if value is None or unit not in ("m", "px"):
+            continue  # how many there are is no accuracy
         kind = "DQ_RelativeInternalPositionalAccuracy" if unit == "px" else "DQ_AbsoluteExternalPositionalAccuracy"
         report = _inside(quality, "report", kind)
         _text(report, "nameOfMeasure", name)

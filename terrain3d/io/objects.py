@@ -1,8 +1,9 @@
 """Rasters and arrays that several processes work on: objects that never change, named by their content.
 
-A raster is a list of pieces, each a window and the object that holds its cells. Work reads the pieces that it was
-given and writes new ones; nothing that another reads can change under it, and an object whose content does not fit its
-name is damaged.
+A raster is a list of pieces, each a window and the object that holds its cells, or the one value that all of them have.
+Windows are counted from the origin of the reference, so a raster may come to reach farther and its pieces stay. Work
+reads the pieces that it was given and writes new ones; nothing that another reads can change under it, and an object
+whose content does not fit its name is damaged.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from terrain3d.raster import Grid
 
 NAME = re.compile(r"[0-9a-f]{40}(\.npy)?")
 Window = tuple[int, int, int, int]  # row, column, height, width
+EVEN = "all "  # before the value of a piece without an object
+VOID = (f"{EVEN}nan", f"{EVEN}0")
+NEARLY = 1e-6  # of a cell: bounds this near to its edge lie on it
 
 
 class Objects:
@@ -110,10 +115,20 @@ def sha256_of(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Piece:
-    """Cells of a raster in an object."""
+    """Cells of a raster in an object, or, where all are alike, their value after EVEN in its stead."""
 
     window: Window
     name: str
+
+    @property
+    def even(self) -> float | None:
+        """The value that all cells have, if there is no object."""
+        return float(self.name[len(EVEN) :]) if self.name.startswith(EVEN) else None
+
+    @property
+    def void(self) -> bool:
+        """Whether all cells are what is read where a raster does not reach: NaN, or 0 of whole numbers."""
+        return self.name in VOID
 
 
 class Desk:
@@ -152,8 +167,11 @@ class Desk:
             common = _common(piece.window, window)
             assert common is not None
             top, left, h, w = common
-            cells = self._stored(piece, dtype).read(top - piece.window[0], left - piece.window[1], h, w)
-            out[top - row : top - row + h, left - column : left - column + w] = cells
+            here = slice(top - row, top - row + h), slice(left - column, left - column + w)
+            if piece.even is None:
+                out[here] = self._stored(piece, dtype).read(top - piece.window[0], left - piece.window[1], h, w)
+            else:
+                out[here] = piece.even
             seen += h * w
         if seen < height * width:
             raise ValueError(f"window {window} of {layer} was not handed over, or is not made yet")
@@ -161,7 +179,7 @@ class Desk:
 
     def write(self, layer: str, row: int, column: int, values: NDArray[Any]) -> None:
         """Put cells at a place. Raises OutputError."""
-        name = self.objects.put(np.ascontiguousarray(values).data.cast("B") if values.size else b"")
+        name = _even(values) or self.objects.put(np.ascontiguousarray(values).data.cast("B"))
         self.new.append((layer, Piece((row, column, *values.shape), name)))
         if self._at_once:
             self.take_own()
@@ -187,6 +205,16 @@ class Desk:
         return StoredRaster(self.objects.path(piece.name), _cells(height, width), dtype, width)
 
 
+def _even(values: NDArray[Any]) -> str:
+    """Name of a piece whose cells are all alike; empty if they are not."""
+    first = values.flat[0]
+    if first != first:
+        return VOID[0] if np.isnan(values).all() else ""
+    if values.flat[-1] != first or not (values == first).all() or (first == 0 and np.signbit(values).any()):
+        return ""
+    return f"{EVEN}{first!s}"
+
+
 def _cells(height: int, width: int) -> Grid:
     return Grid(Reference("EPSG:32631"), 0.0, 0.0, 1.0, height, width)
 
@@ -207,7 +235,8 @@ def _covered(window: Window, by: NDArray[np.int64]) -> bool:
 
 @dataclass(frozen=True)
 class BlockRaster(StoredRaster):
-    """Raster of a batch. ``path``: its name on the desk. row, column: first cell of ``grid`` on it."""
+    """Raster of a batch. ``path``: its name on the desk. row, column: of the first cell, counted from the origin of the
+    reference."""
 
     desk: Desk | None = None
 
@@ -223,13 +252,21 @@ class BlockRaster(StoredRaster):
     def remove(self) -> None:
         """Its objects go when the batch is done, for what changed later may need them."""
 
+    def telling(self, bounds: tuple[float, float, float, float]) -> list[Piece]:
+        """The same without void pieces that hide nothing, for it makes no difference whether there are any."""
+        out: list[Piece] = []
+        for piece in self.pieces(bounds):
+            if not piece.void or any(_common(piece.window, p.window) is not None for p in out):
+                out.append(piece)
+        return out
+
     def pieces(self, bounds: tuple[float, float, float, float]) -> list[Piece]:
         """What makes up the raster over an area: west, south, east, north."""
         g = self.grid
         west, south, east, north = bounds
         (left, right), (top, bottom) = g.column_row([west, east], [north, south])
-        r0, r1 = max(int(np.floor(top + 0.5)) - 1, 0), min(int(np.ceil(bottom + 0.5)) + 1, g.height)
-        c0, c1 = max(int(np.floor(left + 0.5)) - 1, 0), min(int(np.ceil(right + 0.5)) + 1, g.width)
+        r0, r1 = max(floor(top + 0.5 + NEARLY), 0), min(ceil(bottom + 0.5 - NEARLY), g.height)
+        c0, c1 = max(floor(left + 0.5 + NEARLY), 0), min(ceil(right + 0.5 - NEARLY), g.width)
         if r0 >= r1 or c0 >= c1:
             return []
         return self._desk.within(str(self.path), (self.row + r0, self.column + c0, r1 - r0, c1 - c0))
@@ -252,7 +289,7 @@ class DeskShelf:
 
     def new_raster(self, grid: Grid, dtype: DTypeLike) -> StoredRaster:
         self.desk.layers[self.name] = []
-        return BlockRaster(Path(self.name), grid, np.dtype(dtype), grid.width, desk=self.desk)
+        return BlockRaster(Path(self.name), grid, np.dtype(dtype), grid.width, *grid.origin, desk=self.desk)
 
     def save_array(self, values: NDArray[Any]) -> Path:
         rows, head = np.ascontiguousarray(values), BytesIO()

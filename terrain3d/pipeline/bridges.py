@@ -37,7 +37,7 @@ class Bridges:
         level, sigma = (np.full(numbers.shape, np.nan, np.float32) for _ in range(2))
         for k in (int(k) for k in np.unique(numbers) if int(k) in self.levels):
             row, column = np.nonzero(numbers == k)
-            sides = [w.at(row + block.row, column + block.column) for w in self.levels[k]]
+            sides = [w.at(row + block.origin[0], column + block.origin[1]) for w in self.levels[k]]
             level[row, column] = np.mean(sides, axis=0)
             sigma[row, column] = self.sigma[k]
         return level, sigma
@@ -85,7 +85,8 @@ def find_bridges(
         if k == 0 or len(beside) != 2 or deck.size == 0:
             continue
         top, left, bottom, right = gaps.bounds[k]
-        middle = np.array([(top + bottom) / 2]), np.array([(left + right) / 2])
+        row, column = (top + bottom) / 2 + grid.origin[0], (left + right) / 2 + grid.origin[1]
+        middle = np.array([row]), np.array([column])
         ends = [float(levels[b].at(*middle)[0]) for b in beside]
         if abs(ends[0] - ends[1]) <= PIECE_STEP and float(np.median(deck)) > max(ends) + _CLEARANCE:
             between[k] = beside

@@ -28,7 +28,6 @@ def lidar_reach() -> float:
 class StoredCells:
     """Coarse cells of a scene on disk, see ``CanopyCells``. step: fine cells a side of a coarse one."""
 
-    grid: Grid
     layers: tuple[StoredRaster, ...]
     step: int
 
@@ -37,7 +36,11 @@ class StoredCells:
         """Empty cells over a fine grid."""
         step = canopy_step(grid.resolution)
         coarse = canopy_grid(grid, step)
-        return cls(coarse, tuple(new_raster(folder / f"cells_{n}.raw", coarse, np.float32) for n in LAYERS), step)
+        return cls(tuple(new_raster(folder / f"cells_{n}.raw", coarse, np.float32) for n in LAYERS), step)
+
+    @property
+    def grid(self) -> Grid:
+        return self.layers[0].grid
 
     def write(self, block: Block, cells: CanopyCells) -> None:
         """Store the core of the cells under a block of the fine grid."""

@@ -19,11 +19,12 @@ from terrain3d.change.result import ChangeOptions, ChangeResult, Region, confide
 from terrain3d.change.shore import LEVEL_SIGMA, cover_changes, look_at_shore
 from terrain3d.change.significance import ErrorModel, Fields, error_model, look, test
 from terrain3d.errors import OverlapError
-from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
 from terrain3d.pipeline.pair import EpochPair, aligned_pair
 from terrain3d.pipeline.progress import Reporter, Silent
+from terrain3d.pipeline.threads import Workers
 from terrain3d.raster import Grid, Raster
 
 MARGIN = 16.0  # metres that the test of a cell looks away from it at most
@@ -51,9 +52,9 @@ def _loaded(raster: StoredRaster) -> Raster:
 
 
 def detect_stored(
-    before: Epoch, after: Epoch, options: ChangeOptions, folder: Path, workers: int, reporter: Reporter
+    before: Epoch, after: Epoch, options: ChangeOptions, folder: Place, workers: Workers, reporter: Reporter
 ) -> ChangeResult[StoredRaster]:
-    """As ``detect``, with rasters in files of ``folder``; memory does not grow with the scene."""
+    """As ``detect``, with rasters in ``folder``; memory does not grow with the scene."""
     before, after, notes = common_vertical(before, after, options.vertical_before, options.vertical_after)
     reporter.stage("co-registration")
     pair, samples = aligned_pair(before, after)
@@ -119,7 +120,7 @@ class _Rasters:
     known: dict[str, StoredRaster]
 
     @classmethod
-    def new(cls, folder: Path, pair: EpochPair) -> _Rasters:
+    def new(cls, folder: Place, pair: EpochPair) -> _Rasters:
         grid = pair.grid
         heights = {n: new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("difference", "sigma", "detectable")}
         signs = {n: new_raster(folder / f"{n}.raw", grid, np.int8) for n in ("extent", "seed", "cover")}
@@ -145,20 +146,23 @@ def _test_block(pair: EpochPair, model: ErrorModel, options: ChangeOptions, rast
         (rasters.difference, seen.difference), (rasters.sigma, np.where(known, tested.sigma, nothing)),
         (rasters.detectable, np.where(known, tested.detectable, nothing)),
         (rasters.extent, tested.extent), (rasters.seed, tested.seed),
+        (rasters.significant, np.zeros(known.shape, np.uint8)),
     ):  # fmt: skip
         block.write(raster, values)
     core = block.part(*block.core)
     every = pair.surfaces(core.grid, first[block.core], second[block.core])
     masks = pair.before.mask is not None and pair.after.mask is not None  # without one there may have been water too
     wet = pair.wet(block.grid) if masks else None
+    cover = np.zeros(known.shape, np.int8)
     if wet is not None and wet.any():
-        block.write(rasters.cover, cover_changes(first, second, wet, r))
+        cover = cover_changes(first, second, wet, r)
+    block.write(rasters.cover, cover)
     for name, raster in rasters.known.items():
         core.write(raster, getattr(every, name))
     return int(np.count_nonzero(known[block.core]))
 
 
-def _patches(rasters: _Rasters, options: ChangeOptions, folder: Path, workers: int) -> tuple[int, list[Patch]]:
+def _patches(rasters: _Rasters, options: ChangeOptions, folder: Place, workers: Workers) -> tuple[int, list[Patch]]:
     """Cells that belong to supported changes, which are marked, and the patches of those large and high enough."""
     cell = rasters.extent.grid.resolution**2
     found: list[Patch] = []
@@ -173,7 +177,7 @@ def _patches(rasters: _Rasters, options: ChangeOptions, folder: Path, workers: i
     return changed, sorted(found, key=lambda p: (p.row, p.column, p.sign))
 
 
-def _parts(signs: StoredRaster, sign: int, folder: Path, workers: int) -> Components:
+def _parts(signs: StoredRaster, sign: int, folder: Place, workers: Workers) -> Components:
     """Connected cells of one sign."""
 
     def mask(block: Block) -> NDArray[np.bool_]:
@@ -186,12 +190,10 @@ def _strips(grid: Grid) -> list[Block]:
     """Blocks as wide as the grid, whose cells lie together on disk."""
     heights = [(row, min(STRIP_ROWS, grid.height - row)) for row in range(0, grid.height, STRIP_ROWS)]
     whole = slice(0, grid.width)
-    return [
-        Block(grid.window(row, 0, rows, grid.width), row, 0, (slice(0, rows), whole), (row, 0)) for row, rows in heights
-    ]
+    return [Block(grid.window(row, 0, rows, grid.width), row, 0, (slice(0, rows), whole)) for row, rows in heights]
 
 
-def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int) -> NDArray[np.int64]:
+def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: Workers) -> NDArray[np.int64]:
     """Cells of each component that prove it."""
 
     def count(block: Block) -> NDArray[np.int64]:
@@ -206,7 +208,7 @@ def _seed_cells(parts: Components, seeds: StoredRaster, sign: int, workers: int)
     return total
 
 
-def _mark(parts: Components, proven: NDArray[np.bool_], rasters: _Rasters, workers: int) -> int:
+def _mark(parts: Components, proven: NDArray[np.bool_], rasters: _Rasters, workers: Workers) -> int:
     """Set the significant cells, and count them."""
 
     def work(block: Block) -> int:
@@ -298,7 +300,9 @@ def _regions(
     return [region for region, ok in zip(kept, stand, strict=True) if ok]
 
 
-def _shores(scene: _Scene, model: ErrorModel, options: ChangeOptions, folder: Path, workers: int) -> list[Region]:
+def _shores(
+    scene: _Scene, model: ErrorModel, options: ChangeOptions, folder: Place, workers: Workers
+) -> list[Region]:  # fmt: skip
     """Regions where land became water or water land."""
     if "wet" not in scene.rasters.known:
         return []

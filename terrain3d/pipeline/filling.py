@@ -68,7 +68,7 @@ def fill_model(
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
         hanging = None if odds is None else np.where(known, block.read(odds).astype(np.float32), NO_RIM)
         own = cell_sigma(filled, spread, known, hanging)
-        part = block.around_core(baseline_cells(grid.resolution))  # for slopes
+        part = block.around_core(baseline_cells(block.grid.resolution))  # for slopes
         inner = block.part(*part)
         total = with_frame(Raster(own.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)
         block.write(dsm, filled.values)

@@ -9,10 +9,13 @@ import numpy as np
 
 from terrain3d.adjust.join import Begun, joined
 from terrain3d.adjust.network import Network
+from terrain3d.adjust.sigma import relative_sigma
 from terrain3d.config import Scene
 from terrain3d.image.view import View
+from terrain3d.pipeline.blocks import extended
+from terrain3d.pipeline.running import laid_over
 from terrain3d.pipeline.threads import Workers, hold, learned
-from terrain3d.raster import Grid
+from terrain3d.raster import Bounds, Grid, Growth, Raster, widened
 from terrain3d.stereo.pairs import Pair, choose_pairs
 from terrain3d.stereo.trend import CoarseSurface
 from terrain3d.surface.ortho import RankedView
@@ -20,6 +23,7 @@ from terrain3d.surface.ortho import RankedView
 _Of = tuple[int, CoarseSurface]  # number of pairs, and what they are matched from
 
 LATER = {"images", "lidar", "lidar_rules", "name"}  # of a scene, that may change while what is learned stays
+MOVED_M = 64.0  # by which registration may move points, at most
 
 
 def kept_network(
@@ -61,19 +65,33 @@ def kept_surfaces(surface: CoarseSurface, pairs: int, workers: Workers) -> list[
     return [s for n, s in learned("coarse surface", [(pairs, surface)], workers, join) for _ in range(n)][:pairs]
 
 
-def kept_grid(grid: Grid, workers: Workers, tell: Callable[[str], None]) -> Grid:
-    """Grid of an area, that of before if it holds all of it; if not, nothing but cameras and matches is kept."""
+def kept_grid(grid: Grid, parts: Sequence[Bounds], workers: Workers, tell: Callable[[str], None]) -> Grid:
+    """Grid of an area: that of before, extended where it does not hold all of it. parts: bounds of what was matched."""
 
     def join(old: Grid, new: Grid) -> Grid:
-        if _holds(old, new):
+        if _holds(old.bounds, new.bounds):
             return old
-        tell("images reach beyond the area of before: all but its adjustment and its matches is made anew")
-        return new
+        tell("images reach beyond the ground of before, which stays as it was")
+        return extended(old, new.bounds)
 
-    out = learned("grid", grid, workers, join)
-    if not isinstance(workers, int):
-        workers.grow(workers.mark((workers.basis, out)), grown=workers.grown)
-    return out
+    kept = learned("grid", grid, workers, join)
+    return replace(kept, grown=tuple(_told(g, parts) for g in kept.grown))
+
+
+def _told(growth: Growth, parts: Sequence[Bounds]) -> Growth:
+    """A step of growth with what was matched beyond it."""
+    beyond = tuple(widened(b, MOVED_M) for b in parts if not _holds(growth.before, b))
+    return replace(growth, beyond=beyond)
+
+
+def kept_orientation(network: Network, grid: Grid, workers: Workers) -> Raster:
+    """Sigma of heights by the orientation of the views to each other: that of before, and beyond it that of now."""
+    every, height = tuple(range(len(network.views))), sum(network.heights) / 2
+
+    def sigma(cell: float | None = None) -> Raster:
+        return relative_sigma(network.adjustment, every, grid.reference, grid.bounds, height, cell=cell)
+
+    return learned("orientation", sigma(), workers, lambda old, _: laid_over(old, sigma(old.grid.resolution)))
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,5 @@ def _with_new(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> list[tu
     return old + [p for p in new if not known.issuperset(p)]
 
 
-def _holds(outer: Grid, inner: Grid) -> bool:
-    a, b = outer.bounds, inner.bounds
-    same = outer.reference == inner.reference and outer.resolution == inner.resolution
-    return same and a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2] and a[3] >= b[3]
+def _holds(a: Bounds, b: Bounds) -> bool:
+    return a[0] <= b[0] and a[1] <= b[1] and a[2] >= b[2] and a[3] >= b[3]

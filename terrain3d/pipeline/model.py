@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from terrain3d.errors import OverlapError
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
-from terrain3d.pipeline.blocks import Block, aligned, cut, for_blocks
+from terrain3d.pipeline.blocks import Block, at_resolution, cut, for_blocks
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.spool import Spool
-from terrain3d.pipeline.threads import Workers, once
+from terrain3d.pipeline.threads import Workers, learned, once
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Grid, Raster
+from terrain3d.raster import Bounds, Grid, Raster
 from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.registration import Registration, register_dsm
@@ -32,11 +32,14 @@ from terrain3d.surface.voids import (
     row_ends,
 )
 
-Bounds = tuple[float, float, float, float]  # west, south, east, north
+Ints = NDArray[np.int64]
 
 POINT_BLOCK_CELLS = 768  # of the finest model; a cell has several points, each larger than it
 REGISTRATION_CELL = 1.0  # metres; lidar footprints are ten times as wide
 REGISTRATION_CELLS = 25e6  # of the model that is registered, at most; larger areas have larger cells
+
+
+_Ends = tuple[Block, tuple[Ints, Ints]]  # a block, and the ends of its rows
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,50 @@ class StoredModel:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """Where a scene has measured cells. first, last: column of each row, as ``voids.row_ends`` gives them; left, right:
-    those of the convex hull of all."""
+class Hull:
+    """Left and right column of each row of a convex area, from a row on; counted from the origin of the reference."""
 
-    first: NDArray[np.int64]
-    last: NDArray[np.int64]
-    left: NDArray[np.int64]
-    right: NDArray[np.int64]
+    row: int
+    left: Ints
+    right: Ints
+
+    @classmethod
+    def of(cls, first: Ints, last: Ints, grid: Grid) -> Hull:
+        """Convex hull of all cells of a grid between the ends of rows, as ``voids.row_ends`` gives them."""
+        left, right = hull_spans(first, last)
+        return cls(grid.origin[0], left + grid.origin[1], right + grid.origin[1])
+
+    def mask(self, grid: Grid, step: int = 1) -> NDArray[np.bool_]:
+        """Its cells on a grid of cells ``step`` times as wide."""
+        row, column = grid.origin
+        at = (row + np.arange(grid.height)) * step + step // 2 - self.row
+        known = (at >= 0) & (at < self.left.size)
+        at = np.clip(at, 0, self.left.size - 1)
+        left, right = np.where(known, self.left[at] // step, 1), np.where(known, self.right[at] // step, 0)
+        return between(left, right, column, grid.width)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a scene has measured cells. first, last: column of each row, as ``voids.row_ends`` gives them. hulls: the
+    convex one of all; where images came to it, of what it was and of what they added."""
+
+    first: Ints
+    last: Ints
+    hulls: tuple[Hull, ...]
+
+    @classmethod
+    def of(cls, first: Ints, last: Ints, grid: Grid) -> Extent:
+        """Extent with one hull."""
+        return cls(first, last, (Hull.of(first, last, grid),))
 
     def hull(self, block: Block) -> NDArray[np.bool_]:
-        """Mask of the hull on the window of a block."""
-        rows = slice(block.row, block.row + block.grid.height)
-        return between(self.left[rows], self.right[rows], block.column, block.grid.width)
+        """Mask of the hulls on the window of a block."""
+        return self.hull_on(block.grid)
+
+    def hull_on(self, grid: Grid, step: int = 1) -> NDArray[np.bool_]:
+        """Mask of the hulls on a grid of cells ``step`` times as wide."""
+        return np.any([h.mask(grid, step) for h in self.hulls], axis=0)
 
     def window(self) -> tuple[int, int, int, int]:
         """Row, column, height and width of the smallest window that holds all measured cells."""
@@ -89,7 +123,7 @@ def surface_model(
     looks = tuple(new_raster(folder / f"look{k}.raw", grid, np.float16) for k in range(LOOKS))
 
     def work(block: Block) -> None:
-        model = rasterize(spool.within(block.grid, 2 * grid.resolution, move), block.grid)
+        model = rasterize(spool.within(block.grid, 2 * block.grid.resolution, move), block.grid)
         layers = (model.height, model.sigma, model.pairs, model.confidence, model.below, *model.looks)
         for stored, layer in zip((height, sigma, pairs, confidence, below, *looks), layers, strict=True):
             block.write(stored, layer.values)
@@ -132,7 +166,7 @@ def register(
     images. lost: parts of the model to be left empty."""
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
-    whole = aligned(Grid.from_bounds(grid.reference, *grid.bounds, cell))
+    whole = at_resolution(grid, cell)
     size = ceil(POINT_BLOCK_CELLS * grid.resolution / cell)  # so that a block has no more points
     model = surface_model(spool, whole, None, folder, workers, reporter, lost, size)
     reporter.stage("registration to lidar")
@@ -156,27 +190,41 @@ def clean_heights(
     def without_spikes(block: Block) -> Raster:
         return remove_spikes(Raster(block.read(model.height), block.grid))
 
-    def ends(max_area: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        def work(block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def ends(max_area: float) -> list[_Ends]:
+        def work(block: Block) -> tuple[Ints, Ints]:
             values = remove_islands(without_spikes(block), max_area).values
             block.write(clean, values)
             return row_ends(np.isfinite(values[block.core]))
 
-        first, last = np.full(model.grid.height, model.grid.width), np.full(model.grid.height, -1)
-        for block, (low, high) in zip(blocks, for_blocks(work, blocks, workers, reporter), strict=True):
-            at = block.part(*block.core)
-            rows, some = slice(at.row, at.row + at.grid.height), high >= 0
-            first[rows] = np.where(some, np.minimum(first[rows], low + at.column), first[rows])
-            last[rows] = np.where(some, np.maximum(last[rows], high + at.column), last[rows])
-        return first, last
+        cores = [block.part(*block.core) for block in blocks]
+        return list(zip(cores, for_blocks(work, blocks, workers, reporter), strict=True))
 
-    first, last = ends(ISLAND_AREA)
-    if last.max() < 0:  # all is islands: the largest of them is the scene
+    found = ends(ISLAND_AREA)
+    if all(last.max() < 0 for _, (_, last) in found):  # all is islands: the largest of them is the scene
         largest = max(for_blocks(lambda block: largest_group(without_spikes(block)), blocks, workers))
-        first, last = ends(largest - 1e-6)
+        found = ends(largest - 1e-6)
+    first, last = _joined(found, model.grid)
     if last.max() < 0:
         raise OverlapError(
             "nothing of what was matched holds together",
             fix="check the images for cloud, snow, water or ground without texture",
         )
-    return clean, Extent(first, last, *hull_spans(first, last))
+
+    def with_new(old: tuple[Hull, ...], new: tuple[Hull, ...]) -> tuple[Hull, ...]:
+        """Hulls of before, and one of the blocks that have cells outside."""
+        before = Extent(first, last, old)
+        more = [(b, at) for b, at in found if (between(*at, 0, b.grid.width) & ~before.hull(b)).any()]
+        return (*old, Hull.of(*_joined(more, model.grid), model.grid)) if more else old
+
+    whole = (Hull.of(first, last, model.grid),)
+    return clean, Extent(first, last, learned("hulls", whole, workers, with_new))
+
+
+def _joined(found: list[_Ends], grid: Grid) -> tuple[Ints, Ints]:
+    """Ends of the rows of a grid from those of parts of it."""
+    first, last = np.full(grid.height, grid.width), np.full(grid.height, -1)
+    for block, (low, high) in found:
+        rows, some = slice(block.row, block.row + block.grid.height), high >= 0
+        first[rows] = np.where(some, np.minimum(first[rows], low + block.column), first[rows])
+        last[rows] = np.where(some, np.maximum(last[rows], high + block.column), last[rows])
+    return first, last

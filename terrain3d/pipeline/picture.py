@@ -15,7 +15,7 @@ from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.growth import kept_ranking
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import Counts, Tally, overview, overview_step, tally
+from terrain3d.pipeline.running import OVERVIEW_RIM, Counts, Tally, laid_over, overview, overview_step, tally, with_rim
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
@@ -30,7 +30,6 @@ from terrain3d.surface.ortho import (
     ortho,
     rank_views,
 )
-from terrain3d.surface.voids import between
 
 OVERVIEW_CELLS = 1_000_000
 VALUES = 65536
@@ -87,12 +86,11 @@ def draw_grey(
     """Grey picture without seams on a surface whose large voids are still open: a guess closes them here, because water
     often is one."""
     grid = dsm.grid
-    step = overview_step(grid, OVERVIEW_CELLS)
-    small = overview(dsm, step)
+    step = learned("cells of overviews", overview_step(grid, OVERVIEW_CELLS), workers)
+    small = with_rim(overview(dsm, step), OVERVIEW_RIM)
     guess = Raster(membrane.membrane(small.values), small.grid)
-    rows = np.minimum(np.arange(small.grid.height) * step + step // 2, grid.height - 1)
-    hull = between(extent.left[rows] // step, extent.right[rows] // step, 0, small.grid.width)
-    surface = Raster(np.where(hull, guess.values, np.float32(np.nan)), small.grid)
+    surface = Raster(np.where(extent.hull_on(small.grid, step), guess.values, np.float32(np.nan)), small.grid)
+    guess = learned("guess of voids", guess, workers, laid_over)
     ranked = views.ranked
     plain = ortho_type(views.views).kind == "u"
     scale = 1.0 if plain else learned("grey of water", MIDDLE / middle_value(surface, ranked), workers)

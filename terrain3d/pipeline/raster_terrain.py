@@ -22,7 +22,7 @@ from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma
-from terrain3d.surface.voids import hull_spans, row_ends
+from terrain3d.surface.voids import row_ends
 
 MATCH_SIGMA = 0.2  # metres, of a surface that states none; its roughness is added
 STRIP_ROWS = 512
@@ -83,7 +83,7 @@ def _stored(
         first[top : top + rows], last[top : top + rows] = row_ends(np.isfinite(z))
     if last.max() < 0:
         raise OverlapError("raster has no cell with a height", where=file.path, fix="check its nodata value")
-    return dsm, sigma, mask, Extent(first, last, *hull_spans(first, last))
+    return dsm, sigma, mask, Extent.of(first, last, grid)
 
 
 def _guess_sigma(dsm: StoredRaster, sigma: StoredRaster, workers: int) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 
 from terrain3d.adjust.network import build_network, with_lidar
-from terrain3d.adjust.sigma import relative_sigma
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
@@ -20,7 +19,7 @@ from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
 from terrain3d.pipeline.filling import Frame
-from terrain3d.pipeline.growth import kept_grid, kept_network, kept_pairs, kept_surfaces
+from terrain3d.pipeline.growth import kept_grid, kept_network, kept_orientation, kept_pairs, kept_surfaces
 from terrain3d.pipeline.load import (
     check_overlap,
     height_limits,
@@ -31,7 +30,7 @@ from terrain3d.pipeline.load import (
     output_reference,
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
-from terrain3d.pipeline.model import Bounds, register
+from terrain3d.pipeline.model import register
 from terrain3d.pipeline.products import RASTERS, RUN_FILES, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
@@ -40,8 +39,8 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
-from terrain3d.pipeline.threads import Workers, hold, learned, once
-from terrain3d.raster import Grid
+from terrain3d.pipeline.threads import Workers, hold, once
+from terrain3d.raster import Bounds, Grid
 from terrain3d.register.cameras import move_camera
 from terrain3d.register.kept import Registered, kept
 from terrain3d.register.lines import Lines
@@ -103,7 +102,7 @@ def compute(
     surfaces = kept_surfaces(surface, len(chosen), workers)
     spool = match_scene(network.views, chosen, inside, surfaces, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))
-    grid = kept_grid(grid, workers, recorder.note)
+    grid = kept_grid(grid, [p.bounds for p in spool.parts], workers, recorder.note)
     registration, registered = None, tuple[str, ...]()
     if lidar is not None:
         lines = Lines.of(network.views, crs, middle)
@@ -125,8 +124,7 @@ def compute(
     if registration is not None and registration.applied:
         final = [move_camera(v, registration, crs, network.heights) for v in network.views]
     returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
-    orientation = relative_sigma(network.adjustment, tuple(range(len(views))), inside, grid.bounds, middle)
-    orientation = learned("orientation", orientation, workers)
+    orientation = kept_orientation(network, grid, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
     made = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
     cells = count_cells(made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.coarse import block_means
+from terrain3d.surface.coarse import pooled
+
+OVERVIEW_RIM = 3  # cells beyond a grid that what is interpolated has, so that it does not change where a grid grows
 
 
 @dataclass(frozen=True)
@@ -54,20 +56,46 @@ class Counts:
         return float((np.searchsorted(np.cumsum(self._counts), share * total) + 0.5) * self._step)
 
 
-def overview(raster: StoredRaster, step: int, nodata: float | None = None) -> Raster:
-    """Means of the values in blocks of ``step`` x ``step`` cells, as ``block_means`` gives them; NaN for no value.
+def overview(
+    raster: StoredRaster, step: int, nodata: float | None = None, where: tuple[StoredRaster, int] | None = None
+) -> Raster:  # fmt: skip
+    """Means of the values in blocks of ``step`` x ``step`` cells, as ``pooled`` gives them; NaN for no value.
 
-    nodata: value that counts as none.
+    Blocks begin at multiples of the step from the origin of the reference. nodata: value that counts as none. where: a
+    raster and the value that it has where there are any.
     """
     g = raster.grid
+    up, left = (n % step for n in g.origin)
+    rows = max(512 // step, 1) * step
     parts = []
-    for top, values in raster.strips(max(512 // step, 1) * step):
+    for top in range(-up, g.height, rows):
+        first, last = max(top, 0), min(top + rows, g.height)
+        values = raster.read(first, 0, last - first, g.width)
         cells = values.astype(np.float32)
         if nodata is not None:
             cells[values == nodata] = np.nan
-        parts.append(block_means(Raster(cells, g.window(top, 0, *cells.shape)), step).values)
-    out = np.concatenate(parts)
-    return Raster(out, replace(g, resolution=g.resolution * step, height=out.shape[0], width=out.shape[1]))
+        if where is not None:
+            cells[where[0].read(first, 0, last - first, g.width) != where[1]] = np.nan
+        if first > top or left:
+            cells = np.pad(cells, ((first - top, 0), (left, 0)), constant_values=np.nan)
+        parts.append(pooled(cells, step))
+    out, r = np.concatenate(parts), g.resolution
+    return Raster(out, Grid(g.reference, g.west - left * r, g.north + up * r, r * step, *out.shape))
+
+
+def with_rim(raster: Raster, cells: int, empty: float = np.nan) -> Raster:
+    """A raster with empty cells all around it."""
+    g, size = raster.grid, 2 * cells
+    grid = g.window(-cells, -cells, g.height + size, g.width + size)
+    return Raster(np.pad(raster.values, cells, constant_values=empty), grid)
+
+
+def laid_over(old: Raster, new: Raster) -> Raster:
+    """A raster of the same cells as a later one, which reaches farther, laid over it."""
+    column, row = (int(np.rint(a + 0.5)) for a in new.grid.column_row(old.grid.west, old.grid.north))
+    values = new.values.copy()
+    values[row : row + old.grid.height, column : column + old.grid.width] = old.values
+    return Raster(values, new.grid)
 
 
 def step_for_side(grid: Grid, cells: int) -> int:

@@ -17,7 +17,7 @@ from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
-from terrain3d.pipeline.model import Bounds, StoredModel, clean_heights, surface_model
+from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
 from terrain3d.pipeline.picture import draw, draw_grey, ranking
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.reference import fill_from_reference
@@ -28,7 +28,7 @@ from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import Evidence, GivenWater
 from terrain3d.pipeline.waters import WaterBody, level_water
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Grid
+from terrain3d.raster import Bounds, Grid
 from terrain3d.surface.ortho import OrthoView
 from terrain3d.surface.super_resolution import FACTOR
 

@@ -13,14 +13,14 @@ from terrain3d.pipeline.canopy_check import CanopyCheck, check_canopy
 from terrain3d.pipeline.canopy_ground import StoredCells, StoredHidden, under_trees
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.running import overview, overview_step
+from terrain3d.pipeline.running import OVERVIEW_RIM, overview, overview_step, with_rim
 from terrain3d.pipeline.settling import Settled
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.canopy_cells import canopy_cells
-from terrain3d.surface.coarse import block_means, resampled
+from terrain3d.surface.coarse import resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma, with_hidden
 from terrain3d.surface.filled import Overhangs, enveloped, on_terrain
 from terrain3d.surface.ground import (
@@ -83,8 +83,8 @@ def make_terrain(
     grid = dsm.grid
     blocks = cut(grid, DTM_MARGIN)
     reporter.stage("terrain model", len(blocks))
-    step = overview_step(grid, OVERVIEW_CELLS)
-    plane = fit_plane(_evidence(dsm, mask, step))
+    step = learned("cells of overviews", overview_step(grid, OVERVIEW_CELLS), workers)
+    plane = fit_plane(overview(dsm, step, where=(mask, MaskCode.MEASURED)))
     if plane is None:  # all is water
         nothing = [new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "dtm_sigma", "chm")]
         for_blocks(lambda b: _fill_empty(b, nothing), cut(grid), workers)
@@ -104,7 +104,7 @@ def make_terrain(
         block.write(ground, fine.mask)
 
     for_blocks(refine, cut(grid, grid.resolution * coarse.factor), workers)
-    shares = overview(ground, step)
+    shares = with_rim(overview(ground, step), OVERVIEW_RIM, 0.0)
     far = Raster(ground_distance(shares.values > 0, shares.grid.resolution), shares.grid)
     cells = StoredCells.create(grid, folder)
 
@@ -123,17 +123,6 @@ def make_terrain(
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return replace(made, check=check)
-
-
-def _evidence(dsm: StoredRaster, mask: StoredRaster, step: int) -> Raster:
-    """Overview of the measured heights."""
-    g, rows = dsm.grid, max(512 // step, 1) * step
-    parts = []
-    for (top, z), (_, codes) in zip(dsm.strips(rows), mask.strips(rows), strict=True):
-        z[codes != MaskCode.MEASURED] = np.nan
-        parts.append(block_means(Raster(z, g.window(top, 0, *z.shape)), step).values)
-    out = np.concatenate(parts)
-    return Raster(out, replace(g, resolution=g.resolution * step, height=out.shape[0], width=out.shape[1]))
 
 
 def _fill_empty(block: Block, rasters: list[StoredRaster]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 from typing import Any
 
@@ -63,63 +64,71 @@ def tree_layers(s: Surfaces, workers: Workers = 1) -> list[NamedLayer]:
 
 def find_trees(s: Surfaces, workers: Workers) -> tuple[Tops, _Coarse]:
     """Tops and coarse cells, block by block; the tops row by row."""
-    grid = s.chm.grid
-    step = max(round(STAND_CELL / grid.resolution), 1)
+    grid, resolution = s.chm.grid, s.chm.grid.resolution
+    step = max(round(STAND_CELL / resolution), 1)
     chm, sigma, base, mask = s.chm, s.dsm_sigma, s.dtm_sigma, s.mask
 
     def work(block: Block) -> tuple[NDArray[Any], ...]:
         heights = np.where(block.read(mask) == MaskCode.WATER, np.float32(0), block.read(chm))
         found = np.zeros(block.grid.shape, bool)
-        found[block.core] = tree_tops(heights, grid.resolution)[block.core]
+        found[block.core] = tree_tops(heights, resolution)[block.core]
         row, column = np.nonzero(found)
         ground = block.read(base)
         spread = np.hypot(block.read(sigma)[row, column], ground[row, column])
         tall = block.read(s.dsm) - block.read(s.dtm) >= LEAST_TREE  # the crowns of chm are wide
-        pooled = _pooled(heights[block.core], tall[block.core], ground[block.core], step, grid.resolution)
-        return row + block.row, column + block.column, heights[row, column], spread, *pooled
+        core, (first, left) = block.core, block.part(*block.core).origin
+        place = first % step, left % step
+        pooled = _pooled(heights[core], tall[core], ground[core], step, place, resolution)
+        return row, column, heights[row, column], spread, *pooled
 
     blocks = _blocks(grid, step)
-    rows, columns = -(-grid.height // step), -(-grid.width // step)
-    coarse = [np.zeros((rows, columns), np.float32) for _ in range(4)]
+    (up, west), (rows, columns) = (o // step for o in grid.origin), grid.shape
+    size = -(-(grid.origin[0] + rows) // step) - up, -(-(grid.origin[1] + columns) // step) - west
+    coarse = [np.zeros(size, np.float32) for _ in range(4)]
     found = for_blocks(work, blocks, workers)
     for block, values in zip(blocks, found, strict=True):
-        top, left = (block.row + block.core[0].start) // step, (block.column + block.core[1].start) // step
+        top, left = (o // step - first for o, first in zip(block.part(*block.core).origin, (up, west), strict=True))
         for layer, part in zip(coarse, values[4:], strict=True):
             layer[top : top + part.shape[0], left : left + part.shape[1]] = part
-    row, column, height, spread = (np.concatenate([f[i] for f in found]) for i in range(4))
+    row = np.concatenate([f[0] + b.row for f, b in zip(found, blocks, strict=True)])
+    column = np.concatenate([f[1] + b.column for f, b in zip(found, blocks, strict=True)])
+    height, spread = (np.concatenate([f[i] for f in found]) for i in (2, 3))
     order = np.lexsort((column, row))
-    x, y = grid.west + (column[order] + 0.5) * grid.resolution, grid.north - (row[order] + 0.5) * grid.resolution
-    cells = Grid(grid.reference, grid.west, grid.north, step * grid.resolution, rows, columns)
+    x, y = grid.west + (column[order] + 0.5) * resolution, grid.north - (row[order] + 0.5) * resolution
+    corner = grid.window(up * step - grid.origin[0], west * step - grid.origin[1], 1, 1)
+    cells = Grid(grid.reference, corner.west, corner.north, step * resolution, *size)
     tops = Tops(x, y, height[order].astype(np.float32), spread[order].astype(np.float32))
     return tops, _Coarse(coarse[0], coarse[1], coarse[2], coarse[3], cells)
 
 
 def _blocks(grid: Grid, step: int) -> list[Block]:
-    """Blocks whose cores are made of whole coarse cells, with what the tops need to see around them."""
+    """Blocks whose cores are the coarse cells of a square of the reference, with what the tops need to see around."""
     margin, size = ceil(TOPS_MARGIN / grid.resolution), BLOCK_COARSE * step
+    spans = [[(max(a, 0), min(a + size, n)) for a in range(-(o % size), n, size)]
+             for n, o in zip(grid.shape, grid.origin, strict=True)]  # fmt: skip
     out = []
-    for row in range(0, grid.height, size):
-        for column in range(0, grid.width, size):
-            top, left = max(row - margin, 0), max(column - margin, 0)
-            bottom, right = min(row + size + margin, grid.height), min(column + size + margin, grid.width)
-            rows = slice(row - top, min(row + size, grid.height) - top)
-            columns = slice(column - left, min(column + size, grid.width) - left)
-            part = grid.window(top, left, bottom - top, right - left)
-            out.append(Block(part, top, left, (rows, columns), (top, left)))
+    for rows, columns in product(*spans):
+        top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+        bottom, right = min(rows[1] + margin, grid.height), min(columns[1] + margin, grid.width)
+        core = slice(rows[0] - top, rows[1] - top), slice(columns[0] - left, columns[1] - left)
+        out.append(Block(grid.window(top, left, bottom - top, right - left), top, left, core))
     return out
 
 
-def _pooled(chm: Singles, tall: NDArray[np.bool_], sigma: Singles, step: int, resolution: float) -> tuple[Singles, ...]:
-    """Sums over coarse cells, m2 and m3, and mean sigma of the terrain. tall: cells of the surface that are trees."""
+def _pooled(
+    chm: Singles, tall: NDArray[np.bool_], sigma: Singles, step: int, first: tuple[int, int], resolution: float
+) -> tuple[Singles, ...]:
+    """Sums over coarse cells, m2 and m3, and mean sigma of the terrain. tall: cells of the surface that are trees.
+    first: row and column of the first cell in its coarse one."""
     known = np.isfinite(chm)
     tree = known & tall & (chm >= LEAST_TREE)
     layers = (tree, np.where(tree, chm, 0), np.where(known, sigma, 0), known)
     h, w = chm.shape
-    shape = -(-h // step), -(-w // step)
+    shape = -(-(first[0] + h) // step), -(-(first[1] + w) // step)
     out = []
     for layer in layers:
         whole = np.zeros((shape[0] * step, shape[1] * step), np.float32)
-        whole[:h, :w] = layer
+        whole[first[0] : first[0] + h, first[1] : first[1] + w] = layer
         out.append(whole.reshape(shape[0], step, shape[1], step).sum(axis=(1, 3)) * resolution**2)
     covered, heights, spread, area = out
     return covered, heights, spread / np.maximum(area, 1e-6), area

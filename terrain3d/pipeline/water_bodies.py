@@ -137,19 +137,22 @@ def find_waters(
 
 
 def body_shape(bodies: Components, number: int, cell: float, most: int) -> BodyShape:
-    """Shape of a body on cells of about that many metres, coarser if they were too many."""
+    """Shape of a body on cells of about that many metres, coarser if they were too many. Its rows and columns, like all
+    that levels are found from, are counted from the origin of the reference."""
     grid = bodies.labels.grid
-    top, left, bottom, right = (int(v) for v in bodies.bounds[number])
+    (up, west), ends = grid.origin, (grid.origin[0] + grid.height, grid.origin[1] + grid.width)
+    top, left, bottom, right = (int(v) + o for v, o in zip(bodies.bounds[number], 2 * grid.origin, strict=True))
     step = max(round(cell / grid.resolution), 1, ceil(sqrt((bottom - top) * (right - left) / most)))
     first = top // step - 1, left // step - 1
     mask = np.zeros((-(-bottom // step) - first[0] + 1, -(-right // step) - first[1] + 1), bool)
     rows = max(1024 // step, 1)
-    column, width = left // step * step, min(-(-right // step) * step, grid.width) - left // step * step
+    column, width = left // step * step, -(-right // step) * step - left // step * step
+    inner = max(column, west), min(column + width, ends[1])
     for a in range(top // step, -(-bottom // step), rows):
-        row = a * step
-        height = min(min(a + rows, -(-bottom // step)) * step, grid.height) - row
-        here = bodies.numbers.window(row, column, height, width) == number
-        padded = np.pad(here, ((0, -height % step), (0, -width % step)))
+        row, height = a * step, min(a + rows, -(-bottom // step)) * step - a * step
+        own = max(row, up), min(row + height, ends[0])
+        here = bodies.numbers.window(own[0] - up, inner[0] - west, own[1] - own[0], inner[1] - inner[0]) == number
+        padded = np.pad(here, ((own[0] - row, row + height - own[1]), (inner[0] - column, column + width - inner[1])))
         pooled = padded.reshape(padded.shape[0] // step, step, padded.shape[1] // step, step).any(axis=(1, 3))
         mask[a - first[0] : a - first[0] + pooled.shape[0], 1 : 1 + pooled.shape[1]] = pooled
     return BodyShape(mask, step, first, grid.resolution)
@@ -254,7 +257,7 @@ def _grown(
         grid = block.grid.window(rows.start, columns.start, *body.shape)
         body = to_the_bank(body, Raster(image[rows, columns], grid), looks[k].centre, looks[k].spread)
         row, column = np.mgrid[0 : body.shape[0], 0 : body.shape[1]]
-        level = looks[k].level.at(row + (block.row + rows.start), column + (block.column + columns.start))
+        level = looks[k].level.at(row + grid.origin[0], column + grid.origin[1])
         out[rows, columns] |= without_land(body, Raster(dsm.values[rows, columns], grid), level, sure[rows, columns])
     return out
 
@@ -294,7 +297,7 @@ def _levels(
         if not numbers.any():
             return None
         z = Raster(block.read(dsm), block.grid)
-        beside = shores(z, block.read(sigma), numbers, (block.row, block.column), block.core, reach)
+        beside = shores(z, block.read(sigma), numbers, block.origin, block.core, reach)
         if image is None:
             return beside, None
         inside = numbers[block.core] > 0

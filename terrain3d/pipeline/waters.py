@@ -45,7 +45,7 @@ class WaterBody:
     def heights(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Level at places in the CRS of the run."""
         column, row = self.grid.column_row(x, y)
-        return self.level.at(row, column).astype(float)
+        return self.level.at(row + self.grid.origin[0], column + self.grid.origin[1]).astype(float)
 
 
 def level_water(
@@ -91,7 +91,7 @@ def _flatten(
         z, s, codes = part.read(dsm), part.read(sigma), part.read(mask)
         for k in (int(k) for k in np.unique(near) if k):
             row, column = np.nonzero(near == k)
-            height = levels[k].at(row + part.row, column + part.column)
+            height = levels[k].at(row + part.origin[0], column + part.origin[1])
             inside = wet[row, column]
             own = z[row, column]
             z[row, column] = np.where(inside, height, np.where(own < height, height, own))
@@ -126,8 +126,9 @@ def _seas_joined(waters: Waters, grid: Grid) -> dict[int, WaterLevel]:
 def _outline(waters: Waters, number: int, grid: Grid) -> BaseGeometry:
     shape = body_shape(waters.bodies, number, grid.resolution, OUTLINE_CELLS)
     cell = grid.resolution * shape.step
-    west, north = grid.west + shape.first[1] * cell, grid.north - shape.first[0] * cell
-    coarse = Grid(grid.reference, west, north, cell, *shape.mask.shape)
+    row, column = (f * shape.step - o for f, o in zip(shape.first, grid.origin, strict=True))
+    corner = grid.window(row, column, 1, 1)
+    coarse = Grid(grid.reference, corner.west, corner.north, cell, *shape.mask.shape)
     return outline(Patch(1, 0, 0, shape.mask), coarse)
 
 

@@ -65,6 +65,11 @@ class SmoothCorrection:
         """1-sigma of the vertical correction at places, metres."""
         return _at_nodes(self.sigma, x, y)
 
+    def beyond(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """How far east and north of the nodes places lie, metres; 0 among them."""
+        west, south, east, north = self.sigma.grid.bounds
+        return np.asarray(x - np.clip(x, west, east)), np.asarray(y - np.clip(y, south, north))
+
 
 def _at_nodes(nodes: Raster, x: Floats, y: Floats) -> Floats:
     column, row = nodes.grid.column_row(x, y)

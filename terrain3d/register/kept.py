@@ -78,8 +78,8 @@ def kept(old: Registered, new: Registered, tell: Callable[[str], None]) -> Regis
     """``old`` with places for the returns of ``new``; None where it holds no more. tell: is told why.
 
     It holds while the model and all the returns that it came from are still there, and what all returns say now differs
-    nowhere by more than AGREES of its sigma and is not more certain than by the factor BETTER. Returns that it did not
-    know get their places from ``new``.
+    nowhere by more than AGREES of its sigma, which grows beyond the model that it came from, and is not more certain
+    there than by the factor BETTER. Returns that it did not know get their places from ``new``.
     """
     known = {row: i for i, row in enumerate(_rows(old.returns))}
     at = np.array([known.get(row, -1) for row in _rows(new.returns)], int)
@@ -93,8 +93,9 @@ def kept(old: Registered, new: Registered, tell: Callable[[str], None]) -> Regis
             return None
     else:
         found = difference(old.registration, new.registration, new.grid)
-        if found.share > AGREES or found.sigma_ratio < BETTER:
-            tell(f"registration anew: it moves by {found}, its sigma falls to {found.sigma_ratio:.2f} of what it was")
+        ratio = difference(old.registration, new.registration, old.grid).sigma_ratio
+        if found.share > AGREES or ratio < BETTER:
+            tell(f"registration anew: it moves by {found}, its sigma falls to {ratio:.2f} of what it was")
             return None
         if (at < 0).any():
             tell(f"registration kept: with all lidar of now it would move by {found}")

@@ -51,7 +51,14 @@ class Move:
         return np.asarray(plane if self.smooth is None else plane + self.smooth.height_at(x, y))
 
     def sigma_at(self, x: Floats, y: Floats) -> Floats:
-        """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied."""
+        """1-sigma of the vertical correction at places of the corrected model, metres; NaN if nothing was applied.
+
+        It grows by that of the tilt beyond the model that the correction was found for.
+        """
         if self.smooth is None:
             return np.full(np.broadcast_shapes(np.shape(x), np.shape(y)), np.nan)
-        return self.smooth.sigma_at(x, y)
+        inside, (east, north) = self.smooth.sigma_at(x, y), self.smooth.beyond(x, y)
+        if not (east.any() or north.any()):
+            return inside
+        (a, b), (_, c) = self.covariance[3:, 3:]
+        return np.asarray(np.sqrt(inside**2 + a * east**2 + 2 * b * east * north + c * north**2))

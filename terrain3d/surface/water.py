@@ -99,8 +99,8 @@ def shores(
 ) -> Shores:  # fmt: skip
     """Matched cells of the core beside bodies of water, as far as ``reach`` metres.
 
-    bodies: (h, w) number of the body of each cell, 0 for none. place: row and column of the first cell in the whole
-    grid. A cell beside two bodies counts for the one of larger number.
+    bodies: (h, w) number of the body of each cell, 0 for none. place: row and column of the first cell, from
+    where those of the shores are counted. A cell beside two bodies counts for the one of larger number.
     """
     near = cv2.dilate(bodies.astype(np.float32), disk(reach / dsm.grid.resolution))[core].astype(np.int32)
     z = np.asarray(dsm.values[core], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,10 @@ import pytest
 from terrain3d.crs import Reference
 from terrain3d.io.scratch import new_raster
 from terrain3d.pipeline import blocks
-from terrain3d.pipeline.blocks import aligned, coarse_block, cut, for_blocks
+from terrain3d.pipeline.blocks import aligned, at_resolution, coarse_block, cut, extended, for_blocks
 from terrain3d.pipeline.components import label
-from terrain3d.pipeline.running import Counts, overview
-from terrain3d.raster import Grid
+from terrain3d.pipeline.running import Counts, laid_over, overview
+from terrain3d.raster import Grid, Growth
 
 GRID = aligned(Grid(Reference("EPSG:32654"), 300_003.0, 4_000_007.0, 0.5, 301, 410))
 
@@ -40,6 +41,35 @@ def test_cut__cores_cover_every_cell_once_and_windows_hold_the_margin() -> None:
         coarse = coarse_block(block, 2)
         assert coarse.grid.bounds == block.grid.bounds and coarse.grid.resolution == 1.0
     assert (seen == 1).all()
+
+
+def test_cut__blocks_of_before_stay_where_a_grid_grows() -> None:
+    west, _, east, north = GRID.bounds
+    before = cut(GRID, 10.0, 128)
+    grown = extended(GRID, (west - 20.0, north - 100.0, east - 50.0, north + 70.0))
+    assert grown.bounds[0] <= west - 20.0 and grown.bounds[3] >= north + 70.0 and grown.bounds[2] == east
+    assert grown.bounds[0] % 512 == grown.bounds[3] % 512 == 0  # sides that move do so to whole blocks
+    nothing = {(b.grid, b.part(*b.core).grid) for b in cut(grown, 10.0, 128)}
+    assert {(b.grid, b.part(*b.core).grid) for b in before} < nothing
+    north_west = Growth(GRID.bounds, ((west - 40.0, north, west + 9.0, north + 40.0),))
+    seen = np.zeros(grown.shape, int)
+    changed = []
+    for block in cut(replace(grown, grown=(north_west,)), 10.0, 128):
+        core = block.part(*block.core)
+        seen[core.row : core.row + core.grid.height, core.column : core.column + core.grid.width] += 1
+        if core.grid in {b.part(*b.core).grid for b in before} and block.grid not in {b.grid for b in before}:
+            changed.append(core.grid)
+    assert (seen == 1).all()
+    assert [(g.west, g.north) for g in changed] == [(west, north)]  # the only one with something within its margin
+    twice = extended(grown, (west - 20.0, north - 600.0, east, north))
+    assert len(twice.grown) == 2 and nothing < {(b.grid, b.part(*b.core).grid) for b in cut(twice, 10.0, 128)}
+
+
+def test_at_resolution__a_grown_grid_has_the_blocks_of_before_there_too() -> None:
+    west, south, east, north = GRID.bounds
+    before = cut(at_resolution(GRID, 3.0), 30.0, 32)
+    after = cut(at_resolution(extended(GRID, (west, south, east + 40.0, north)), 3.0), 30.0, 32)
+    assert {b.grid for b in before} < {b.grid for b in after}
 
 
 def test_cut__one_block_where_it_fits() -> None:
@@ -94,3 +124,16 @@ def test_overview__means_without_the_voids(tmp_path: Path) -> None:
     assert small.values[1, 0] == pytest.approx(np.nanmean(values[4:8, :4]), abs=1e-6)
     assert small.values[-1, -1] == pytest.approx(values[-4:, -4:].mean(), abs=1e-6)
     assert small.grid.resolution == 2.0 and small.grid.west == GRID.west
+
+
+def test_overview__blocks_lie_on_multiples_of_the_reference(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=GRID.shape).astype(np.float32)
+    raster = new_raster(tmp_path / "a", GRID, np.float32)
+    raster.write(0, 0, values)
+    whole, part = overview(raster, 7), overview(raster.window(13, 29, 201, 300), 7)
+    assert whole.grid.origin[0] == GRID.origin[0] // 7 and part.grid.origin[1] == (GRID.origin[1] + 29) // 7
+    row, column = (a - b for a, b in zip(part.grid.origin, whole.grid.origin, strict=True))
+    h, w = part.grid.shape
+    here = whole.values[row : row + h, column : column + w]
+    np.testing.assert_allclose(part.values[1:-1, 1:-1], here[1:-1, 1:-1], atol=1e-6)
+    np.testing.assert_array_equal(laid_over(part, whole).values[row : row + h, column : column + w], part.values)

@@ -89,3 +89,22 @@ def test_kept__one_that_was_not_applied_stays_until_lidar_suffices() -> None:
     old = registered(returns(1.0), applied=False)
     assert held(old, registered(returns(1.0, 2.0), applied=False))[0] is not None
     assert held(old, registered(returns(1.0, 2.0)))[1] == "registration anew: lidar now suffices"
+
+
+def test_kept__sigma_grows_beyond_the_model_and_new_ground_may_be_better_known() -> None:
+    wide = replace(GRID, width=3000)
+    old = registered(returns(1.0))
+    tilt = np.diag([100.0, 100.0, 1.0, 0.0, 0.0]) * 0.1**2 + np.diag([0.0, 0.0, 0.0, 0.4e-3**2, 0.0])
+    old = replace(old, registration=replace(old.registration, covariance=tilt))
+    nodes = NODES.bounds
+    inside, outside = (
+        old.registration.sigma_at(np.array([x]), np.array([3_999_500.0])) for x in (nodes[0], nodes[2] + 1000)
+    )
+    assert inside[0] == 0.1 and outside[0] == pytest.approx(np.hypot(0.1, 1000 * 0.4e-3))
+    new = replace(registered(returns(1.0)), grid=wide)
+    off = replace(
+        new, registration=replace(new.registration, tilt_e=0.3e-3)
+    )  # 0.6 m at the far end, 0.15 m on old ground
+    assert held(old, off)[0] is not None  # although the new one is much more certain there
+    steep = replace(new, registration=replace(new.registration, tilt_e=1.5e-3))
+    assert held(old, steep)[0] is None

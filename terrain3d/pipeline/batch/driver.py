@@ -28,7 +28,6 @@ from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet, changes_since
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
 from terrain3d.pipeline.batch.watch import Watch
 from terrain3d.pipeline.batch.worker import Products
-from terrain3d.pipeline.model import Bounds
 from terrain3d.pipeline.products import water_layers
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import quality
@@ -36,6 +35,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run import compute
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.trees import tree_layers
+from terrain3d.raster import Bounds
 
 MANIFEST, WORK, PLAN, LOG, LOCK = "manifest.sqlite", "work", "plan.json", "batch.log", ".lock"
 LOST = "lost area"
@@ -47,14 +47,13 @@ class BatchOptions:
     """by_content: input files count by content, not by size and time. retry: what failed before is tried again.
     refresh: what is held from batch to batch is found anew.
     keep_work: intermediate objects stay, so that a later change redoes only what depends on it. most_s: seconds that
-    one piece of work may take. threads: of this process, for what workers do not do."""
+    one piece of work may take."""
 
     by_content: bool = False
     retry: bool = False
     refresh: bool = False
     keep_work: bool = True
     most_s: float = 3600.0
-    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def _settle(
     options: BatchOptions,
 ) -> BatchResult:  # fmt: skip
     """Work until all that can be done is done: each turn leaves out what failed in the one before."""
-    keys = Keys(by_content=options.by_content)
+    keys = Keys(by_content=options.by_content, own=out)
     manifest.forget_problems((IMAGE, LIDAR, LOST))
     manifest.set_tiles([TileState(t.sheet.code, "waiting", t.sheet.bounds) for t in plan.tiles])
     lost = [p.bounds for p in manifest.problems() if p.what == LOST and p.bounds is not None]
@@ -162,15 +161,15 @@ def _settle(
             plan, inputs = _plan(area, out, manifest.problems(), recorder)
             manifest.set_tiles([TileState(t.sheet.code, "waiting", t.sheet.bounds) for t in plan.tiles])
         worked += engine.done
-    worked += engine.done
     manifest.set_tiles(tiles)
-    manifest.keep_only(engine.seen)
     recorder.stage("catalog")
-    write_logs(out, manifest, tiles)
     figures = quality(result)
     write_json(out / "quality.json", {k: v for k, v in figures.items() if k not in ("seconds", "peak_memory_mb")})
     sums, layers = write_mosaics(out, tiles, manifest)
-    changes = _changes(area, plan, inputs, tiles, sums, out, keys, manifest, options.threads, recorder)
+    changes = _changes(area, plan, inputs, tiles, sums, desk, engine, manifest, recorder)
+    worked += engine.done
+    manifest.keep_only(engine.seen)
+    write_logs(out, manifest, tiles)
     write_catalog(out, inputs.scene.config.name, tiles, sums, layers, changes)
     _tidy(out, desk, engine, manifest, options)
     return BatchResult(plan, tuple(tiles), tuple(manifest.problems()), worked, tuple(recorder.warnings))
@@ -233,8 +232,8 @@ def _write_tiles(
 
 
 def _changes(
-    area: Area, plan: Plan, inputs: Inputs, tiles: list[TileState], sums: dict[str, str], out: Path, keys: Keys,
-    manifest: Manifest, threads: int, recorder: Recorder,
+    area: Area, plan: Plan, inputs: Inputs, tiles: list[TileState], sums: dict[str, str], desk: Desk,
+    engine: BatchEngine, manifest: Manifest, recorder: Recorder,
 ) -> list[ChangeSet]:  # fmt: skip
     """Change since each of the previous models that can be compared; folders of others go."""
     with_data = {t.code for t in tiles if t.state in WRITTEN}
@@ -242,9 +241,9 @@ def _changes(
     name, end, found = inputs.scene.config.name, newest(inputs), []
     for model in area.previous if sheets else ():
         recorder.stage(f"change since {model.name}")
-        found.append(changes_since(model, sheets, sums, plan.crs, end, out, keys, manifest, threads, name, recorder))
+        found.append(changes_since(model, sheets, sums, plan.crs, end, desk, engine, manifest, name, recorder))
     made = [c for c in found if c is not None]
-    for folder in (out / CHANGE).glob("*"):
+    for folder in (desk.out / CHANGE).glob("*"):
         if folder.name not in [c.name for c in made]:
             remove_tile(folder)
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,9 +19,9 @@ from terrain3d.pipeline.batch.manifest import DONE, FAILED, HELD, Manifest, Prob
 from terrain3d.pipeline.batch.parcel import pack_result, pack_work, unpack_result
 from terrain3d.pipeline.batch.worker import Outcome, Task
 from terrain3d.pipeline.blocks import Block
-from terrain3d.pipeline.model import Bounds
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quality import peak_memory_mb
+from terrain3d.raster import Bounds
 from terrain3d.stereo.plan import MatchTask
 
 LEARNED = "learned/"
@@ -137,6 +138,15 @@ class BatchEngine:
         self._manifest.note(_held(LEARNED + name), [self.basis, new])
         self.held.add(new)
         return value
+
+    @contextmanager
+    def resting_on(self, basis: str) -> Iterator[None]:
+        """Meanwhile all keys depend on it, too, and the pieces of work are kept only until the batch is done."""
+        lasting, self._keys.basis = set(self.seen), basis
+        try:
+            yield
+        finally:
+            self.seen, self._keys.basis = lasting, ""
 
     def worked(self) -> int:
         """Pieces of work that were done now."""

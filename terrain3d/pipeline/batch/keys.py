@@ -25,14 +25,14 @@ from terrain3d.crs import from_lonlat
 from terrain3d.io.objects import NAME, BlockRaster, Desk, DeskShelf
 from terrain3d.pipeline.blocks import Block
 from terrain3d.pipeline.components import Labelled
-from terrain3d.pipeline.model import Bounds, Extent
+from terrain3d.pipeline.growth import MOVED_M
+from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.spool import Spool
-from terrain3d.raster import Raster
+from terrain3d.raster import Bounds, Grid, Raster
 from terrain3d.stereo.plan import MatchTask
 from terrain3d.surface.ortho import OrthoView, RankedView
 from terrain3d.surface.under_canopy import GroundReturns
 
-POINTS_REACH = 64.0  # metres around an item from which points may be moved into it, at most
 TILE_REACH = (0.25, 250.0)  # of a tile to be matched, the surface around it that it may look at: share of it, metres
 PRINT_MARGIN = 5.0  # metres around what an image shows, whose outline is not quite straight
 SMALL = 4096  # bytes of arrays that are digested anew each time
@@ -70,10 +70,12 @@ def _tile_bounds(task: MatchTask) -> Bounds:
 
 
 class Keys:
-    """Digests for one engine. by_content: files count by content, else by size and time of last change."""
+    """Digests for one engine. by_content: files count by content, else by size and time of last change. own: folder of
+    products, which count by their names. basis: what all keys depend on besides, such as the content of these."""
 
-    def __init__(self, *, by_content: bool = False) -> None:
-        self._by_content = by_content
+    def __init__(self, *, by_content: bool = False, own: Path | None = None) -> None:
+        self._by_content, self._own = by_content, own
+        self.basis = ""
         self._files: dict[Path, bytes] = {}
         self._arrays: dict[int, tuple[Any, bytes]] = {}
         self._prints: dict[int, tuple[OrthoView, BaseGeometry]] = {}
@@ -86,7 +88,7 @@ class Keys:
     def key(self, work: Callable[..., Any], item: Any) -> str:
         """Key of the work on an item. Raises TypeError for a captured value of which no digest can be made."""
         total = hashlib.sha256()
-        total.update(f"terrain3d {__version__}".encode())
+        total.update(f"terrain3d {__version__} {self.basis}".encode())
         sight = sight_of(item)
         self._feed(total, work, sight)
         self._feed(total, item, sight)
@@ -135,8 +137,13 @@ class Keys:
         seen: Any = None
         if isinstance(value, BlockRaster):
             # where there is no limit all counts, for what is done once may read anything
-            pieces = value.pieces(sight.bounds or value.grid.bounds)
-            seen = (value.grid, value.dtype, value.row, value.column, [(p.window, p.name) for p in pieces])
+            pieces = value.telling(sight.bounds or value.grid.bounds)
+            seen = (value.grid.reference, value.grid.resolution, value.dtype)
+            seen += ([(p.window, p.name) for p in pieces],)
+        elif isinstance(value, Grid):
+            seen = (value.reference, value.west, value.north, value.resolution, value.shape)
+        elif isinstance(value, Block):
+            seen = (value.grid, value.core)  # where it lies in the whole changes no result
         elif isinstance(value, MatchTask):
             seen = (value.tile, value.core)  # the images themselves go with it
         elif sight.bounds is not None and isinstance(value, Raster):
@@ -144,14 +151,14 @@ class Keys:
         elif sight.bounds is not None and isinstance(value, GroundReturns):
             seen = _within(value, sight.bounds)
         elif sight.bounds is not None and isinstance(value, Spool):
-            seen = [(p.path, p.count) for p in value.parts if _near(p.bounds, sight.bounds, POINTS_REACH)]
+            seen = [(p.path, p.count) for p in value.parts if _near(p.bounds, sight.bounds, MOVED_M)]
         elif sight.block is not None and isinstance(value, Extent):
-            at, size = sight.block, sight.block.grid.shape
-            rows = slice(at.row, at.row + size[0])
-            seen = [np.clip(a[rows] - at.column, -1, size[1]) for a in (value.left, value.right)]
+            seen = np.packbits(value.hull(sight.block)).tobytes()
         elif sight.block is not None and isinstance(value, Labelled):
-            window = (sight.block.row, sight.block.column, *sight.block.grid.shape)
-            seen = (value.labels, [p for p in value.parts if _touch(p.window, window)])
+            row, column = sight.block.row, sight.block.column
+            near = [p for p in value.parts if _touch(p.window, (row, column, *sight.block.grid.shape))]
+            windows = [(p.window[0] - row, p.window[1] - column, *p.window[2:]) for p in near]
+            seen = (value.labels, windows, [p.values for p in near])
         if seen is not None:
             self._feed(total, seen, sight)
             return
@@ -203,6 +210,8 @@ class Keys:
         return self._files[value]
 
     def _file(self, path: Path) -> bytes:
+        if self._own is not None and path.is_relative_to(self._own):
+            return str(path.relative_to(self._own)).encode()
         if not path.is_file():
             return str(path).encode()
         if self._by_content:

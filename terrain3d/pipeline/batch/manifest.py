@@ -53,7 +53,8 @@ class Record:
     @property
     def objects(self) -> set[str]:
         """Objects that it needs."""
-        return {p.name for _, p in self.pieces} | set(self.arrays) | ({self.result} if self.result else set())
+        made = {p.name for _, p in self.pieces if p.even is None} | set(self.arrays)
+        return made | ({self.result} if self.result else set())
 
 
 @dataclass(frozen=True)

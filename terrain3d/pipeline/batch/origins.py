@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from terrain3d.export.lineage import Lineage, Source
 from terrain3d.pipeline.batch.inputs import Inputs
@@ -25,12 +27,14 @@ def lineage_of(t: TilePlan, inputs: Inputs, result: RunResult) -> Lineage:
     received = _received(inputs, t.images)
     pairs = [p for p in result.pairs if p.chosen and p.area.intersects(t.sheet.outline)]
     names = tuple((result.views[p.left].name, result.views[p.right].name) for p in pairs)
-    figures = _accuracy(result, {name for pair in names for name in pair})
+    shown = shapely.union_all([p.area for p in pairs]).intersection(t.sheet.outline)
+    figures = _accuracy(result, {name for pair in names for name in pair}, shown)
     return Lineage(config.name, images + lidar, options, figures, names, received, result.registered)
 
 
-def _accuracy(result: RunResult, images: set[str]) -> dict[str, float | None]:
-    """Residuals of some images, and figures that hold for the whole area; the held-out ones are model minus lidar."""
+def _accuracy(result: RunResult, images: set[str], shown: BaseGeometry) -> dict[str, float | None]:
+    """Residuals of some images, sigma of the heights at a place that they show, and figures that hold for the whole
+    area; the held-out ones are model minus lidar."""
     rms = [r for r, v in zip(result.network.adjustment.rms_after_px, result.views, strict=True) if v.name in images]
     out: dict[str, float | None] = {"adjustment_rms_px": max(rms, default=None)}
     r = result.registration
@@ -43,7 +47,8 @@ def _accuracy(result: RunResult, images: set[str]) -> dict[str, float | None]:
     if r.smooth is not None:
         east, north = np.sqrt(np.diag(r.covariance)[:2])
         out["sigma_sideways_m"] = float(np.hypot(east, north) / np.sqrt(2))  # of either coordinate
-        out["sigma_up_m"] = float(np.median(r.smooth.sigma.values))
+        place = shown.representative_point()
+        out["sigma_up_m"] = None if place.is_empty else float(r.sigma_at(np.array(place.x), np.array(place.y)))
     return out
 
 

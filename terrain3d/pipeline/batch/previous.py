@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,11 @@ from terrain3d.errors import OutputError, Terrain3dError
 from terrain3d.export.stac import Asset, in_collection, stac_item
 from terrain3d.io.atomic import output_error, write_json
 from terrain3d.io.mosaic import write_mosaic
-from terrain3d.io.objects import sha256_of
+from terrain3d.io.objects import Desk, DeskShelf, sha256_of
 from terrain3d.io.scratch import StoredRaster, padded
 from terrain3d.pipeline.batch.area import Previous
+from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed
 from terrain3d.pipeline.batch.inputs import PREVIOUS
-from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, Problem
 from terrain3d.pipeline.batch.sheets import Sheet
 from terrain3d.pipeline.change import write_change_raster, write_findings
@@ -30,7 +30,7 @@ from terrain3d.pipeline.change_tiles import rank_tiles
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.scratch_folder import scratch_folder
-from terrain3d.raster import Grid
+from terrain3d.raster import Bounds, Grid
 from terrain3d.tiles import Tile, reproject
 
 CHANGE = "change"
@@ -52,8 +52,8 @@ class ChangeSet:
 
 
 def changes_since(
-    model: Previous, sheets: Sequence[Sheet], sums: dict[str, str], crs: str, end: datetime, out: Path, keys: Keys,
-    manifest: Manifest, threads: int, collection: str, reporter: Reporter,
+    model: Previous, sheets: Sequence[Sheet], sums: dict[str, str], crs: str, end: datetime, desk: Desk,
+    engine: BatchEngine, manifest: Manifest, collection: str, reporter: Reporter,
 ) -> ChangeSet | None:  # fmt: skip
     """Products of the change from a previous model to the mosaics of a batch, in ``out/change/NAME``.
 
@@ -61,18 +61,20 @@ def changes_since(
     data. sums: SHA-256 of their products. end: time of the newest image. collection: its name. None, and a line in the
     manifest, where the models cannot be compared. Raises OutputError (full disk).
     """
+    out = desk.out
     try:
         before = load_epoch(model.path)
         told = ChangeOptions(vertical_before=model.vertical)
         seen = sorted(v for k, v in sums.items() if k.endswith(tuple(f"_{layer}.tif" for layer in LAYERS)))
-        key = keys.key(changes_since, (before, told, _sums_beside(model.path), seen, [s.outline for s in sheets]))
+        key = engine.mark((before, told, _sums_beside(model.path), seen, [s.outline for s in sheets]))
         known = manifest.noted(f"{CHANGE} {model.name}")
         if known is not None and known["key"] == key and _whole(out / CHANGE / model.name, known["files"]):
             return ChangeSet(model.name, known["files"])
-        files = _compared(model, before, told, sheets, crs, end, out, threads, collection, reporter)
+        with engine.resting_on(key):
+            files = _compared(model, before, told, sheets, crs, end, desk, engine, collection, reporter)
     except OutputError:
         raise
-    except Terrain3dError as error:
+    except (Terrain3dError, BlocksFailed) as error:
         manifest.add_problem(Problem(PREVIOUS, str(model.path), str(error)))
         reporter.note(f"left out: {error}")
         return None
@@ -82,26 +84,30 @@ def changes_since(
 
 def _compared(
     model: Previous, before: Epoch, told: ChangeOptions, sheets: Sequence[Sheet], crs: str, end: datetime,
-    out: Path, threads: int, collection: str, reporter: Reporter,
+    desk: Desk, engine: BatchEngine, collection: str, reporter: Reporter,
 ) -> dict[str, str]:  # fmt: skip
     """Detect the changes and write their products; names and SHA-256. The folder is there whole or not at all."""
+    out = desk.out
     after = load_epoch(out)
     with scratch_folder(out / CHANGE) as scratch:
         ready = scratch / "products"
         ready.mkdir()
-        result = detect_stored(before, after, told, scratch, threads, reporter)
+        result = detect_stored(before, after, told, DeskShelf(desk, f"{CHANGE} {model.name}"), engine, reporter)
         for note in result.notes:
             reporter.note(f"{model.name}: {note}")
         ranked = rank_tiles(result, [Tile(s.code, s.outline, crs) for s in sheets])
         reporter.stage(f"change since {model.name}", 4 + len(sheets))
         named = {"before": str(model.path), "after": str(out), "vertical_told": [told.vertical_before, None]}
         write_findings(result, before, after, ranked, named, ready, reporter, changed=end)
-        rasters = []
-        for sheet in sheets:
-            path = _write_tile(result, sheet, crs, _times(before, end), ready, model.name, collection)
-            rasters += [] if path is None else [path]
-            reporter.step()
-        write_mosaic(ready / f"{CHANGE}.vrt", rasters)
+        own = result.difference.grid
+        outlines = [reproject(s.outline, crs, own.reference.horizontal) for s in sheets]
+        items = [_ChangeTile(s.code, _cells_of(o, own)) for s, o in zip(sheets, outlines, strict=True)]
+        write = _tile_writer(result, _times(before, end), ready, model.name, collection)
+        made: list[str | None] = [*engine.each(write, items, reporter)]
+        failed = [i.code for i, name in zip(items, made, strict=True) if name is None]
+        if failed:
+            raise Terrain3dError(f"tiles {', '.join(failed)} of the change failed", fix="see --status")
+        write_mosaic(ready / f"{CHANGE}.vrt", [ready / name for name in made if name])
         folder = out / CHANGE / model.name
         try:
             shutil.rmtree(folder, ignore_errors=True)
@@ -116,23 +122,37 @@ def _is_kept(path: Path) -> bool:
     return path.suffix != ".ovr"
 
 
-def _write_tile(
-    result: ChangeResult[StoredRaster], sheet: Sheet, crs: str, times: tuple[datetime, datetime], out: Path, name: str,
-    collection: str,
-) -> Path | None:  # fmt: skip
-    """Raster of a tile and its STAC item, on the cells of the comparison; None where nothing was compared."""
-    own = result.difference.grid
-    grid = _cells_of(reproject(sheet.outline, crs, own.reference.horizontal), own)
-    difference = padded(result.difference, grid)
-    if not any(np.isfinite(values).any() for _, values in difference.strips(512)):
-        return None
-    path = out / f"{sheet.code}_{CHANGE}.tif"
-    write_change_raster(path, (difference, padded(result.sigma, grid), padded(result.significant, grid)))
-    assets = [Asset(CHANGE, path, "Height difference, its 1-sigma, significant 0 / 1", unit="m")]
-    described = stac_item(f"{sheet.code}_{CHANGE}_{name}", grid, assets, folder=out, start=times[0], end=times[1],
-                          lineage=f"terrain3d {__version__}: change since {name}")  # fmt: skip
-    write_json(out / f"{sheet.code}_{CHANGE}.json", in_collection(described, collection))
-    return path
+@dataclass(frozen=True)
+class _ChangeTile:
+    """A tile of the change on the cells of the comparison."""
+
+    code: str
+    grid: Grid
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.grid.bounds
+
+
+def _tile_writer(
+    result: ChangeResult[StoredRaster], times: tuple[datetime, datetime], out: Path, name: str, collection: str
+) -> Callable[[_ChangeTile], str]:
+    """Work that writes raster and STAC item of a tile; it gives the raster's name, empty if nothing was compared."""
+    rasters = result.difference, result.sigma, result.significant
+
+    def work(tile: _ChangeTile) -> str:
+        difference, sigma, significant = (padded(r, tile.grid) for r in rasters)
+        if not any(np.isfinite(values).any() for _, values in difference.strips(512)):
+            return ""
+        path = out / f"{tile.code}_{CHANGE}.tif"
+        write_change_raster(path, (difference, sigma, significant))
+        assets = [Asset(CHANGE, path, "Height difference, its 1-sigma, significant 0 / 1", unit="m")]
+        described = stac_item(f"{tile.code}_{CHANGE}_{name}", tile.grid, assets, folder=out, start=times[0],
+                              end=times[1], lineage=f"terrain3d {__version__}: change since {name}")  # fmt: skip
+        write_json(out / f"{tile.code}_{CHANGE}.json", in_collection(described, collection))
+        return path.name
+
+    return work
 
 
 def _cells_of(outline: BaseGeometry, like: Grid) -> Grid:

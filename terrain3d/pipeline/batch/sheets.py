@@ -14,7 +14,7 @@ from terrain3d.crs import parse_crs
 from terrain3d.errors import ConfigError
 from terrain3d.io.vectors import read_layer
 from terrain3d.pipeline.batch.area import SAFE, Area
-from terrain3d.pipeline.model import Bounds
+from terrain3d.raster import Bounds
 from terrain3d.tiles import MOST_TILES, SQUARE_DIGITS, Tile, sheets_over, tiles_over
 
 

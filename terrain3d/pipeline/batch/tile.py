@@ -18,7 +18,6 @@ from terrain3d.io.scratch import StoredRaster, padded
 from terrain3d.pipeline.batch.features import Features, inside
 from terrain3d.pipeline.batch.sheets import Sheet
 from terrain3d.pipeline.batch.worker import Products
-from terrain3d.pipeline.model import Bounds
 from terrain3d.pipeline.products import to_output, write_rasters
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.quality import count_cells
@@ -26,7 +25,7 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import Surfaces
 from terrain3d.points import PointCloud
-from terrain3d.raster import Grid
+from terrain3d.raster import Bounds, Grid
 from terrain3d.register.move import Move
 
 TILES = "tiles"

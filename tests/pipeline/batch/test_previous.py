@@ -18,9 +18,13 @@ from rio_cogeo.cogeo import cog_validate
 
 from terrain3d.change.result import ChangeOptions
 from terrain3d.errors import ConfigError, InputFileError
+from terrain3d.io.objects import Desk, Objects
 from terrain3d.io.rasters import read_raster
 from terrain3d.io.vectors import read_layer
+from terrain3d.pipeline import blocks
 from terrain3d.pipeline.batch.area import Previous, load_area
+from terrain3d.pipeline.batch.engine import BatchEngine
+from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, open_manifest
 from terrain3d.pipeline.batch.previous import ChangeSet, changes_since
@@ -42,20 +46,26 @@ def manifest(tmp_path: Path) -> Iterator[Manifest]:
         yield found
 
 
-def since(path: Path, out: Path, manifest: Manifest) -> ChangeSet | None:
+def since(path: Path, out: Path, manifest: Manifest, executor: Executor) -> ChangeSet | None:
     sums = {"tiles/00/00_dsm.tif": str((out / "dsm.tif").stat().st_mtime_ns)}
-    return changes_since(
-        Previous("old", path), SHEETS, sums, CRS, END, out, Keys(), manifest, 1, "town", Silent()
-    )  # fmt: skip
+    desk = Desk(Objects(out / "work" / "objects"), at_once=True)
+    engine = BatchEngine(desk, manifest, executor, Keys(own=out), out)
+    made = changes_since(Previous("old", path), SHEETS, sums, CRS, END, desk, engine, manifest, "town", Silent())
+    assert not engine.seen  # nothing of it is kept
+    return made
 
 
 def test_changes_since__tiles_are_the_whole(
-    model: Any, tmp_path: Path, manifest: Manifest, faults_of: Callable[[dict[str, Any]], list[str]]
-) -> None:
+    model: Any, tmp_path: Path, manifest: Manifest, here: Executor, monkeypatch: pytest.MonkeyPatch,
+    faults_of: Callable[[dict[str, Any]], list[str]],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 96)
     old, out = model(tmp_path / "old", 1), model(tmp_path / "new", 2, house=6.0)  # a house that stands in four tiles
     run_change(old, out, tmp_path / "whole", ChangeOptions(), Silent())
-    made = since(old, out, manifest)
+    made = since(old, out, manifest, here)
     assert made is not None and len(made.items) == 4
+    stages = {r.stage for r in manifest.records()}
+    assert {"detect.detect_stored", "components.label", "previous._tile_writer"} <= stages  # done by the workers
     whole = read_layer(tmp_path / "whole" / "change.gpkg", "changes")
     joined = read_layer(out / "change" / "old" / "change.gpkg", "changes")
     assert len(joined.geometries) == 1 and joined.geometries[0].equals(whole.geometries[0])
@@ -75,20 +85,22 @@ def test_changes_since__tiles_are_the_whole(
 
     folder = out / "change" / "old"
     stamp = folder.stat().st_mtime_ns
-    assert since(old, out, manifest) == made and folder.stat().st_mtime_ns == stamp  # known
+    assert since(old, out, manifest, here) == made and folder.stat().st_mtime_ns == stamp  # known
     (folder / "10_change.tif").write_bytes(b"damaged")
-    assert since(old, out, manifest) == made  # made anew, to the same bytes
+    assert since(old, out, manifest, here) == made  # made anew, to the same bytes
     assert not list((out / "change").glob(".*")) and not manifest.problems()
     secret = hashlib.sha256((old / "dsm.tif").read_bytes()).hexdigest()
     noted = manifest.noted("change old")
     manifest.note("change old", noted | {"files": noted["files"] | {"change/old/../../../old/dsm.tif": secret}})
-    assert since(old, out, manifest) == made  # what a manipulated manifest calls a product is none
+    assert since(old, out, manifest, here) == made  # what a manipulated manifest calls a product is none
 
 
-def test_changes_since__what_cannot_be_compared_is_a_line(model: Any, tmp_path: Path, manifest: Manifest) -> None:
+def test_changes_since__what_cannot_be_compared_is_a_line(
+    model: Any, tmp_path: Path, manifest: Manifest, here: Executor
+) -> None:
     out = model(tmp_path / "new", 2)
     (tmp_path / "bad.tif").write_bytes(b"II*\0")
-    assert since(tmp_path / "bad.tif", out, manifest) is None
+    assert since(tmp_path / "bad.tif", out, manifest, here) is None
     (problem,) = manifest.problems()
     assert problem.what == "previous model" and problem.place == str(tmp_path / "bad.tif")
     assert not (out / "change").exists()
