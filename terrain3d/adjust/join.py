@@ -23,7 +23,6 @@ Floats = NDArray[np.float64]
 AGREES = 2.0  # 1-sigmas by which heights of earlier images may differ from those of all images adjusted together
 LOOSER, LOOSER_PX = 1.2, 0.02  # factor and px by which residuals may be larger than if all cameras were free
 TIES_KEPT = 0.8  # share of the ties of a view that must fit then, too
-LOWER_M, HIGHER_M = 20.0, 40.0  # beyond the heights of before, that the search for the surface reaches at any rate
 PLACES = 400  # of the model, at which heights are compared
 
 
@@ -67,14 +66,14 @@ def joined(
             return None
     metres, share = _moved(old.network, [free.cameras[i] for i in places], pairs, crs)
     what = f"with {names} heights would move by up to {metres:.3f} m ({share:.2f} of their sigma)"
-    (low, high), (lowest, highest) = old.network.heights, network.heights
-    if share > AGREES or lowest < low - LOWER_M or highest > high + HIGHER_M:
+    if share > AGREES:
         tell(f"adjustment anew: {what}")
         return None
     tell(f"adjustment kept, {names} tied to it: {what}")
     rms = [old.network.adjustment.rms_after_px[places.index(i)] if i in places else r
            for i, r in enumerate(held.rms_after_px)]  # fmt: skip
-    network = replace(network, heights=old.network.heights, adjustment=replace(held, rms_after_px=tuple(rms)))
+    network = replace(network, heights=old.network.heights, joined_heights=network.heights,
+                      adjustment=replace(held, rms_after_px=tuple(rms)))  # fmt: skip
     return Begun(network, new.marks, old.begun)
 
 

@@ -37,7 +37,8 @@ class Network:
     """views: with corrected cameras. heights: lowest and highest ellipsoidal height of the tie points (robust).
 
     reach: one a view, how far its key points lie from its ties, in units of the ties' spread. warnings: what a user
-    should know of the ties. height_ties: what lidar says of the network, None if it was not asked.
+    should know of the ties. height_ties: what lidar says of the network, None if it was not asked. joined_heights: of
+    the tie points of images that joined it later, None without any.
     """
 
     views: list[View]
@@ -47,6 +48,13 @@ class Network:
     reach: tuple[float, ...]
     warnings: tuple[str, ...] = ()
     height_ties: HeightTies | None = None
+    joined_heights: tuple[float, float] | None = None
+
+    @property
+    def all_heights(self) -> tuple[float, float]:
+        """Heights of the tie points of all images, also of those that joined later."""
+        more = self.joined_heights or self.heights
+        return min(self.heights[0], more[0]), max(self.heights[1], more[1])
 
     def ties_of(self, view: int) -> int:
         """Number of observations that the adjustment kept in a view."""

@@ -15,7 +15,7 @@ import numpy as np
 from terrain3d import __version__
 from terrain3d.crs import to_lonlat
 from terrain3d.errors import InputFileError
-from terrain3d.io.rasters import open_raster, read_grid
+from terrain3d.io.rasters import open_raster
 from terrain3d.raster import Grid
 
 EXTENSIONS = tuple(
@@ -201,24 +201,24 @@ def _asset(asset: Asset, folder: Path, grid: Grid) -> dict[str, Any]:
         "file:checksum": total,
     }
     if asset.path.suffix.lower() == ".tif":
-        own = read_grid(asset.path)
-        if (own.shape, own.transform) != (grid.shape, grid.transform):
-            out["proj:shape"], out["proj:transform"] = list(own.shape), list(own.transform)
-        out["raster:spatial_resolution"] = own.resolution
-        out["raster:sampling"] = "area"
-        out["bands"] = _bands(asset)
+        with open_raster(asset.path) as file:
+            shape, transform = file.shape, tuple(file.transform)[:6]
+            if (shape, transform) != (grid.shape, grid.transform):
+                out["proj:shape"], out["proj:transform"] = list(shape), list(transform)
+            out["raster:spatial_resolution"] = transform[0]
+            out["raster:sampling"] = "area"
+            out["bands"] = _bands(file, asset)
     return out
 
 
-def _bands(asset: Asset) -> list[dict[str, Any]]:
-    with open_raster(asset.path) as file:
-        bands = []
-        for i in range(file.count):
-            band: dict[str, Any] = {"name": file.descriptions[i] or f"{asset.key}_{i + 1}", "data_type": file.dtypes[i]}
-            if file.nodatavals[i] is not None:
-                nodata = file.nodatavals[i]
-                band["nodata"] = float(nodata) if np.isfinite(nodata) else "nan"
-            if asset.unit:
-                band["unit"] = asset.unit
-            bands.append(band)
+def _bands(file: Any, asset: Asset) -> list[dict[str, Any]]:
+    bands = []
+    for i in range(file.count):
+        band: dict[str, Any] = {"name": file.descriptions[i] or f"{asset.key}_{i + 1}", "data_type": file.dtypes[i]}
+        if file.nodatavals[i] is not None:
+            nodata = file.nodatavals[i]
+            band["nodata"] = float(nodata) if np.isfinite(nodata) else "nan"
+        if asset.unit:
+            band["unit"] = asset.unit
+        bands.append(band)
     return bands

@@ -45,6 +45,7 @@ HEIGHT_NODATA = -9999.0
 BLOCK = 512
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
+HELD_BYTES = 64 * 2**20  # raster up to which no file is needed on the way to its own
 Overviews = Literal["average", "nearest"]
 # rasterio cannot decode a message that quotes a damaged header
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, UnicodeDecodeError)
@@ -99,17 +100,23 @@ def write_strips(
     continuous = np.issubdtype(np.dtype(dtype), np.floating)
     kind = np.dtype(np.float32) if continuous else np.dtype(dtype)
     wkt, ellipsoid_code = _file_crs(grid.reference, heights)
-    profile = {
-        "driver": "GTiff", "dtype": kind.name, "count": bands, "nodata": nodata,
-        "height": grid.height, "width": grid.width, "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
-        "crs": RasterioCRS.from_wkt(wkt), "transform": Affine(*grid.transform), "bigtiff": "if_safer",
-        "sparse_ok": True,
+    profile: dict[str, Any] = {
+        "driver": "MEM", "dtype": kind.name, "count": bands, "nodata": nodata, "height": grid.height,
+        "width": grid.width, "crs": RasterioCRS.from_wkt(wkt), "transform": Affine(*grid.transform),
     }  # fmt: skip
+    cog = {
+        "driver": "COG", "blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer",
+        "overview_resampling": overviews or ("average" if continuous else "nearest"),
+    } | ({} if level is None else {"level": level})  # fmt: skip
+    held = grid.height * grid.width * bands * kind.itemsize <= HELD_BYTES
+    if not held:
+        profile |= {"driver": "GTiff", "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "sparse_ok": True,
+                    "bigtiff": "if_safer"}  # fmt: skip
     with atomic_path(path) as part:
         cells = part.with_name(f"{part.name}.cells.tif")
         try:
             with rasterio.Env(GDAL_PAM_ENABLED="NO"):
-                with rasterio.open(cells, "w", **profile) as file:
+                with rasterio.open("" if held else cells, "w", **profile) as file:
                     for row, values in strips:
                         known = values if values.ndim == 3 else values[None]
                         if continuous and nodata is not None:
@@ -119,11 +126,10 @@ def write_strips(
                     for band, name in enumerate(band_names, 1):
                         file.set_band_description(band, name)
                     file.update_tags(AREA_OR_POINT="Area", **(tags or {}))
-                rasterio.shutil.copy(
-                    cells, part, driver="COG", blocksize=BLOCK, compress="deflate", predictor="yes",
-                    bigtiff="if_safer", overview_resampling=overviews or ("average" if continuous else "nearest"),
-                    **({} if level is None else {"level": level}),
-                )  # fmt: skip
+                    if held:
+                        rasterio.shutil.copy(file, part, **cog)
+                if not held:
+                    rasterio.shutil.copy(cells, part, **cog)
         except GDAL_ERRORS as error:
             raise output_error(path, error) from error
         if ellipsoid_code is not None:

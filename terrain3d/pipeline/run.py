@@ -98,7 +98,7 @@ def compute(
     middle = sum(network.heights) / 2
     decided = kept_pairs(choose_pairs(network.views, crs, middle), network.views, workers)
     chosen = [p for p in decided if p.chosen]
-    surface = coarse_pass(network.views, chosen, inside, network.heights, folder, workers, recorder)
+    surface = coarse_pass(network.views, chosen, inside, network.all_heights, folder, workers, recorder)
     surfaces = kept_surfaces(surface, len(chosen), workers)
     spool = match_scene(network.views, chosen, inside, surfaces, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))

@@ -22,7 +22,7 @@ from terrain3d.pipeline.progress import Silent
 from terrain3d.simulate.scene import write_scene
 
 pytestmark = pytest.mark.slow
-SIZE, LONG = 360, 700
+SIZE, LONG = 360, 900
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = write_scene(tmp_path_factory.mktemp("strip"), "town", LONG, seed=5, views=3, gsd=1.0, resolution=1.0)
     content = yaml.safe_load(made.config.read_text(encoding="utf-8")) | {"tiles": {"utm": 100}, "lidar": []}
     names = ["all.tif", "west.tif", "east.tif"]
-    for k, (name, columns) in enumerate(zip(names, ((0.0, 1.0), (0.0, 0.7), (0.7, 1.0)), strict=True), 1):
-        cut_out(made.folder / "epoch1" / f"view_{k}.tif", made.folder / name, columns, (0.42, 0.6))
+    for k, (name, columns) in enumerate(zip(names, ((0.0, 1.0), (0.0, 0.72), (0.7, 1.0)), strict=True), 1):
+        cut_out(made.folder / "epoch1" / f"view_{k}.tif", made.folder / name, columns, (0.42, 0.55))
     for name, images in (("area", names[:2]), ("more", names)):
         (made.folder / f"{name}.yaml").write_text(yaml.safe_dump(content | {"images": images}), encoding="utf-8")
     return made.folder
@@ -117,6 +117,7 @@ def test_batch__an_image_that_reaches_farther_leaves_the_ground_of_before(
     strip: Path, tmp_path: Path, here: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(terrain, "BLOCK_CELLS", 128)
+    monkeypatch.setattr(terrain, "GROUND_MARGIN", 128.0)
     out, anew = tmp_path / "out", tmp_path / "anew"
     batch(strip / "area.yaml", out, here)
     before, ground = products(out), bounds(out)
