@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from terrain3d.adjust.along import follow_jitter
 from terrain3d.adjust.bundle import BIAS_SIGMA_PX, Adjustment, adjust, intersect
-from terrain3d.adjust.sigma import height_sigma, position_sigma, relative_sigma
+from terrain3d.adjust.sigma import BEYOND, height_sigma, position_sigma, relative_sigma
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 from terrain3d.crs import from_lonlat, to_lonlat
@@ -100,7 +100,7 @@ def test_position_sigma__is_the_spread_of_models_whose_images_point_wrong(
 def test_relative_sigma__covers_the_scene_and_equals_the_places(cameras: list[Camera]) -> None:
     found = network(cameras, 100)
     raster = relative_sigma(found, (0, 1), REFERENCE, BOUNDS, 540.0, nodes=24)
-    assert max(raster.grid.shape) <= 28
+    assert max(raster.grid.shape) <= 24 + 2 * BEYOND + 2
     x, y = np.meshgrid(np.linspace(BOUNDS[0], BOUNDS[2], 9), np.linspace(BOUNDS[1], BOUNDS[3], 9))
     between = raster.sample(x, y)
     assert np.isfinite(between).all()

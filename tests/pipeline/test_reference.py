@@ -65,7 +65,7 @@ def filled(folder: Path, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray
     mask = stored("mask", np.where(known, MaskCode.MEASURED, MaskCode.NODATA).astype(np.uint8))
     first, last = (np.full(GRID.height, n) for n in (20, GRID.width - 1))
     file = over(open_heights(path, metres=False), ELLIPSOID)[0]
-    fill_from_reference(dsm, sigma, mask, Extent(first, last, first, last), file, 2, Silent())
+    fill_from_reference(dsm, sigma, mask, Extent.of(first, last, GRID), file, 2, Silent())
     return *(r.read(0, 0, *GRID.shape) for r in (dsm, sigma, mask)), truth
 
 
