@@ -110,6 +110,7 @@ def test_beam__whose_header_is_overwritten(tmp_path: Path) -> None:
     assert len(granule.returns) == 30 and granule.warnings[0].startswith("a.h5/gt1r is left out (")
 
 
+@pytest.mark.slow
 def test_texts__a_damaged_heap_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Free space of size 0 in the heap: libhdf5 2.0 looks for the text without end."""
     path = write_gedi(tmp_path / "a.h5", 1)  # its short_name is of variable length

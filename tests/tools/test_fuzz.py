@@ -19,6 +19,7 @@ from terrain3d.io.clouds import write_cloud
 from terrain3d.io.vectors import write_layer
 from terrain3d.points import PointCloud
 from terrain3d.simulate.files import rpc_tags, write_image
+from tests.lidar.test_atl06 import write_atl06
 
 CASES = 40
 
@@ -52,6 +53,8 @@ def seeds(fuzz: ModuleType, kind: str, folder: Path) -> list[Path]:
         return [folder / name for name in texts]
     if kind == "image":
         return [write_image(folder / "a.tif", np.full((64, 64), 300, np.uint16), rpc())]
+    if kind == "lidar":
+        return [write_atl06(folder / "a.h5", n=40)]
     if kind == "table":
         (folder / "a.csv").write_text("lon,lat,h,track\n" + "".join(f"11.{i},47,{i},a\n" for i in range(50)))
         return [folder / "a.csv"]
@@ -67,7 +70,7 @@ def seeds(fuzz: ModuleType, kind: str, folder: Path) -> list[Path]:
     return [folder / "a.las", folder / "a.laz"]
 
 
-@pytest.mark.parametrize("kind", ["rpc", "image", "table", "vector", "cloud"])
+@pytest.mark.parametrize("kind", ["rpc", "image", "lidar", "table", "vector", "cloud"])
 def test_readers__read_or_refuse_damaged_files(fuzz: ModuleType, kind: str, tmp_path: Path) -> None:
     sources, draw = seeds(fuzz, kind, tmp_path), random.Random(kind)
     read, outcomes = fuzz.reader(kind), set()
