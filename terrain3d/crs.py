@@ -157,6 +157,12 @@ def utm_crs(lon_deg: float, lat_deg: float) -> str:
     return f"EPSG:{(32600 if lat_deg >= 0 else 32700) + zone}"
 
 
+def unbroken(lon_deg: Floats) -> Floats:
+    """Longitudes of a place, those beyond the 180th meridian from the east as 180 to 270 degrees: they do not jump."""
+    beyond = lon_deg < -90.0
+    return np.where(beyond, lon_deg + 360.0, lon_deg) if beyond.any() and (lon_deg > 90.0).any() else lon_deg
+
+
 @lru_cache(maxsize=64)
 def _transformer(source: str, target: str) -> Transformer:
     """Raises FrameError where PROJ knows no operation: its ballpark one changes nothing between unknown datums."""
@@ -178,8 +184,10 @@ def transform_xy(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats
 
 
 def to_lonlat(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Coordinates of ``crs`` to WGS 84 longitude and latitude in degrees."""
-    return transform_xy(crs, "EPSG:4326", x, y)
+    """Coordinates of ``crs`` to WGS 84 longitude and latitude in degrees; ``unbroken`` longitudes, which may be
+    interpolated and averaged."""
+    lon, lat = transform_xy(crs, "EPSG:4326", x, y)
+    return unbroken(lon), lat
 
 
 def from_lonlat(crs: str, lon_deg: Floats, lat_deg: Floats) -> tuple[Floats, Floats]:

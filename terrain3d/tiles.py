@@ -12,7 +12,7 @@ import shapely
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from terrain3d.crs import parse_crs, to_lonlat, transform_xy, utm_crs
+from terrain3d.crs import parse_crs, to_lonlat, transform_xy, unbroken, utm_crs
 from terrain3d.errors import ConfigError, FrameError
 
 BANDS = "CDEFGHJKLMNPQRSTUVWX"  # of latitude, 8 degrees each from 80 S; the last reaches to 84 N
@@ -55,6 +55,16 @@ def move_vertices(shape: BaseGeometry, source: str, target: str) -> Any:
         return np.column_stack(transform_xy(source, target, points[:, 0], points[:, 1]))
 
     return shapely.transform(shape, move)
+
+
+def on_earth(shape: BaseGeometry) -> Any:
+    """A geometry of longitudes and latitudes as RFC 7946 wants it, section 3.1.9: what lies across the 180th meridian
+    is cut there. Shapes of less than a quarter of the Earth's turn."""
+    whole = shapely.transform(shape, lambda p: np.column_stack([unbroken(p[:, 0]), p[:, 1]]))
+    if whole.is_empty or whole.bounds[2] <= 180.0:
+        return shape
+    here, beyond = (shapely.intersection(whole, shapely.box(w, -90.0, w + 360.0, 90.0)) for w in (-180.0, 180.0))
+    return shapely.union(here, shapely.transform(beyond, lambda p: p - (360.0, 0.0)))
 
 
 def tiles_over(area: BaseGeometry, crs: str, scheme: str) -> list[Tile]:

@@ -6,7 +6,17 @@ import shapely
 
 from terrain3d.crs import from_lonlat
 from terrain3d.errors import ConfigError, FrameError
-from terrain3d.tiles import Tile, mesh_bounds, mesh_code, sheets_over, square_code, tile_of_code, tiles_over
+from terrain3d.tiles import (
+    Tile,
+    mesh_bounds,
+    mesh_code,
+    on_earth,
+    reproject,
+    sheets_over,
+    square_code,
+    tile_of_code,
+    tiles_over,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +107,11 @@ def test_tiles_over__unknown_scheme_and_far_too_many():
 def test_sheets_over__only_those_that_overlap():
     sheets = [Tile(n, shapely.box(x, 0, x + 10, 10), "EPSG:32654") for n, x in (("A", 0), ("B", 10), ("C", 20))]
     assert [s.code for s in sheets_over(shapely.box(2, 2, 10, 8), "EPSG:32654", sheets)] == ["A"]
+
+
+def test_on_earth__cuts_at_the_180th_meridian() -> None:
+    square = shapely.box(819000, 8117000, 820000, 8118000)  # of UTM zone 60 S
+    cut = on_earth(reproject(square, "EPSG:32760", "EPSG:4326"))
+    assert cut.geom_type == "MultiPolygon" and cut.bounds[0] == -180.0 and cut.bounds[2] == 180.0
+    assert cut.area * 111_320**2 * np.cos(np.radians(17)) == pytest.approx(1e6, rel=0.01)
+    assert on_earth(shapely.box(10, 40, 11, 41)) == shapely.box(10, 40, 11, 41)

@@ -2,8 +2,9 @@
 
 Which RPC holds for which pixels:
 
-- RPC in the image's own metadata (GeoTIFF tag, NITF RPC00B, .aux.xml) describes the pixels of that very file, so a
-  crop offset in the geotransform is not applied.
+- RPC in the image's own metadata (GeoTIFF tag, NITF RPC00B, .aux.xml) describes the pixels of that very file, as GDAL
+  reads and writes it, so a crop offset in the geotransform is not applied. But programs that copy tags to a crop leave
+  it the RPC of the full image: ``_copied`` tells, or refuses what cannot be told.
 - A separate RPC file describes the full image as it was delivered. If the image has no CRS, its geotransform says
   where in the full image its pixels lie (crop offset and pixel size), and the RPC is moved there. With a CRS the
   geotransform is a map position, and the RPC counts this file's pixels.
@@ -30,6 +31,7 @@ from terrain3d.camera.rpc import RpcModel, locate
 from terrain3d.errors import CameraError, InputFileError
 
 MAX_BYTES = 5_000_000  # RPC files have some 10 kB; far larger ones are something else
+BEGINS, BEYOND = 0.01, 0.25  # of its scale: how near to the first pixel an RPC begins, how far it reaches too far
 _TILE = re.compile(r"_R(\d{1,4})C(\d{1,4})$", re.IGNORECASE)
 _GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:}, colour: {path:, rpc:})"
 
@@ -43,6 +45,13 @@ class _Image:
     has_crs: bool
     transform: tuple[float, ...]
     rpc: RpcModel | None
+
+    @property
+    def is_crop(self) -> bool:
+        """Whether a geotransform without CRS says where in a larger image the pixels lie."""
+        a, b, x, d, e, y = self.transform
+        plain = not (self.has_crs or b or d) and a > 0 and e != 0
+        return plain and (abs(x) > 1 or abs(y) > 1 or (a, abs(e)) != (1, 1))
 
 
 def read_rpc(image: Path, rpc: Path | None = None) -> RpcModel:
@@ -58,7 +67,8 @@ def read_rpc(image: Path, rpc: Path | None = None) -> RpcModel:
     image = Path(image)
     has = _open(image)
     if rpc is None and has.rpc is not None:
-        return _checked(has.rpc.normalized(has.height, has.width), has, image, image)
+        own = has.rpc.resampled(*_place(has, image)) if _copied(has.rpc, has, image) else has.rpc
+        return _checked(own.normalized(has.height, has.width), has, image, image)
     source = Path(rpc) if rpc is not None else _beside(image)
     model = read_rpc_file(source)
     line, sample, line_step, sample_step = _place(has, image)
@@ -148,6 +158,32 @@ def _place(has: _Image, image: Path) -> tuple[float, float, float, float]:
         raise CameraError("geotransform without CRS is not a crop offset (rotated or mirrored)", where=image, fix=fix)
     first = 0.0 if e > 0 or (x % 1 == 0 and y % 1 == 0) else 0.5  # coordinate of the full image's corner
     return (y if e > 0 else -y) - first + (abs(e) - 1) / 2, x - first + (a - 1) / 2, abs(e), a
+
+
+def _copied(model: RpcModel, has: _Image, image: Path) -> bool:
+    """Whether the RPC in a crop's tags is that of the full image: an RPC is made for all of an image, from its first
+    line and sample on, so what it is valid for begins where the full image does. Raises CameraError if it begins at
+    neither place."""
+    if not has.is_crop:
+        return False
+    line, sample, line_step, sample_step = _place(has, image)
+    says = set()
+    for first, step, size, offset, scale in (
+        (line, line_step, has.height, model.line_off, abs(model.line_scale)),
+        (sample, sample_step, has.width, model.samp_off, abs(model.samp_scale)),
+    ):
+        if first + size * step > offset + scale * (1 + BEYOND):
+            return False  # the full image has no such pixels
+        of_own, of_full = abs(offset - scale + first / step), abs(offset - scale)
+        if min(of_own, of_full) < min(BEGINS * scale, max(of_own, of_full) / 4):
+            says.add(of_full < of_own)
+    if len(says) != 1:
+        raise CameraError(
+            "is a crop by its geotransform, and it cannot be told which pixels the RPC in its tags counts",
+            where=image,
+            fix="of the full image: images: {path: crop, rpc: full image}; of the crop: unset its geotransform",
+        )
+    return says.pop()
 
 
 def _tile_place(image: Path, rpc: Path) -> tuple[float, float]:

@@ -59,6 +59,12 @@ class RpcModel:
         """Ellipsoidal heights that the RPC is valid for."""
         return self.height_off - abs(self.height_scale), self.height_off + abs(self.height_scale)
 
+    def turned_to(self, lon_deg: float) -> RpcModel:
+        """The same camera with its longitudes on the turn of the Earth that is nearest to one: what ``locate`` finds of
+        images on both sides of the 180th meridian then differs by metres and not by 360 degrees."""
+        turns = round((lon_deg - self.lon_off_deg) / 360.0)
+        return self if turns == 0 else replace(self, lon_off_deg=self.lon_off_deg + 360.0 * turns)
+
     def resampled(self, line: float, sample: float, line_step: float = 1.0, sample_step: float = 1.0) -> RpcModel:
         """The same camera for an image whose pixel (i, j) is centred at (line + i * line_step, sample + j *
         sample_step) of this one: a crop, or one with another pixel size."""
@@ -120,10 +126,18 @@ def _gradient(c: Floats, o: int, x: float, y: float, z: float) -> tuple[float, f
     return gx, gy, gz
 
 
+@njit(inline="always", **_JIT)
+def _turned(degrees: float) -> float:
+    """A difference of two longitudes by the short way: across the 180th meridian they differ by a turn."""
+    if degrees > 180.0:
+        return degrees - 360.0
+    return degrees + 360.0 if degrees < -180.0 else degrees
+
+
 @njit(**_JIT)
 def project_one(c: Floats, lon: float, lat: float, h: float) -> tuple[float, float]:
     """Line and sample of one ground point with packed coefficients."""
-    x, y, z = (lon - c[84]) / c[85], (lat - c[86]) / c[87], (h - c[88]) / c[89]
+    x, y, z = _turned(lon - c[84]) / c[85], (lat - c[86]) / c[87], (h - c[88]) / c[89]
     line = _cubic(c, 0, x, y, z) / _cubic(c, 20, x, y, z)
     samp = _cubic(c, 40, x, y, z) / _cubic(c, 60, x, y, z)
     return line * c[81] + c[80], samp * c[83] + c[82]
@@ -132,7 +146,7 @@ def project_one(c: Floats, lon: float, lat: float, h: float) -> tuple[float, flo
 @njit(**_JIT)
 def jacobian_one(c: Floats, lon: float, lat: float, h: float) -> tuple[float, ...]:
     """line, sample and their derivatives by longitude (deg), latitude (deg), height: 8 numbers."""
-    x, y, z = (lon - c[84]) / c[85], (lat - c[86]) / c[87], (h - c[88]) / c[89]
+    x, y, z = _turned(lon - c[84]) / c[85], (lat - c[86]) / c[87], (h - c[88]) / c[89]
     n, d = _cubic(c, 0, x, y, z), _cubic(c, 20, x, y, z)
     nx, ny, nz = _gradient(c, 0, x, y, z)
     dx, dy, dz = _gradient(c, 20, x, y, z)

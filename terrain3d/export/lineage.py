@@ -20,7 +20,7 @@ import rasterio
 import scipy
 
 from terrain3d import __version__
-from terrain3d.export.stac import outline
+from terrain3d.export.stac import bounds_lonlat
 from terrain3d.io.atomic import write_bytes, write_json
 from terrain3d.raster import Grid
 
@@ -171,13 +171,12 @@ def _identification(root: Element, code: str, grid: Grid, lineage: Lineage, note
     SubElement(SubElement(resolution, _gmd("distance")), f"{{{GCO}}}Distance", uom="m").text = f"{grid.resolution:g}"
     _code(SubElement(data, _gmd("language")), "LanguageCode", "eng")
     SubElement(SubElement(data, _gmd("topicCategory")), _gmd("MD_TopicCategoryCode")).text = "elevation"
-    ring = outline(grid)
-    lon, lat = [p[0] for p in ring], [p[1] for p in ring]
+    west, south, east, north = bounds_lonlat(grid)
     extent = _inside(data, "extent", "EX_Extent")
     box = _inside(extent, "geographicElement", "EX_GeographicBoundingBox")
     for name, value in (
-        ("westBoundLongitude", min(lon)), ("eastBoundLongitude", max(lon)),
-        ("southBoundLatitude", min(lat)), ("northBoundLatitude", max(lat)),
+        ("westBoundLongitude", west), ("eastBoundLongitude", east),
+        ("southBoundLatitude", south), ("northBoundLatitude", north),
     ):  # fmt: skip
         _number(box, name, value, "Decimal")
 

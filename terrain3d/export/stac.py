@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from shapely import Polygon
+from shapely.geometry import mapping
 
 from terrain3d import __version__
-from terrain3d.crs import to_lonlat
+from terrain3d.crs import to_lonlat, unbroken
 from terrain3d.errors import InputFileError
 from terrain3d.io.rasters import open_raster
 from terrain3d.raster import Grid
+from terrain3d.tiles import on_earth
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
@@ -63,8 +67,6 @@ def stac_item(
     start, end: first and last image; one time if they are equal, the time of writing if neither is known.
     Checksums are SHA-256 multihashes. Raises InputFileError if a file of an asset is missing.
     """
-    ring = outline(grid)
-    lon, lat = [p[0] for p in ring], [p[1] for p in ring]
     code = grid.reference.crs.to_epsg()
     west, south, east, north = grid.bounds
     properties: dict[str, Any] = {
@@ -86,8 +88,8 @@ def stac_item(
         "stac_version": "1.1.0",
         "stac_extensions": list(EXTENSIONS),
         "id": name,
-        "bbox": [min(lon), min(lat), max(lon), max(lat)],
-        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "bbox": bounds_lonlat(grid),
+        "geometry": geometry(grid),
         "properties": properties,
         "links": [],
         "assets": {a.key: _asset(a, folder, grid) for a in assets},
@@ -120,7 +122,7 @@ def stac_collection(
         except (OSError, ValueError, KeyError) as error:
             raise InputFileError("item of the collection cannot be read", where=path) from error
     b = np.array(boxes) if boxes else np.array([[-180.0, -90.0, 180.0, 90.0]])
-    box = [*b[:, :2].min(axis=0).tolist(), *b[:, 2:].max(axis=0).tolist()]
+    box = _box(unbroken(b[:, 0::2]) if boxes else b[:, 0::2], b[:, 1::2])
     links = [{"rel": "root", "href": "./collection.json", "type": "application/json"}]
     links += [
         {"rel": "item", "href": f"./{p.relative_to(folder).as_posix()}", "type": "application/geo+json"} for p in items
@@ -161,6 +163,27 @@ def outline(grid: Grid, points: int = 8) -> list[list[float]]:
     )
     lon, lat = to_lonlat(grid.reference.horizontal, np.append(x, west), np.append(y, south))
     return [[round(float(a), 8), round(float(b), 8)] for a, b in zip(lon, lat, strict=True)]
+
+
+def geometry(grid: Grid) -> dict[str, Any]:
+    """Outline as GeoJSON: a polygon, of which there are two where the 180th meridian cuts it."""
+    ring = outline(grid)
+    lon = [p[0] for p in ring]
+    if max(lon) <= 180.0:
+        return {"type": "Polygon", "coordinates": [ring]}
+    return dict(mapping(on_earth(Polygon(ring))))
+
+
+def bounds_lonlat(grid: Grid) -> list[float]:
+    """West, south, east, north in degrees; west is greater than east where the 180th meridian lies between (RFC 7946,
+    section 5.2)."""
+    lon, lat = np.array(outline(grid)).T
+    return _box(lon, lat)
+
+
+def _box(lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> list[float]:
+    west, east = (round(v - 360.0, 8) if v > 180.0 else v for v in (float(lon_deg.min()), float(lon_deg.max())))
+    return [west, float(lat_deg.min()), east, float(lat_deg.max())]
 
 
 def checksum(path: Path) -> str:

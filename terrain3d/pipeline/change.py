@@ -27,7 +27,7 @@ from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quick import quick_model
 from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.stats import nmad
-from terrain3d.tiles import reproject
+from terrain3d.tiles import on_earth, reproject
 
 STRIP_ROWS = 512
 SQUARE = 100.0  # metres, of the layer that tells what could be detected
@@ -198,7 +198,9 @@ def _geojson(polygons: list[Any], columns: dict[str, NDArray[Any]], crs: str) ->
     features = [
         {
             "type": "Feature",
-            "geometry": shapely.geometry.mapping(shapely.set_precision(reproject(polygon, crs, "EPSG:4326"), 1e-8)),
+            "geometry": shapely.geometry.mapping(
+                shapely.set_precision(on_earth(reproject(polygon, crs, "EPSG:4326")), 1e-8)
+            ),
             "properties": {name: values[k] for name, values in columns.items()},
         }
         for k, polygon in enumerate(polygons)

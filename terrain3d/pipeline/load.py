@@ -33,14 +33,14 @@ SEARCH_MARGIN_DEG = 0.002  # lidar beside the images still serves their margins
 
 def load_views(scene: Scene) -> list[View]:
     """Images with their cameras, in the order of the configuration. Raises what a user can mend, image by image."""
-    views = []
+    views: list[View] = []
     for entry in scene.images:
         path = Path(entry.path)
         image = open_image(path, mask=None if entry.mask is None else Path(entry.mask))
         rpc = read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
         if not has_data(image):
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
-        camera = Camera(rpc)
+        camera = Camera(rpc if not views else rpc.turned_to(views[0].camera.rpc.lon_off_deg))
         colour = None if entry.colour is None else _colour(entry.colour, image, camera)
         views.append(View(path.stem, image, camera, read_acquired(path), colour))
     return with_unique_names(views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +221,26 @@ def test_read_rpc__crop_offset_and_pixel_size(tmp_path: Path, model: RpcModel, p
     rpc = tmp_path / "full.geom"
     rpc.write_text(geom(model))
     same(read_rpc(image, rpc), model.resampled(*expected))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_read_rpc__tags_of_a_crop_that_are_of_the_full_image(tmp_path: Path, model: RpcModel, place: str) -> None:
+    """Tags copied to a crop count the full image's pixels; tags moved with it, as GDAL does, count its own."""
+    transform, expected = PLACES[place]
+    moved = model.resampled(*expected)
+    same(read_rpc(write_image(tmp_path / "copied.tif", model, transform=transform)), moved)
+    same(read_rpc(write_image(tmp_path / "moved.tif", moved, transform=transform)), moved)
+
+
+def test_read_rpc__tags_of_a_crop_that_begin_nowhere(tmp_path: Path, model: RpcModel) -> None:
+    far = replace(model, line_off=model.line_off - 9000.0, samp_off=model.samp_off + 9000.0)
+    image = write_image(tmp_path / "a.tif", far, transform=rasterio.Affine(1, 0, 19000, 0, 1, 20000))
+    with pytest.raises(CameraError, match=r"a\.tif: is a crop .* cannot be told .* rpc: full image"):
+        read_rpc(image)
+    full = write_image(tmp_path / "full.tif", far)
+    same(read_rpc(image, full), far.resampled(20000, 19000))
+    beyond = write_image(tmp_path / "b.tif", far, transform=rasterio.Affine(1, 0, 480000, 0, -1, 5230000))
+    same(read_rpc(beyond), far)  # whatever that geotransform is, it is no place in the RPC's image
 
 
 def test_read_rpc__with_a_crs_the_geotransform_is_a_map(tmp_path: Path, model: RpcModel) -> None:

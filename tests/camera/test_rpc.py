@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,17 @@ def test_model__refuses_unusable_numbers(model: RpcModel, change: dict[str, obje
     values = {k: getattr(model, k) for k in model.__dataclass_fields__ if k != "packed"}
     with pytest.raises(CameraError):
         RpcModel(**{**values, **change})
+
+
+def test_project__across_the_180th_meridian(model: RpcModel) -> None:
+    """A camera over the date line sees ground that PROJ puts on either side of it, on whatever turn its RPC counts."""
+    here = replace(model, lon_off_deg=179.99)
+    lon, lat, height = _ground(here, 50)
+    expected = project(here, lon, lat, height)
+    assert (lon > 180).any()
+    wrapped = np.where(lon > 180, lon - 360, lon)
+    for camera in (here, replace(model, lon_off_deg=-180.01)):
+        assert_allclose(project(camera, wrapped, lat, height), expected, atol=1e-6)
+        assert_allclose(jacobian(camera, wrapped, lat, height), jacobian(here, lon, lat, height), rtol=1e-9)
+    other = replace(model, lon_off_deg=-180.01).turned_to(here.lon_off_deg)
+    assert_allclose(locate(other, *expected, height), (lon, lat), atol=1e-9)

@@ -14,7 +14,7 @@ from shapely.geometry import shape
 
 from terrain3d.crs import ELLIPSOID, Reference
 from terrain3d.errors import InputFileError
-from terrain3d.export.stac import Asset, outline, stac_item
+from terrain3d.export.stac import Asset, outline, stac_collection, stac_item
 from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
 from terrain3d.raster import Grid, Raster
 
@@ -70,6 +70,25 @@ def test_stac_item__footprint(tmp_path: Path) -> None:
     area = polygon.area * 111_320**2 * np.cos(np.radians(ring[0][1]))
     np.testing.assert_allclose(area, 150 * 160, rtol=0.01)
     assert len(outline(GRID, 4)) == 17
+
+
+def test_stac_item__footprint_across_the_180th_meridian(tmp_path: Path) -> None:
+    """RFC 7946: cut there, and the box's west is greater than its east; a collection's box holds all of them."""
+    grid = Grid(Reference("EPSG:32760", ELLIPSOID), 819000.0, 8118000.0, 1.0, 1000, 1000)
+    item = stac_item("dateline", grid, [], folder=tmp_path)
+    west, south, east, north = item["bbox"]
+    assert 179.99 < west < 180 and -180 < east < -179.99 and south < north
+    parts = shape(item["geometry"])
+    assert len(parts.geoms) == 2 and parts.is_valid and parts.bounds[0] == -180 and parts.bounds[2] == 180
+    area = parts.area * 111_320**2 * np.cos(np.radians(17))
+    np.testing.assert_allclose(area, 1e6, rtol=0.01)
+    paths = []
+    for name, left in (("a", 815000.0), ("b", 819000.0), ("c", 821000.0)):
+        part = Grid(Reference("EPSG:32760", ELLIPSOID), left, 8118000.0, 1.0, 1000, 1000)
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(stac_item(name, part, [], folder=tmp_path)))
+    box = stac_collection("all", paths, [], folder=tmp_path)["extent"]["spatial"]["bbox"][0]
+    assert 179.9 < box[0] < west and east < box[2] < -179.9
 
 
 def test_stac_item__assets(tmp_path: Path) -> None:
