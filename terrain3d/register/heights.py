@@ -113,7 +113,7 @@ def settle_heights(
     weighed = _weighed_anew(problem, weighed, bent, usable)
     observed, off = with_offsets(thinned(observations(problem, weighed, footprints)), extent, lines)
     models = candidates(observed, [np.isin(observed.track, t) for t in track_folds], extent, lines)
-    nodes = _node_grid(grid, min(m.length for m in models))
+    nodes = node_grid(grid, min(m.length for m in models) / NODES_PER_LENGTH)
     x, y = (a.ravel() for a in np.meshgrid(*nodes.centres()))
     places = np.column_stack([x - origin[0], y - origin[1]])
     found = estimate(observed, models, places)
@@ -151,9 +151,10 @@ def _weighed_anew(problem: Linearization, fit: Fit, bent: Field, usable: Bools) 
     return replace(fit, weight=weight, scale=scale)
 
 
-def _node_grid(grid: Grid, length: float) -> Grid:
+def node_grid(grid: Grid, spacing: float) -> Grid:
+    """Nodes over a grid, about so many metres apart, the outer ones on its border."""
     west, south, east, north = grid.bounds
-    spacing = max(length / NODES_PER_LENGTH, max(east - west, north - south) / MAX_NODES)
+    spacing = max(spacing, max(east - west, north - south) / MAX_NODES)
     return Grid(
         grid.reference, west - spacing / 2, north + spacing / 2, spacing,
         int(np.ceil((north - south) / spacing)) + 1, int(np.ceil((east - west) / spacing)) + 1,

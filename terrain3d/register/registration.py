@@ -14,13 +14,15 @@ from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.raster import Raster
 from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
-from terrain3d.register.heights import Heights, settle_heights
-from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, Placement, settle_horizontal
+from terrain3d.register.crowns import CLEAR_OF_CANOPY, contradict, crown_height
+from terrain3d.register.heights import Heights, SmoothCorrection, node_grid, settle_heights
+from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, UNPLACED_SIGMA, Placement, settle_horizontal
 from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.offsets import TrackOffset
 from terrain3d.register.scene import Scene, prepare
 from terrain3d.register.shift import DZ, SHIFT, VERTICAL, Fit, Linearization, fit_linear, search_start
+from terrain3d.register.smooth import TILT_SIGMAS
 from terrain3d.register.validate import (
     MIN_RETURNS,
     MIN_TRACKS,
@@ -39,7 +41,6 @@ Bools = NDArray[np.bool_]
 MIN_USED = 4
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
-CLEAR_OF_CANOPY = 5.0
 SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
 
 
@@ -124,6 +125,10 @@ def register_dsm(
     placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved)
     fit, problem = placed.fit, placed.problem
     n_used = int(fit.used.sum())
+    if n_used < MIN_USED_HORIZONTAL:
+        crowns = crown_height(scene, unmoved)
+        if crowns is not None and (n_used < MIN_USED or contradict(fit, crowns)):
+            return _on_crowns(scene, unmoved, fit, crowns, placed.reason)
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, placed.reason)
     scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
@@ -207,14 +212,45 @@ def _nothing_met(dsm: Raster, returns: LidarReturns) -> OverlapError:
 
 def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -> Registration:
     text = f"{n_used} lidar returns on open ground: the surface is not corrected"
+    still = Move(0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), None, False)
+    return _not_by_ground(scene, problem, still, problem.difference, reason, text)
+
+
+def _on_crowns(scene: Scene, problem: Linearization, ground: Fit, crowns: Fit, reason: str) -> Registration:
+    """A model of closed forest at the height that its crowns give."""
+    up, variance = float(crowns.parameters[DZ]), float(crowns.covariance[DZ, DZ])
+    n_used, n_crowns = int(ground.used.sum()), int(crowns.used.sum())
+    text = f"{n_used} lidar returns on open ground: the height of the surface is that of {n_crowns} tops of crowns"
+    if n_used >= MIN_USED:
+        apart = float(ground.parameters[DZ]) - up
+        text = (
+            f"{n_used} lidar returns on ground that seems open place the surface {abs(apart):.1f} m "
+            f"{'above' if apart > 0 else 'below'} where {n_crowns} tops of crowns do: these are believed"
+        )
+    text += f", with a sigma of {np.sqrt(variance):.1f} m"
+    grid = scene.dsm.grid
+    nodes = node_grid(grid, max(grid.shape) * grid.resolution)
+    smooth = SmoothCorrection(None, Raster(np.full(nodes.shape, np.sqrt(variance)), nodes))
+    covariance = np.diag([UNPLACED_SIGMA**2, UNPLACED_SIGMA**2, variance, TILT_SIGMAS[0] ** 2, TILT_SIGMAS[0] ** 2])
+    move = Move(0.0, 0.0, up, 0.0, 0.0, scene.origin, covariance, smooth, True)
+    return _not_by_ground(scene, problem, move, problem.difference - up, reason, text)
+
+
+def _not_by_ground(
+    scene: Scene, problem: Linearization, move: Move, residual: Floats, reason: str, text: str
+) -> Registration:
+    """A registration that no return on open ground is behind, so that none tells its accuracy."""
+    sigma = np.sqrt(np.diag(move.covariance)) if move.applied else np.full(3, np.nan)
     report = RegistrationReport(
         len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
-        (0.0, 0.0, 0.0), (float("nan"),) * 3, (0.0, 0.0), (), None, None, float("nan"), None, (), text,
+        (move.dx, move.dy, move.dz), (float(sigma[0]), float(sigma[1]), float(sigma[2])), (0.0, 0.0), (), None, None,
+        float("nan"), None, (), text,
     )  # fmt: skip
     places = np.column_stack([scene.footprints.x, scene.footprints.y])
     return Registration(
-        0.0, 0.0, 0.0, 0.0, 0.0, scene.origin, np.zeros((5, 5)), None, False, places, scene.footprints.place_sigma,
-        np.zeros(len(scene.returns), bool), problem.difference, False, reason, report, (), (text,),
+        move.dx, move.dy, move.dz, move.tilt_e, move.tilt_n, move.origin, move.covariance, move.smooth, move.applied,
+        places, scene.footprints.place_sigma, np.zeros(len(scene.returns), bool), residual, False, reason, report, (),
+        (text,),
     )  # fmt: skip
 
 

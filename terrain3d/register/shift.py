@@ -79,7 +79,7 @@ class Linearization:
         step[:2] -= self.at
         return self.difference - self.design() @ step
 
-    def select(self, which: Bools) -> Linearization:
+    def select(self, which: Bools | NDArray[np.int64]) -> Linearization:
         arrays = ("difference", "slope_x", "slope_y", "sigma", "east", "north", "track")
         return replace(
             self, **{n: getattr(self, n)[which] for n in arrays}, ground=GroundTest(self.ground.usable[which], ())
