@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 from shapely import MultiPolygon, Polygon
 
 from terrain3d.change.align import Alignment
@@ -130,7 +130,7 @@ def discoveries(certainty: NDArray[np.float64], tests: float, level: float) -> N
     certainty: height change over its sigma, one a change. tests: independent places where a change might have been
     found; all but the ones given count as tested and not found.
     """
-    p = 2 * norm.sf(np.abs(certainty))
+    p = 2 * ndtr(-np.abs(certainty))
     order = np.argsort(p)
     rank = np.arange(1, p.size + 1)
     passed = np.flatnonzero(p[order] <= level * rank / max(tests, p.size, 1))

@@ -42,7 +42,7 @@ from terrain3d.io.quiet import hush_libtiff
 from terrain3d.raster import Grid, Raster
 
 HEIGHT_NODATA = -9999.0
-BLOCK = 512
+BLOCK = 512  # largest block, pixels a side
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 HELD_BYTES = 64 * 2**20  # raster up to which no file is needed on the way to its own
@@ -61,7 +61,7 @@ def write_raster(
     heights: bool = True,
     overviews: Overviews | None = None,
 ) -> None:
-    """Write a Cloud Optimized GeoTIFF: 512 px tiles, DEFLATE with predictor, overviews, AREA_OR_POINT=Area; atomic.
+    """Write a Cloud Optimized GeoTIFF: blocks of up to 512 px, DEFLATE, predictor, overviews, area pixels; atomic.
 
     raster: (height, width) or (bands, height, width); NaN becomes ``nodata`` (HEIGHT_NODATA for heights).
     heights: the values are heights in the grid's vertical reference, which the file's CRS then declares; pass False
@@ -105,8 +105,8 @@ def write_strips(
         "width": grid.width, "crs": RasterioCRS.from_wkt(wkt), "transform": Affine(*grid.transform),
     }  # fmt: skip
     cog = {
-        "driver": "COG", "blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer",
-        "overview_resampling": overviews or ("average" if continuous else "nearest"),
+        "driver": "COG", "blocksize": block_side(grid.shape), "compress": "deflate", "predictor": "yes",
+        "bigtiff": "if_safer", "overview_resampling": overviews or ("average" if continuous else "nearest"),
     } | ({} if level is None else {"level": level})  # fmt: skip
     held = grid.height * grid.width * bands * kind.itemsize <= HELD_BYTES
     if not held:
@@ -134,6 +134,13 @@ def write_strips(
             raise output_error(path, error) from error
         if ellipsoid_code is not None:
             replace_vertical_key(part, EGM96_HEIGHT_EPSG, ellipsoid_code)
+
+
+def block_side(shape: tuple[int, int]) -> int:
+    """Side of square blocks of at most BLOCK pixels that hang over the longer side of a raster as little as can be: all
+    of them are compressed in full. A multiple of 16, as TIFF asks for."""
+    longest = max(shape)
+    return 16 * -(-longest // (16 * -(-longest // BLOCK)))
 
 
 @contextmanager

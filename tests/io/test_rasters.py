@@ -112,7 +112,7 @@ def test_write_raster__is_cloud_optimized_with_matching_overviews(tmp_path: Path
     for name in ("h.tif", "c.tif"):
         with rasterio.open(tmp_path / name) as file:
             assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-            assert file.block_shapes[0] == (512, 512) and file.overviews(1) == [2, 4]
+            assert file.block_shapes[0] == (368, 368) and file.overviews(1) == [2, 4]
     with rasterio.open(tmp_path / "h.tif", overview_level=0) as file:
         np.testing.assert_allclose(file.read(1)[0, 0], heights.values[:2, :2].mean(), rtol=1e-5)
     with rasterio.open(tmp_path / "c.tif", overview_level=1) as file:

@@ -16,7 +16,7 @@ from terrain3d.io.objects import BlockRaster, Desk, Piece, digest, sha256_of
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.keys import Keys, captured, sight_of
 from terrain3d.pipeline.batch.manifest import DONE, FAILED, HELD, Manifest, Problem, Record
-from terrain3d.pipeline.batch.parcel import pack_result, pack_work, unpack_result
+from terrain3d.pipeline.batch.parcel import pack_value, pack_work, unpack_value
 from terrain3d.pipeline.batch.worker import Outcome, Task
 from terrain3d.pipeline.blocks import Block
 from terrain3d.pipeline.progress import Reporter
@@ -97,7 +97,7 @@ class BatchEngine:
             return self._result(record)  # type: ignore[no-any-return]
         wall, cpu = time.perf_counter(), time.process_time()
         result = work(*given)
-        name = self._desk.objects.put(pack_result(result, self._desk))
+        name = self._desk.objects.put(pack_value(result, self._desk))
         self.done += 1
         self._manifest.put(
             Record(
@@ -116,7 +116,7 @@ class BatchEngine:
         if out is None and not begin:
             return value
         out = value if out is None else out
-        new = self._desk.objects.put(pack_result(out, self._desk))
+        new = self._desk.objects.put(pack_value(out, self._desk))
         self._manifest.note(_held(name), new)
         self.held.add(new)
         return out
@@ -134,7 +134,7 @@ class BatchEngine:
         basis, old = self._manifest.noted(_held(LEARNED + name)) or ("", "")
         if self.grown and basis == self.basis and self._desk.objects.whole(old):
             value = joined(self._unpacked(old, name), value)
-        new = self._desk.objects.put(pack_result(value, self._desk))
+        new = self._desk.objects.put(pack_value(value, self._desk))
         self._manifest.note(_held(LEARNED + name), [self.basis, new])
         self.held.add(new)
         return value
@@ -189,7 +189,7 @@ class BatchEngine:
                 if bounds is not None:
                     own = layers.get(str(raster.path), ())
                     layers[str(raster.path)] = tuple(dict.fromkeys((*own, *raster.pieces(bounds))))
-            packed = pack_work(item, self._desk)
+            packed = pack_value(item, self._desk)
             place, objects = place_of(item), self._desk.objects.folder
             yield Task(key, stage, place, (path, name), packed, layers, objects, self._most_s)
 
@@ -208,7 +208,7 @@ class BatchEngine:
 
     def _unpacked(self, name: str, stage: str) -> Any:
         try:
-            return unpack_result(self._desk.objects.get(name), self._desk)
+            return unpack_value(self._desk.objects.get(name), self._desk)
         except (pickle.UnpicklingError, AttributeError, ImportError, EOFError) as error:
             raise OutputError(
                 f"result of {stage} is not readable ({error})", where=self._desk.objects.folder,

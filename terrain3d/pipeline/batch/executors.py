@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing as mp
 import sys
 import threading
@@ -17,12 +18,12 @@ from typing import Any, Protocol
 import cv2
 
 from terrain3d.errors import ConfigError, MissingExtraError
+from terrain3d.pipeline.batch.compiled import load_compiled
 from terrain3d.pipeline.batch.worker import (
     Outcome,
     Task,
     leave_with_driver,
     limit_memory,
-    load_compiled,
     perform,
     prepare,
 )
@@ -72,6 +73,7 @@ class Processes:
         # never wake up after a fork
         if sys.platform == "linux" and threading.active_count() == 1:
             load_compiled()
+            gc.freeze()  # else the first collection in a copy writes to all of it
             cv2.setNumThreads(1)  # ends its threads, for which a copy of this process would wait for ever
             self._pool = self._started("fork")
 

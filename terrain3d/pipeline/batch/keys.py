@@ -22,6 +22,7 @@ from shapely.geometry.base import BaseGeometry
 
 from terrain3d import __version__
 from terrain3d.crs import from_lonlat
+from terrain3d.image.view import View
 from terrain3d.io.objects import NAME, BlockRaster, Desk, DeskShelf
 from terrain3d.pipeline.blocks import Block
 from terrain3d.pipeline.components import Labelled
@@ -78,11 +79,13 @@ class Keys:
         self.basis = ""
         self._files: dict[Path, bytes] = {}
         self._arrays: dict[int, tuple[Any, bytes]] = {}
+        self._views: dict[int, tuple[View | OrthoView, bytes]] = {}
         self._prints: dict[int, tuple[OrthoView, BaseGeometry]] = {}
 
     def forget(self) -> None:
-        """Arrays may have gone; their digests are no longer needed."""
+        """Arrays and views may have gone; their digests are no longer needed."""
         self._arrays.clear()
+        self._views.clear()
         self._prints.clear()
 
     def key(self, work: Callable[..., Any], item: Any) -> str:
@@ -122,6 +125,8 @@ class Keys:
             total.update(value.wkb)
         elif isinstance(value, BaseModel):
             total.update(value.model_dump_json().encode())
+        elif isinstance(value, (View, OrthoView)):
+            total.update(self._view(value))
         elif is_dataclass(value) and not isinstance(value, type):
             self._record(total, value, sight)
         elif isinstance(value, partial):
@@ -167,13 +172,22 @@ class Keys:
             total.update(f.name.encode())
             self._feed(total, getattr(value, f.name), sight)
 
+    def _view(self, value: View | OrthoView) -> bytes:
+        """Digest of a view, which is the same for all items."""
+        known = self._views.get(id(value))
+        if known is None:
+            own = hashlib.sha256()
+            self._record(own, value, Sight())
+            known = self._views[id(value)] = value, own.digest()
+        return known[1]
+
     def _unseen(self, view: RankedView, sight: Sight) -> bool:
         """Whether a block lies beside all that an image shows, so that it may come and go."""
         if sight.block is None:
             return False
         crs = sight.block.grid.reference.horizontal
         known = self._prints.get(id(view.view))
-        if known is None or known[0] is not view.view:
+        if known is None:
             known = self._prints[id(view.view)] = view.view, _ground(view.view, crs)
         return not known[1].intersects(shapely.box(*sight.block.grid.bounds))
 

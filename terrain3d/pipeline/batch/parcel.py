@@ -85,13 +85,13 @@ def unpack_work(data: bytes, desk: Desk) -> Any:
     return _Unpacker(data, desk, code=True).load()
 
 
-def pack_result(value: Any, desk: Desk) -> bytes:
+def pack_value(value: Any, desk: Desk) -> bytes:
     """Bytes of a value."""
     file = io.BytesIO()
     _Named(file, desk).dump(value)
     return file.getvalue()
 
 
-def unpack_result(data: bytes, desk: Desk) -> Any:
-    """Value of ``pack_result``. Raises pickle.UnpicklingError for anything that is more than values."""
+def unpack_value(data: bytes, desk: Desk) -> Any:
+    """Value of ``pack_value`` that was kept on disk. Raises pickle.UnpicklingError for more than values."""
     return _Unpacker(data, desk, code=False).load()

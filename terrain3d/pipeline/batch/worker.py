@@ -14,14 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from terrain3d.errors import OutputError
 from terrain3d.io.objects import Desk, Objects, Piece, digest
 from terrain3d.io.rasters import CACHE_BYTES
-from terrain3d.pipeline.batch.parcel import pack_result, unpack_work
+from terrain3d.pipeline.batch.parcel import pack_value, unpack_work
 from terrain3d.pipeline.quality import peak_memory_mb
-from terrain3d.surface.visibility import visible
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
@@ -81,7 +78,7 @@ def perform(task: Task) -> Outcome:
         if isinstance(result, Products):
             files = result.files
         if result is not None:
-            name = desk.objects.put(pack_result(result, desk))
+            name = desk.objects.put(pack_value(result, desk))
     except OutputError as problem:
         error, fatal = str(problem), True
     except MemoryError:
@@ -117,11 +114,6 @@ def prepare() -> None:
 
     cv2.setNumThreads(1)
     rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES).__enter__()
-
-
-def load_compiled() -> None:
-    """Load one compiled function: what Numba sets up for its first is then there for copies of this process too."""
-    visible(np.zeros((2, 2), np.float32), 1.0, (0.1, 0.0))
 
 
 def limit_memory(most: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.io.objects import Desk, DeskShelf, Objects
-from terrain3d.pipeline.batch.parcel import pack_result, pack_work, unpack_result, unpack_work
+from terrain3d.pipeline.batch.parcel import pack_value, pack_work, unpack_value, unpack_work
 from terrain3d.pipeline.spool import Part
 from terrain3d.raster import Grid
 
@@ -80,9 +80,9 @@ def test_work__goes_to_another_desk_with_its_rasters(desk: Desk, tmp_path: Path)
 def test_results__come_back_and_their_files_follow_the_folder(desk: Desk, tmp_path: Path) -> None:
     path = (DeskShelf(desk) / "p.npy").save_array(np.arange(4.0))
     value = {"part": Part(path, 4, (0.0, 1.0, 2.0, 3.0)), "cells": np.eye(2), "none": None, "n": np.int64(3)}
-    data = pack_result(value, desk)
+    data = pack_value(value, desk)
     moved = Desk(Objects(tmp_path / "elsewhere"))
-    back = unpack_result(data, moved)
+    back = unpack_value(data, moved)
     assert back["part"].path == moved.objects.path(path.name) and (back["cells"] == np.eye(2)).all() and back["n"] == 3
 
 
@@ -101,4 +101,4 @@ class Stranger:
 )
 def test_results__that_are_more_than_values_are_refused(desk: Desk, value: object) -> None:
     with pytest.raises(pickle.UnpicklingError, match="no place among results"):
-        unpack_result(pickle.dumps(value), desk)
+        unpack_value(pickle.dumps(value), desk)
