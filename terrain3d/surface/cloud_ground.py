@@ -5,7 +5,8 @@ opening cuts what stands on the terrain (``openings``); large cut areas without 
 quarries - are given back where a more lenient opening keeps them. Where lidar looks through a canopy, most lowest
 points are vegetation and the rest lie on slopes, so there the ground is found from coarse to fine: the lowest points
 over the slope of the coarser surface (after hierarchic robust interpolation, Kraus & Pfeifer 1998), with small
-openings. One set of parameters serves all.
+openings; with wider ones where few points reach the ground, since undergrowth makes wide layers there. One set of
+parameters serves all.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import bilinear
+from terrain3d.surface.coarse import pooled
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
     blur,
@@ -39,7 +41,8 @@ _WALL, _WALLED = 1.2, 0.5  # slope of a wall, and the share of an object's rim t
 _LEAST_AREA = 50.0  # m2, of what may be an embankment
 _LAYERED, _LAYERED_SHARE = 2.0, 0.7  # m between the points of 2 m cells, and the share of cells that makes a forest
 _LEVELS = (8, 4, 2, 1, 1)  # cells, from coarse to fine
-_FOREST_RADII = (1, 2, 3)  # cells
+_FOREST_RADII, _HIDDEN_RADII = (1, 2, 3), (3, 6)  # cells, where the ground is seen, and where it is hidden
+_HIDDEN, _HIDDEN_AROUND = 0.25, 25  # share of the cells that see the ground, of so many cells a side
 _FOREST_STEP, _FOREST_SLOPE = 0.1, 0.15  # m, and m per unit of slope, that an opening may lower the ground of a forest
 _LOW_FOREST = 5.0  # m under all around: an error
 _TOLERANCE, _SLOPE_TOLERANCE, _FOREST_TOLERANCE = 0.5, 1.0, 0.5  # m from the surface, and m per unit of its slope
@@ -162,9 +165,12 @@ def _open_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) ->
 
 
 def _all_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) -> CloudGround:
-    """Surface through all lowest points."""
-    z = membrane(points.z, known, origin=origin)
-    surface = _centred(points, z, z, known, origin) if min(z.shape) > 1 else z
+    """Surface through all lowest points, coarse to fine, so that the landform carries on where there are none."""
+    surface = np.zeros(points.z.shape, np.float32)
+    for level, size in enumerate(_LEVELS[:-1]):
+        trend, above = _over_trend(points, surface, level, size)
+        mean = pooled(np.where(known, above, np.float32(np.nan)), size)
+        surface = trend + _between(mean, np.isfinite(mean), size, origin, points.z.shape)
     return CloudGround(surface, _slope(surface, points.cell), known, np.full_like(surface, _SLOPE_TOLERANCE))
 
 
@@ -211,14 +217,10 @@ def _filled(z: Singles, value: float) -> Singles:
 
 def _forest_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) -> tuple[Singles, Bools]:
     """Ground under a canopy that lidar looks through, from coarse cells to fine ones."""
-    shape = points.z.shape
-    row, column = (n.astype(float) for n in np.indices(shape))
-    column, row = column + np.nan_to_num(points.right), row + np.nan_to_num(points.down)
-    surface, kept = np.zeros(shape, np.float32), known
+    surface, kept = np.zeros(points.z.shape, np.float32), known
     for level, size in enumerate(_LEVELS):
-        trend = surface if level == 0 else blur(surface, max(float(size), 2.0))
-        above = points.z - bilinear(trend, np.clip(column, 0, shape[1] - 1), np.clip(row, 0, shape[0] - 1))
-        lowest = pool_min(_filled(above.astype(np.float32), np.inf), size)
+        trend, above = _over_trend(points, surface, level, size)
+        lowest = pool_min(_filled(above, np.inf), size)
         some = np.isfinite(lowest)
         at = origin[0] // size, origin[1] // size
         coarse = membrane(lowest, some, origin=at)
@@ -226,21 +228,45 @@ def _forest_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) 
         if level > 0 and size <= 2:
             steep = -pool_min(-terrain_slope(trend, points.cell, 2.0), size)
             some &= ~_raised(membrane(lowest, some, origin=at), steep)
-        surface = trend + expand(membrane(lowest, some, origin=at), size, (shape[0], shape[1]))
+        surface = trend + _between(lowest, some, size, origin, points.z.shape)
         kept = known & some if size == 1 else kept
     return surface, kept
 
 
+def _over_trend(points: LowestPoints, surface: Singles, level: int, size: int) -> tuple[Singles, Singles]:
+    """Trend of the surface of the level before, and the heights of the points over it, each at its own place."""
+    trend = surface if level == 0 else blur(surface, max(float(size), 2.0))
+    (h, w), at = surface.shape, np.indices(surface.shape)
+    row, column = at[0] + np.nan_to_num(points.down), at[1] + np.nan_to_num(points.right)
+    above = points.z - bilinear(trend, np.clip(column, 0, w - 1), np.clip(row, 0, h - 1))
+    return trend, above.astype(np.float32)
+
+
+def _between(values: Singles, some: Bools, size: int, origin: tuple[int, int], shape: tuple[int, int]) -> Singles:
+    """Values of some of the cells of ``size`` cells, interpolated between them and on the cells of a grid."""
+    at = origin[0] // size, origin[1] // size
+    return expand(membrane(values, some, origin=at), size, shape)
+
+
 def _raised(z: Singles, steep: Singles) -> Bools:
-    """Cells that small openings lower by more than the ground of a forest is rough."""
-    raised, last = np.zeros(z.shape, bool), z
-    for radius in _FOREST_RADII:
+    """Cells that openings lower by more than the ground of a forest is rough: small ones, and wider ones where few
+    cells see the ground, for undergrowth that hides it lies in wide layers."""
+    allowed = _FOREST_STEP + _FOREST_SLOPE * steep
+    raised = _lowered(z, _FOREST_RADII, allowed)
+    seen = cv2.blur((~raised).astype(np.float32), (_HIDDEN_AROUND, _HIDDEN_AROUND))
+    return raised | (_lowered(z, _HIDDEN_RADII, allowed) & (seen < _HIDDEN))
+
+
+def _lowered(z: Singles, radii: tuple[int, ...], allowed: Singles) -> Bools:
+    """Cells that one of the openings in a row lowers by more than is allowed."""
+    lowered, last = np.zeros(z.shape, bool), z
+    for radius in radii:
         if radius >= min(z.shape):
             break
         opened = opened_by_disk(last, radius)
-        raised |= last - opened > _FOREST_STEP + _FOREST_SLOPE * steep
+        lowered |= last - opened > allowed
         last = opened
-    return raised
+    return lowered
 
 
 def _slope(surface: Singles, cell: float) -> Singles:

@@ -50,6 +50,34 @@ def test_cloud_ground__steep_forest_is_seen_through() -> None:
     assert ground_points(np.column_stack([xy, z]))[through].mean() > 0.9
 
 
+def test_cloud_ground__undergrowth_in_a_wide_layer_is_not_ground() -> None:
+    rng = np.random.default_rng(7)
+    xy = rng.uniform(0, 120, (300_000, 2))
+    terrain = 100 + 0.8 * xy[:, 0] + 4 * np.sin(xy[:, 1] / 12)
+    under = (np.abs(xy[:, 0] - 60) < 12) & (np.abs(xy[:, 1] - 60) < 12)
+    through = rng.random(len(xy)) < np.where(under, 0.003, 0.02)
+    tufts = rng.uniform(1.2, 3.5, (120, 120))[xy[:, 1].astype(int), xy[:, 0].astype(int)]
+    growth = np.where(under, tufts + rng.exponential(1, len(xy)), rng.uniform(0.8, 18, len(xy)))
+    z = terrain + np.where(through, rng.normal(0, 0.05, len(xy)), growth)
+    found = cloud_ground(lowest_points(np.column_stack([xy, z]), 1.0, 0.0, 120.0, (120, 120)))
+    row, column = np.mgrid[0:120, 0:120] + 0.5
+    error = (found.surface - (100 + 0.8 * column + 4 * np.sin((120 - row) / 12)))[50:70, 50:70]
+    assert np.sqrt((error**2).mean()) < 0.5  # 0.7 with small openings alone
+
+
+def test_cloud_ground__of_ground_points_carries_the_landform_through_gaps() -> None:
+    rng = np.random.default_rng(8)
+    xy = rng.uniform(0, 120, (15_000, 2))
+    xy = xy[np.hypot(xy[:, 0] - 60, xy[:, 1] - 56.5) > 10]  # a gap over a ridge
+    z = 100 + 0.5 * xy[:, 0] + 8 * np.sin(xy[:, 1] / 12)
+    points = lowest_points(np.column_stack([xy, z]), 1.0, 0.0, 120.0, (120, 120))
+    found = cloud_ground(points, filtered=False)
+    row, column = np.mgrid[0:120, 0:120] + 0.5
+    error = np.abs(found.surface - (100 + 0.5 * column + 8 * np.sin((120 - row) / 12)))
+    assert error[8:-8, 8:-8].max() < 0.8  # a membrane cuts 1.5 m off the ridge
+    assert np.median(error[found.kept]) < 0.01
+
+
 @pytest.mark.slow
 def test_ground_points__isprs_samples_with_one_parameter_set(shared_data: Path) -> None:
     files = sorted((shared_data / "real" / "isprs").glob("samp*.txt"))
