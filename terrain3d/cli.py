@@ -3,7 +3,9 @@ needs them, so that help answers at once."""
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -353,6 +355,8 @@ def demo(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: 0 done, 2 wrong input or configuration (one line), 3 done with failures, 1 anything else."""
+    if arguments is None:
+        _prepare_process()
     try:
         app(args=arguments, standalone_mode=True)
     except Terrain3dError as error:
@@ -372,6 +376,17 @@ def main(arguments: list[str] | None = None) -> None:
         text = " ".join(str(error).split())
         _complain(f"unexpected {type(error).__name__}: {text}; set TERRAIN3D_DEBUG=1 for the traceback and report it")
         sys.exit(1)
+
+
+def _prepare_process() -> None:
+    """A process that is asked to end tidies up as after Ctrl-C; without terminal and streams it works, too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
+    if "" in sys.argv[1:]:
+        _complain("an argument is empty: a variable that is not set? leave it out or fill it")
+        sys.exit(2)
 
 
 def _complain(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -31,6 +31,7 @@ NOT_KEYS = (
     "literal['strict','standard','all']",
 )
 MAX_CONFIG_BYTES = 5_000_000
+SLASHES = "; folders are parted by /"
 MOST_VALUES = 200_000  # of a file, all its aliases written out
 
 
@@ -348,6 +349,9 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
         meant = [e for e in error.errors() if not (e["loc"][-1] in NOT_KEYS and isinstance(e["input"], dict | list))]
         first = (meant or error.errors())[0]
         key = ".".join(str(k) for k in first["loc"] if str(k) not in NOT_KEYS)
+        if first["loc"] == ("name",) and first["type"] == "string_pattern_mismatch":
+            raise ConfigError(f"name '{first['input']}' has other characters than letters, digits, space, . - and _",
+                              where=path, fix="leave them out") from error  # fmt: skip
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"], model))
             raise ConfigError(f"unknown key '{key}'", where=path, fix=f"known keys here: {known}") from error
@@ -374,7 +378,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def _one(name: str, folder: Path, source: Path) -> Path:
     found = (folder / name).resolve()
     if not is_file(found):
-        raise InputFileError("no such file", where=found, fix=f"check the path in {source}")
+        raise InputFileError("no such file", where=found, fix=f"check the path in {source}" + SLASHES * ("\\" in name))
     return found
 
 
@@ -398,7 +402,8 @@ def expand(pattern: str, folder: Path, what: str, fix: str) -> list[Path]:
     direct = folder / pattern
     if is_file(direct):
         return [direct.resolve()]
-    found = sorted(Path(p).resolve() for p in _matches(str(direct)) if is_file(Path(p)))
+    whole = pattern if Path(pattern).is_absolute() else str(Path(escape(str(folder))) / pattern)
+    found = sorted(Path(p).resolve() for p in _matches(whole) if is_file(Path(p)))
     if not found:
-        raise InputFileError(f"no {what} found", where=direct, fix=fix)
+        raise InputFileError(f"no {what} found", where=direct, fix=fix + SLASHES * ("\\" in pattern))
     return found

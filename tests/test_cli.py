@@ -157,3 +157,12 @@ def test_reporter__quiet_shows_only_warnings(capsys: pytest.CaptureFixture[str])
 def test_say_table__columns_stand_under_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     say_table(["class", "n"], [["all", "7"], ["building", "1234"]])
     assert capsys.readouterr().out.splitlines() == ["class        n", "all          7", "building  1234"]
+
+
+def test_entry_point__without_streams_and_with_an_empty_argument() -> None:
+    command = [sys.executable, "-m", "terrain3d"]
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command, "--version"]
+    assert subprocess.run(closed, timeout=60, check=False).returncode == 0
+    wrong = [*command, "run", "scene.yaml", "--out", ""]
+    done = subprocess.run(wrong, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "") and "argument is empty" in done.stderr

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from terrain3d.config import load_scene
+from terrain3d.config import expand, load_scene
 from terrain3d.errors import ConfigError, InputFileError
 
 UTM = "EPSG:32631"
@@ -216,3 +216,21 @@ def test_load_scene__a_file_that_expands_without_end(folder: Path, text: str, me
     with pytest.raises(ConfigError, match=message) as error:
         load_scene(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_expand__in_a_folder_whose_name_has_wildcards(tmp_path: Path) -> None:
+    folder = tmp_path / "area [1] *"
+    (folder / "epoch").mkdir(parents=True)
+    for name in ("a.tif", "b.tif"):
+        (folder / "epoch" / name).write_bytes(b"x")
+    assert [p.name for p in expand("epoch/*.tif", folder, "image", "check it")] == ["a.tif", "b.tif"]
+    assert len(expand(str(tmp_path / "area*" / "**" / "a.tif"), folder, "image", "check it")) == 1
+    with pytest.raises(InputFileError, match=r"no image found; check it; folders are parted by /"):
+        expand("epoch\\c*.tif", folder, "image", "check it")
+
+
+def test_load_scene__name_with_other_characters(tmp_path: Path) -> None:
+    path = tmp_path / "scene.yaml"
+    path.write_text("name: a/b\nimages: [a.tif, b.tif]\n")
+    with pytest.raises(ConfigError, match="name 'a/b' has other characters than letters"):
+        load_scene(path)

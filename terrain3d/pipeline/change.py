@@ -25,7 +25,7 @@ from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, check_scheme
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quick import quick_model
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.stats import nmad
 from terrain3d.tiles import on_earth, reproject
 
@@ -64,16 +64,17 @@ def run_change(
         grid = result.difference.grid
         ranked = rank_tiles(result, tiles_of(scheme, grid))
         reporter.stage("writing", 6)
-        write_change_raster(out / "change.tif", (result.difference, result.sigma, result.significant))
-        reporter.step()
-        write_strips(
-            out / "detectable.tif", grid, _rounded(result.detectable), np.float32, level=1, nodata=HEIGHT_NODATA,
-            band_names=("smallest height change that would have been seen, m",), heights=False,
-        )  # fmt: skip
-        reporter.step()
-        told = (options.vertical_before, options.vertical_after)
-        named = {"before": str(before), "after": str(after), "vertical_told": list(told)}
-        write_findings(result, first, second, ranked, named, out, reporter)
+        with all_or_none(folder, out) as ready:
+            write_change_raster(ready / "change.tif", (result.difference, result.sigma, result.significant))
+            reporter.step()
+            write_strips(
+                ready / "detectable.tif", grid, _rounded(result.detectable), np.float32, level=1, nodata=HEIGHT_NODATA,
+                band_names=("smallest height change that would have been seen, m",), heights=False,
+            )  # fmt: skip
+            reporter.step()
+            told = (options.vertical_before, options.vertical_after)
+            named = {"before": str(before), "after": str(after), "vertical_told": list(told)}
+            write_findings(result, first, second, ranked, named, ready, reporter)
     return result
 
 

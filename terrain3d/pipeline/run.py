@@ -36,7 +36,7 @@ from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.resolutions import coarser_surfaces
 from terrain3d.pipeline.result import RunResult
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.pipeline.threads import Workers, hold, once
@@ -67,9 +67,10 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
         coarser = coarser_surfaces(result.surfaces, scene.config.output.coarser, folder, workers, recorder)
         recorder.stage("writing", RUN_FILES + RASTERS * len(coarser))
         result = replace(result, coarser=coarser, seconds=dict(recorder.seconds))
-        write_products(result, spool, out, recorder)
-        recorder.close()
-        write_text(out / "run.log", "\n".join(recorder.log) + "\n")
+        with all_or_none(folder, out) as ready:
+            write_products(result, spool, ready, recorder)
+            recorder.close()
+            write_text(ready / "run.log", "\n".join(recorder.log) + "\n")
     return result
 
 

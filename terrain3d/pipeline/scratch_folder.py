@@ -1,4 +1,4 @@
-"""Folders for what a command stores while it works."""
+"""Folders for what a command stores while it works, and for results that appear together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from terrain3d.errors import OutputError
 from terrain3d.io.atomic import output_error
 
 
@@ -26,3 +27,23 @@ def scratch_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if not existed and not any(out.iterdir()):
             out.rmdir()
+
+
+@contextmanager
+def all_or_none(folder: Path, out: Path) -> Iterator[Path]:
+    """Folder inside ``folder``, on the disk of ``out``, whose files go to ``out`` when the block ends well.
+
+    Else ``out`` keeps what it had: results of two runs are not mixed. Raises OutputError, also if a folder is in the
+    way of a file."""
+    ready = folder / "results"
+    yield ready
+    files = sorted(p.relative_to(ready) for p in ready.rglob("*") if p.is_file())
+    taken = next((out / f for f in files if (out / f).is_dir()), None)
+    if taken is not None:
+        raise OutputError("cannot be written (a folder with this name is in the way)", where=taken, fix="move it away")
+    for file in files:
+        try:
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            (ready / file).replace(out / file)
+        except OSError as error:
+            raise output_error(out / file, error) from error
