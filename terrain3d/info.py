@@ -1,4 +1,4 @@
-"""What a file is: images with their cameras, rasters, lidar granules, clouds, vector layers, scenes, run folders."""
+"""What a file is: images with their cameras, RPC files, rasters, lidar granules, clouds, layers, scenes, folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from terrain3d.errors import CameraError, FrameError, InputFileError, LidarError
 from terrain3d.io.clouds import cloud_reference, open_cloud
 from terrain3d.io.images import has_data, open_image
 from terrain3d.io.rasters import open_raster, read_grid
-from terrain3d.io.vectors import read_layer
+from terrain3d.io.vectors import layer_names, read_layer
 
 Fact = tuple[str, str]
 MOST_TRACKS = 12  # that are named
@@ -43,7 +43,8 @@ def describe(path: str | Path) -> Info:
         return _folder(path)
     if not path.is_file():
         raise InputFileError("no such file", where=path, fix="check the path")
-    reader = READERS.get(path.suffix.lower())
+    rpc_text = path.name.lower().endswith(("_rpc.txt", "_rpc_org.txt"))
+    reader = _rpc if rpc_text else READERS.get(path.suffix.lower())
     return reader(path) if reader else _raster_or_image(path)
 
 
@@ -202,10 +203,29 @@ def _cloud(path: Path) -> Info:
 
 
 def _layer(path: Path) -> Info:
-    layer = read_layer(path)
-    columns = ", ".join(layer.columns) or "none"
-    facts = (("features", str(len(layer.geometries))), ("CRS", _crs_text(layer.crs)), ("columns", columns))
-    return Info(path, "vector layer", facts)
+    facts: list[Fact] = []
+    names = layer_names(path)
+    for name in names:
+        layer = read_layer(path, name)
+        columns = ", ".join(layer.columns) or "none"
+        facts += [("layer", name)] * (len(names) > 1)
+        facts += [("features", str(len(layer.geometries))), ("CRS", _crs_text(layer.crs)), ("columns", columns)]
+    return Info(path, "vector layer" if len(names) == 1 else f"{len(names)} vector layers", tuple(facts))
+
+
+def _rpc(path: Path) -> Info:
+    from terrain3d.camera.read import read_rpc_file
+
+    model = read_rpc_file(path)
+    low, high = model.height_range
+    facts = (
+        ("heights", f"{low:.0f} to {high:.0f} m"),
+        ("lines", f"{model.line_off:.1f} +- {abs(model.line_scale):.1f}"),
+        ("samples", f"{model.samp_off:.1f} +- {abs(model.samp_scale):.1f}"),
+        ("longitude", f"{model.lon_off_deg:.6f} +- {abs(model.lon_scale_deg):.6f}"),
+        ("latitude", f"{model.lat_off_deg:.6f} +- {abs(model.lat_scale_deg):.6f}"),
+    )
+    return Info(path, "RPC file", facts)
 
 
 def _scene(path: Path) -> Info:
@@ -260,4 +280,5 @@ READERS: dict[str, Callable[[Path], Info]] = {
     **dict.fromkeys((".las", ".laz"), _cloud),
     **dict.fromkeys((".gpkg", ".geojson", ".shp", ".fgb"), _layer),
     **dict.fromkeys((".yaml", ".yml"), _scene),
+    **dict.fromkeys((".rpb", ".rpc", ".geom", ".xml"), _rpc),
 }

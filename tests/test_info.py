@@ -13,7 +13,7 @@ from terrain3d.info import describe, view_of
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
-from terrain3d.io.vectors import write_layer
+from terrain3d.io.vectors import NamedLayer, read_layer, write_layer, write_layers
 from terrain3d.points import PointCloud
 from terrain3d.raster import Grid, Raster
 
@@ -78,6 +78,25 @@ def test_describe__raster_cloud_layer_and_folder(tmp_path: Path) -> None:
     assert dict(describe(tmp_path / "v.gpkg").facts)["features"] == "1"
     write_text(tmp_path / "scene.yaml", "name: town\nimages: [a.tif, b.tif]\n")
     assert describe(tmp_path / "scene.yaml").facts == (("name", "town"), ("images", "2: a.tif, b.tif"))
+
+
+def test_describe__all_layers_of_a_file(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "two.gpkg"
+    layers = [
+        NamedLayer("tops", [shapely.Point(0, 0)] * 3, {"height_m": np.ones(3)}, "Point"),
+        NamedLayer("stands", [shapely.box(0, 0, 1, 1)], {"cover": np.ones(1)}),
+    ]
+    write_layers(path, layers, "EPSG:32654")
+    found = describe(path)
+    assert found.kind == "2 vector layers" and [v for k, v in found.facts if k == "features"] == ["3", "1"]
+    assert read_layer(path).columns.keys() == {"height_m"} and not recwarn.list  # the first, without a word of GDAL's
+
+
+@pytest.mark.parametrize("name", ["RPC_a.XML", "left_image.geom"])
+def test_describe__rpc_files(name: str, shared_data: Path) -> None:
+    folder = shared_data / "real/ventoux"
+    found = describe(next(folder.glob("RPC_*.XML")) if name.endswith("XML") else folder / name)
+    assert found.kind == "RPC file" and dict(found.facts)["heights"] == "190 to 1960 m"
 
 
 def test_describe__bad_files(tmp_path: Path) -> None:

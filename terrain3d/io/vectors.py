@@ -111,10 +111,9 @@ def read_layer(path: str | Path, layer: str | None = None) -> Layer:
     if not path.is_file():
         raise InputFileError("no such file", where=path)
     try:
-        meta, _, geometry, data = pyogrio.raw.read(path, layer=layer)
+        meta, _, geometry, data = pyogrio.raw.read(path, layer=layer or layer_names(path)[0])
     except PYOGRIO_ERRORS as error:
-        detail = str(error).splitlines()[0][:120]
-        raise InputFileError(f"layer cannot be read ({detail})", where=path, fix="check the file and layer") from error
+        raise _unreadable(path, error) from error
     if not meta["crs"]:
         raise FrameError("layer has no CRS", where=path, fix="declare one, e.g. ogr2ogr -a_srs EPSG:32654")
     shapes = shapely.from_wkb(geometry) if geometry is not None else np.empty(0, dtype=object)
@@ -122,6 +121,22 @@ def read_layer(path: str | Path, layer: str | None = None) -> Layer:
     return Layer(
         np.asarray(shapes, dtype=object), columns, reference_from_crs(CRS.from_user_input(meta["crs"])).horizontal
     )
+
+
+def layer_names(path: Path) -> list[str]:
+    """Names of the layers of a file, in its order. Raises InputFileError if it is no vector file or has none."""
+    try:
+        names = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+    except PYOGRIO_ERRORS as error:
+        raise _unreadable(path, error) from error
+    if not names:
+        raise InputFileError("has no layer", where=path)
+    return names
+
+
+def _unreadable(path: Path, error: BaseException) -> InputFileError:
+    detail = str(error).splitlines()[0][:120]
+    return InputFileError(f"layer cannot be read ({detail})", where=path, fix="check the file and layer")
 
 
 def cut_layer(layer: NamedLayer, outline: BaseGeometry) -> NamedLayer:

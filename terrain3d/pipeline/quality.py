@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from terrain3d import __version__
+from terrain3d.crs import Vertical
 from terrain3d.image.view import view_angles
+from terrain3d.io.geoid import to_vertical
 from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_quality import error_figures, lidar_figures
 from terrain3d.pipeline.placement import LIDAR, placement
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.raster import Raster
 from terrain3d.stereo.pairs import Pair
 from terrain3d.surface.mask import MaskCode
 
@@ -36,7 +39,7 @@ def quality(result: RunResult) -> dict[str, Any]:
         else lidar_figures(result.lidar, result.registration, result.network.height_ties),
         "placement": _placement(result),
         "cells": result.cells,
-        "coarser_cells": [count_cells(s) for s in result.coarser],
+        "coarser_cells": [count_cells(s, result.reference.vertical) for s in result.coarser],
         "canopy": _canopy(result.surfaces.canopy),
         "ortho": _ortho(result),
         "water": [
@@ -136,17 +139,19 @@ def _pair(result: RunResult, pair: Pair) -> dict[str, Any]:
     }
 
 
-def count_cells(s: Surfaces) -> dict[str, Any]:
-    """Figures of the cells, exact but for the median, which is given to a tenth of a millimetre."""
+def count_cells(s: Surfaces, vertical: Vertical) -> dict[str, Any]:
+    """Figures of the cells, exact but for the median, which is given to a tenth of a millimetre; heights over
+    ``vertical``, as in the files."""
     shares, by_pairs = np.zeros(256, np.int64), np.zeros(256, np.int64)
     sigmas, low, high = Counts(100.0, 1_000_000), np.inf, -np.inf
     strips = (r.strips(STRIP_ROWS) for r in (s.mask, s.pairs, s.dsm_sigma, s.dsm))
-    for (_, mask), (_, pairs), (_, sigma), (_, z) in zip(*strips, strict=True):
+    for (top, mask), (_, pairs), (_, sigma), (_, z) in zip(*strips, strict=True):
         measured = mask == MaskCode.MEASURED
         shares += np.bincount(mask.ravel(), minlength=256)
         by_pairs += np.bincount(pairs[measured], minlength=256)
         sigmas.add(sigma[measured])
-        known = z[np.isfinite(z)]
+        heights = to_vertical(Raster(z, s.dsm.grid.window(top, 0, *z.shape)), vertical).values
+        known = heights[np.isfinite(heights)]
         low, high = min(low, float(known.min(initial=np.inf))), max(high, float(known.max(initial=-np.inf)))
     return {
         "resolution_m": s.dsm.grid.resolution,

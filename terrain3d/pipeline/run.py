@@ -128,7 +128,7 @@ def compute(
     orientation = kept_orientation(network, grid, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
     made = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
-    cells = count_cells(made)
+    cells = count_cells(made, reference.vertical)
     if cells["measured_share"] + cells["water_share"] < SPARSE:
         share = f"{100 * cells['measured_share']:.2g} %"
         recorder.warn(f"only {share} of the cells could be measured: cloud, snow, water or ground without texture")

@@ -264,6 +264,8 @@ def test_vertical__egm96_differs_by_the_undulation(plain: Path, hamlet: SceneFil
         difference = np.asarray(one.read().z) - np.asarray(other.read().z)
     np.testing.assert_allclose(difference, n, atol=0.01)
     assert quality(geoid)["reference"]["vertical"] == "egm96"
+    highest = values(geoid, "dsm").max()
+    assert quality(geoid)["cells"]["height_max_m"] == pytest.approx(highest, abs=0.002)  # of the file, not of the run
 
 
 def test_lidar__is_optional(hamlet: SceneFiles, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
         out = shelf.desk.out / TILES / item.code
         _clear(out)
         own = Surfaces(*(_on(getattr(surfaces, f.name), item.grid) for f in fields(Surfaces)))
-        cells = count_cells(own)
+        cells = count_cells(own, reference.vertical)
         if cells["nodata_share"] == 1.0:
             return Products((), EMPTY)
         prefix = f"{item.code}_"
