@@ -15,7 +15,8 @@ from numpy.typing import DTypeLike, NDArray
 from terrain3d.io.atomic import output_error
 from terrain3d.raster import Grid
 
-WIDE = 8  # rows this many times as long as a window are read whole: a call for each row takes longer
+WIDE = 8  # rows this many times as long as a window, or this short, are read whole: a call for each takes longer
+SHORT_BYTES = 16 * 2**10
 CHUNK_BYTES = 4 * 2**20
 
 
@@ -38,7 +39,7 @@ class StoredRaster:
         self._check(row, column, height, width)
         out = np.empty((height, width), self.dtype)
         with self.path.open("rb", buffering=0) as file:
-            if width < self.stride <= WIDE * width:
+            if width < self.stride <= max(WIDE * width, SHORT_BYTES // self.dtype.itemsize):
                 self._read_rows(file, row, column, out)
                 return out
             for i, cells in self._runs(out):
