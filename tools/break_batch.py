@@ -2,10 +2,10 @@
 
     python tools/break_batch.py AREA.yaml --kills 20 [--workers 2] [--seed 1] [--dask]
 
-Every kill (SIGKILL, without warning) comes after a random time, and hits the driver or one of its workers; the batch is
-then started again. At the end the products must be the same to the bit, and no work that the manifest had as finished
-may have been done twice. With --dask a scheduler and two workers are started as processes of their own, and one worker
-is killed while it works.
+Every kill (SIGKILL, without warning) comes after a random part of the work and a random time, and hits the driver or
+one of its workers; the batch is then started again. At the end the products must be the same to the bit, and no work
+that the manifest had as finished may have been done twice. With --dask a scheduler and two workers are started as
+processes of their own, and one worker is killed while it works.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 
@@ -60,10 +61,12 @@ def with_kills(given: argparse.Namespace, calm: Path, out: Path, took: float) ->
     kills = 0
     run = command(given.area, out, given.workers)
     while kills < given.kills:
-        try:
-            code = run.wait(timeout=draw.uniform(0.05, 0.4) * took)
-        except subprocess.TimeoutExpired:
-            code = None
+        wanted = len(finished) + draw.randrange(1 + pieces(calm) // 10)
+        while (code := run.poll()) is None and pieces(out) < wanted:
+            time.sleep(0.05)
+        if code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = run.wait(timeout=draw.uniform(0, 0.02) * took)
         if code is not None:
             right = compared(calm, out)
             print(f"ended with exit code {code}, products {'the same' if right else 'DIFFER'}; begun anew", flush=True)
@@ -90,6 +93,15 @@ def with_kills(given: argparse.Namespace, calm: Path, out: Path, took: float) ->
         if victim == run.pid:
             run = command(given.area, out, given.workers)
     print(f"ended with exit code {run.wait()}, {note_finished(out, finished)} pieces done again", flush=True)
+
+
+def pieces(out: Path) -> int:
+    """How many pieces of work the manifest has as finished."""
+    try:
+        with closing(sqlite3.connect(f"file:{out / 'manifest.sqlite'}?mode=ro", uri=True)) as manifest:
+            return int(manifest.execute("SELECT COUNT(*) FROM work WHERE state = 'done'").fetchone()[0])
+    except sqlite3.OperationalError:  # not there yet, or at work on it
+        return 0
 
 
 def note_finished(out: Path, finished: dict[str, str]) -> int:
