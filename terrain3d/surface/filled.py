@@ -24,9 +24,9 @@ Bools = NDArray[np.bool_]
 ROOF = 3.0  # m over the terrain from which on a void may be one in a roof
 LEVEL = 1.0  # m between a void's filling and the edge that it continues
 AROUND = 9.0  # m, window of the share of the edge that is level with the filling
-TERRAIN, CROWN = 0.6, 0.85  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
+TERRAIN, CROWN = 0.58, 0.84  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
 WRONG = 0.48, -0.3  # logistic regression of an overhang that was a crown after all: offset, by its odds of being ground
-NEAR_CROWN, NEAR_M = 0.4, 5.0  # share of the height of the highest crown around a void; m, window
+NEAR_CROWN, NEAR_M = 0.42, 5.0  # share of the height of the highest crown around a void; m, window
 OVERHANG = 0.5  # m, 1-sigma of the height of a rim that is one
 SHARE = 0.6  # of the edge around a void in a roof; of gaps between crowns less than half is level
 
