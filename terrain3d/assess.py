@@ -123,7 +123,7 @@ class Assessment:
 def assess(
     estimate: Path, reference: Path, classes: Path | None = None, seen: Callable[[Raster], Counts] | None = None
 ) -> Assessment:
-    """Compare a height raster, or the ``dsm.tif`` of a run's folder, with a reference height raster on its grid.
+    """Compare a height raster, or the ``dsm.tif`` of a run's folder, with a reference on its grid, likewise.
 
     classes: raster of ASPRS codes; water is left out, ground, buildings and trees are also reported by themselves.
     Heights in different declared vertical references are converted; where one is undeclared they are compared as
@@ -132,6 +132,7 @@ def assess(
     Raises InputFileError, FrameError, and OverlapError if there is no common cell.
     """
     path, sigma_path = _files(Path(estimate))
+    reference = _files(Path(reference))[0]
     truth, found = read_raster(reference), read_raster(path)
     aligned = resample(found, truth.grid)
     aligned, notes = _same_vertical(aligned, truth.grid.reference.vertical)

@@ -212,7 +212,7 @@ def register(
 @app.command()
 def assess(
     estimate: Annotated[Path, typer.Argument(help="Height raster, or the folder of a run.")],
-    reference: Annotated[Path, typer.Argument(help="Reference height raster.")],
+    reference: Annotated[Path, typer.Argument(help="Reference height raster, or the folder of a run.")],
     classes: Annotated[Path | None, typer.Option(help="Raster of ASPRS classes on the reference's area.")] = None,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file too.")] = None,
 ) -> None:

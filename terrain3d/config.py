@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from terrain3d.errors import ConfigError, InputFileError
 
@@ -184,6 +184,17 @@ class SceneConfig(_Strict):
     reference_dem: str | ReferenceDem | None = None
     output: OutputConfig = OutputConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_left_out(cls, data: Any) -> Any:
+        """A key without a value, as remains where all below it is commented out, is as if it were not there."""
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _number_is_a_name(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
     @field_validator("images", "lidar", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
@@ -355,7 +366,7 @@ def _parse(data: Any, path: Path, model: type[C]) -> C:
         if first["type"] == "extra_forbidden":
             known = ", ".join(_known_keys(first["loc"], model))
             raise ConfigError(f"unknown key '{key}'", where=path, fix=f"known keys here: {known}") from error
-        raise ConfigError(f"{key}: {first['msg']}", where=path) from error
+        raise ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}", where=path) from error
 
 
 def _known_keys(location: tuple[Any, ...], whole: type[BaseModel]) -> list[str]:

@@ -50,6 +50,8 @@ def test_assess__known_noise_bias_and_sigma_coverage(tmp_path: Path) -> None:
     save(run / "dsm.tif", Raster(values - np.float32(0.3), GRID))
     coverage = assess(run, reference).classes[0].coverage
     np.testing.assert_allclose(coverage, [0.6827, 0.9000, 0.9500], atol=0.006)
+    turned = assess(reference, run).classes[0]  # a run as the reference
+    assert turned.rmse == pytest.approx(assess(run, reference).classes[0].rmse, rel=1e-3)
     head, rows = result.table()
     assert len(head) == len(rows[0]) == 13 and rows[0][0] == "all"
     assert result.to_dict()["classes"][0]["name"] == "all" and result.notes == ()

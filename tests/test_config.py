@@ -234,3 +234,13 @@ def test_load_scene__name_with_other_characters(tmp_path: Path) -> None:
     path.write_text("name: a/b\nimages: [a.tif, b.tif]\n")
     with pytest.raises(ConfigError, match="name 'a/b' has other characters than letters"):
         load_scene(path)
+
+
+def test_load_scene__keys_left_empty_and_a_number_as_name(folder: Path) -> None:
+    path = folder / "scene.yaml"
+    path.write_text("name: 2024\nimages: [a_1.tif, a_2.tif]\nlidar:\n  # - l1.h5\noutput:\nwater:\nreference_dem:\n")
+    scene = load_scene(path)
+    assert scene.config.name == "2024" and scene.lidar == () and scene.config.output.resolution == "auto"
+    path.write_text("name: a\nimages:\n")
+    with pytest.raises(ConfigError, match="images: Field required"):
+        load_scene(path)

@@ -109,7 +109,7 @@ def common_vertical(
             return before, after, notes
     for epoch in (before, after):
         if not epoch.vertical.is_declared:
-            raise FrameError("declares no vertical reference", where=epoch.name, fix=OPTION)
+            raise FrameError(f"{epoch.name} declares no vertical reference", fix=OPTION)
     if before.vertical.name == after.vertical.name:
         return before, after, notes
     try:

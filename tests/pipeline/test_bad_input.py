@@ -301,6 +301,12 @@ def test_crs__not_projected_in_metres(content: Content, refused: Refused, crs: s
     assert "crs" in line.lower() and ("EPSG:32654" in line or "UTM" in line)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:32755", "EPSG:3031"])
+def test_output__crs_that_stretches_the_place(crs: str, content: Content, refused: Refused) -> None:
+    line = refused({**content, "output": {"crs": crs}})
+    assert f"output crs '{crs}' is not made for longitude" in line and "use 'auto'" in line
+
+
 @pytest.mark.parametrize("text", ["images: [a.tif\nname: x", "", "just words", "- a\n- b\n", "\x00\x01"])
 def test_scene__not_a_configuration(text: str, refused: Refused) -> None:
     assert "scene.yaml" in refused(text)
