@@ -59,8 +59,8 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
             raise InputFileError(f"has no bands of real numbers of one type (type {file.dtypes[:4]})", where=path)
         _check_whole(file, path)
         nodata = file.nodata
-        if nodata is None and dtype.kind in "ui":
-            nodata = 0.0
+        if nodata is None:
+            nodata = 0.0  # of real numbers too: no light measured is exactly none, and collars are
         alpha = _alpha(file)
         bands = tuple(i for i in range(1, file.count + 1) if i != alpha)
         image = ImageFile(path, file.height, file.width, nodata, dtype.name, bands, mask, alpha)

@@ -6,6 +6,7 @@ geoid, a horizontal one for values that are no heights. A file that declares non
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,7 +22,7 @@ from pyproj import CRS
 from pyproj.crs import CompoundCRS
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS as RasterioCRS
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import Resampling
 from rasterio.windows import Window
@@ -40,6 +41,10 @@ from terrain3d.io.atomic import atomic_path, output_error
 from terrain3d.io.geokeys import replace_vertical_key
 from terrain3d.io.quiet import hush_libtiff
 from terrain3d.raster import Grid, Raster
+
+# Masks and images in sensor geometry have no place on the ground. Once and for all: files are opened in many threads,
+# where filters that come and go would meet.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 HEIGHT_NODATA = -9999.0
 BLOCK = 512  # largest block, pixels a side

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,7 +46,8 @@ def test_read_window__nodata(tmp_path: Path, pixels: np.ndarray) -> None:
     real = np.float32([[0, np.inf], [np.nan, -5]])
     image = open_image(write(tmp_path / "c.tif", real, nodata=-5))
     np.testing.assert_array_equal(read_window(image, 0, 0, 2, 2), np.float32([[0, np.nan], [np.nan, np.nan]]))
-    assert open_image(write(tmp_path / "d.tif", real)).nodata is None
+    collar = read_window(open_image(write(tmp_path / "d.tif", np.float32([[0, 0.2], [np.nan, -5]]))), 0, 0, 2, 2)
+    np.testing.assert_array_equal(np.isnan(collar), [[True, False], [True, False]])
 
 
 def test_read_bands__four_bands_and_their_mean(tmp_path: Path, pixels: np.ndarray) -> None:
@@ -116,10 +119,18 @@ def test_read_window__from_threads(tmp_path: Path, pixels: np.ndarray) -> None:
 
 
 def test_read_window__reflectance_becomes_counts(tmp_path: Path, pixels: np.ndarray) -> None:
-    reflectance = np.where(pixels > 100, pixels / np.float32(2**14), np.float32(0))
+    reflectance = np.where(pixels > 100, pixels / np.float32(2**14), np.float32(np.nan))
     image = open_image(write(tmp_path / "a.tif", reflectance))
     assert image.gain == 2.0**13  # a median of about 2000 counts, halved: within a factor of 1.5 of 1000
     np.testing.assert_array_equal(read_window(image, 0, 0, 90, 120), reflectance * 2**13)
     np.testing.assert_array_equal(read_bands(image, 0, 0, 90, 120)[0], reflectance)  # an ortho keeps its values
     assert open_image(write(tmp_path / "b.tif", np.zeros((9, 9), np.float32))).gain == 1
     assert open_image(write(tmp_path / "c.tif", pixels)).gain == 1
+
+
+def test_open_image__without_a_place_on_the_ground_and_without_a_word(tmp_path: Path, pixels: np.ndarray) -> None:
+    image, mask = write(tmp_path / "a.tif", pixels), write(tmp_path / "m.tif", (pixels > 100).astype(np.uint8))
+    code = f"from pathlib import Path; from terrain3d.io.images import *; m = Path({str(mask)!r}); "
+    code += f"read_window(open_image(Path({str(image)!r}), m), 0, 0, 9, 9)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "" and done.stderr == ""
