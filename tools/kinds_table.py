@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from shapely import Polygon, unary_union
@@ -37,6 +38,7 @@ SCENES = {
     "n2": ("mountain", 350.0, 22, 3, "none"),
     "n3": ("town", 350.0, 23, 2, "none"),
 }
+CONFIDENCE = (0.0, 0.4, 0.6, 0.8, 0.9, 1.01)
 NAMES = {"felled": "felling", "landslide_source": "landslide", "landslide_deposit": "landslide"}
 
 
@@ -54,6 +56,7 @@ def prepared(folder: Path, name: str) -> Path:
 def main() -> None:
     folder = Path(sys.argv[1])
     table: Counter[tuple[str, str]] = Counter()
+    stated: list[tuple[float, bool]] = []
     for name in sys.argv[2:] or SCENES:
         out = prepared(folder, name)
         result = run_change(out / "before", out / "after", out / "change", ChangeOptions(), Silent())
@@ -64,7 +67,10 @@ def main() -> None:
             used |= {k for k, area in enumerate(share) if area > 0}
             best = max(range(len(share)), key=share.__getitem__, default=-1)
             kind = str(result.regions[best].kind) if best >= 0 and share[best] > 0 else "missed"
-            table[NAMES.get(event["kind"], event["kind"]), kind] += 1
+            true = NAMES.get(event["kind"], event["kind"])
+            table[true, kind] += 1
+            if kind != "missed":
+                stated.append((result.regions[best].confidence, kind == true))
         false = len(result.regions) - len(used)
         area = result.compared * result.difference.grid.resolution**2 / 1e6
         print(f"{name}: {false} false changes on {area:.2f} km2")
@@ -76,6 +82,11 @@ def main() -> None:
     found = sum(n for (_, f), n in table.items() if f != "missed")
     right = sum(n for (t, f), n in table.items() if t == f)
     print(f"{sum(table.values())} true changes, {found} found, {right} of the right kind: {right / max(found, 1):.2f}")
+    for low, high in pairwise(CONFIDENCE):
+        part = [(c, ok) for c, ok in stated if low <= c < high]
+        if part:
+            mean, share = (sum(values) / len(part) for values in zip(*part, strict=True))
+            print(f"confidence {low} to {high}: {len(part)} changes, mean {mean:.2f}, {share:.2f} of the right kind")
 
 
 if __name__ == "__main__":

@@ -16,12 +16,10 @@ from terrain3d.raster import odd_cells
 from terrain3d.stats import NMAD_FACTOR
 
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
-STEP = (1.5, 2.5)  # metres: at least, and more at most where an object is higher
-STEP_PART = 0.6  # of an object's height falls within the reach of a wall; earth at its angle of repose falls less
-SHARP_CELL = 0.75  # metres; in larger ones a wall is smeared so far that it stands at half of its height, not its foot
-STEP_REACH = 2.5  # metres outside the rim
-STEP_CELLS = 4.0  # and cells: a wall is smeared over some
 HALF_HIGH_SHARE = 0.3  # of a patch at least
+WALL_INSIDE, WALL_OUTSIDE = (0.5, 1.5), (0.5, 2.0)  # metres from the line of half the height; as many cells at least
+WALL_CELLS = 8  # on either side at least
+RELIEF_DEPTH = 1.5  # metres from the rim
 SURROUNDINGS = (2.0, 8.0)  # metres from the rim
 BANK = 4.0  # metres from the rim within which water is looked for
 SHORE = 3.0  # metres from the water, whose lowest tenth stands for its level
@@ -89,12 +87,12 @@ class Scene(Protocol):
 
 @dataclass(frozen=True)
 class Standing:
-    """The place in one epoch. step_share: of the rim, over which it stands by a wall. texture: robust spread about the
-    local mean, metres. above_ground: median height above that epoch's ground, metres; NaN without one. level: range of
-    the middle 80 % of heights, metres. contrast: robust spread of the image's brightness about its local mean, over its
-    median; NaN without an image."""
+    """The place in one epoch. wall: median fall of its surface across its rim, metres a metre; NaN where that was not
+    measured. texture: robust spread about the local mean, metres. above_ground: median height above that epoch's
+    ground, metres; NaN without one. level: range of the middle 80 % of heights, metres. contrast: robust spread of
+    the image's brightness about its local mean, over its median; NaN without an image."""
 
-    step_share: float
+    wall: float
     texture: float
     above_ground: float
     level: float
@@ -105,15 +103,23 @@ class Standing:
 class Evidence:
     """Measures of one patch.
 
-    object: the place in the epoch in which the object stands, after a rise and before a fall; other: in the other one.
-    solidity: area over that of the convex hull. wooded: most of its surroundings are rough. water_share: of the strip
-    around it (``_water_share``). tone: brightness after over before, that of the surroundings taken out; NaN without
-    images. ground_change: median rise of the ground, metres; NaN where it is not known. ground: median height of the
-    other epoch's surface, metres. area: m2. row, column: centroid.
+    object: the place in the epoch in which the object stands, after a rise and before a fall; other: in the other
+    one. height: median change of height, metres. wall: median fall across the line of half that height, metres a
+    metre, of the change and of the object's own surface, the lesser of the two; earth hardly stands steeper than
+    0.85. fall: that of the change, as a share of the height. relief: range of the middle 80 % of the change well
+    inside, over the height: little on a flat roof, half on a cone. solidity: area over that of the convex hull.
+    wooded: most of its surroundings are rough. water_share: of the strip around it (``_water_share``). tone:
+    brightness after over before, that of the surroundings taken out; NaN without images. ground_change: median rise
+    of the ground, metres; NaN where it is not known. ground: median height of the other epoch's surface, metres.
+    area: m2. row, column: centroid.
     """
 
     object: Standing
     other: Standing
+    height: float
+    wall: float
+    fall: float
+    relief: float
     solidity: float
     wooded: bool
     water_share: float
@@ -134,30 +140,39 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     core = inner_part(cells, 1.5 / r)
     around = ring(cells, SURROUNDINGS[0] / r, SURROUNDINGS[1] / r)
     epochs = [(seen.before, seen.dtm_before), (seen.after, seen.dtm_after)]
-    least_step = float(np.clip(STEP_PART * abs(_median((seen.after - seen.before)[core])), *STEP))
+    change = patch.sign * (seen.after - seen.before)
+    height = _median(change[core])
     residuals = [NMAD_FACTOR * np.abs(z - box_mean(z, window)) for z, _ in epochs]
-    edge = cells if r <= SHARP_CELL else _half_high(cells, seen.after - seen.before, core)
+    half = _half_high(cells, change, height)
+    inside = _inwards(half) * r
+    wall, fall = (
+        _wall(inside, np.where(change < -0.5 * height, np.nan, change), r) if r <= BUILDING_CELL else (0.0, 0.0)
+    )
     places = [
         Standing(
-            step_share=_step_share(edge, z, least_step, r) if r <= BUILDING_CELL else 0.0,
+            wall=_wall(inside, z, r)[0] if r <= BUILDING_CELL else 0.0,
             texture=_median(residual[core]),
             above_ground=float("nan") if dtm is None else _median((z - dtm)[core]),
             level=_range(z[core]),
-            contrast=float("nan") if image is None else _contrast(image, core, window),
+            contrast=_contrast(image, core, window),
         )
         for (z, dtm), residual, image in zip(epochs, residuals, (seen.ortho_before, seen.ortho_after), strict=True)
     ]
     standing, other = (1, 0) if patch.sign > 0 else (0, 1)
-    change = seen.ground_change(r)
+    moved = seen.ground_change(r)
     rows, columns = np.nonzero(cells)
     return Evidence(
         object=places[standing],
         other=places[other],
-        solidity=solidity(edge),
+        height=height,
+        wall=float(np.fmin(wall, places[standing].wall)),  # a pit has a wall, but what was there had none
+        fall=fall / height if height > 0 else 0.0,
+        relief=_range(change[inside > RELIEF_DEPTH]) / height if height > 0 else float("nan"),
+        solidity=solidity(half),
         wooded=bool(_median(residuals[standing][around]) > scene.smooth_limit),
         water_share=_water_share(seen, cells, patch.sign, r),
         tone=tone(seen, cells, around),
-        ground_change=float("nan") if change is None else _median(change[cells]),
+        ground_change=float("nan") if moved is None else _median(moved[cells]),
         area=rows.size * r * r,
         ground=_median(epochs[other][0][cells]),
         row=float(rows.mean()) + where[0].start,
@@ -165,17 +180,44 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
     )
 
 
-def _half_high(cells: NDArray[np.bool_], difference: Array, core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest part of a patch that changed by half its height; all of it where that is little."""
+def _half_high(cells: NDArray[np.bool_], change: Array, height: float) -> NDArray[np.bool_]:
+    """Largest part of a patch that changed by half its height, or was not measured; all of it where that is little."""
     with np.errstate(invalid="ignore"):
-        labels, n = ndimage.label(cells & (difference / _median(difference[core]) >= 0.5))
+        labels, n = ndimage.label(ndimage.binary_fill_holes(cells & ~(change < 0.5 * height)))
     sizes = np.bincount(labels.ravel(), minlength=2)[1:]
     if n == 0 or sizes.max() < HALF_HIGH_SHARE * np.count_nonzero(cells):
         return cells
     return np.asarray(labels == np.argmax(sizes) + 1)
 
 
-def _contrast(image: Array, core: NDArray[np.bool_], window: int) -> float:
+def _inwards(cells: NDArray[np.bool_]) -> Array:
+    """Distance from the rim to the middle of each cell, in cells: positive inside, negative outside."""
+    inner = cv2.distanceTransform(np.pad(cells, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    outer = cv2.distanceTransform((~cells).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.asarray(np.where(cells, inner - 0.5, 0.5 - outer), np.float32)
+
+
+def _wall(inside: Array, change: Array, resolution: float) -> tuple[float, float]:
+    """Median fall of a change or surface across a rim, between cells beside it and the nearest within: metres a metre,
+    and metres. NaN where too little was measured.
+
+    A matched wall is smeared over a metre or two, and the line of half the height runs through the middle of it.
+    """
+    least, deep = (max(v, k * resolution) for v, k in zip(WALL_INSIDE, (0.5, 2.0), strict=True))
+    near, far = (max(v, k * resolution) for v, k in zip(WALL_OUTSIDE, (0.5, 2.5), strict=True))
+    known = np.isfinite(change)
+    within = known & (inside >= least) & (inside <= deep)
+    beside = known & (inside <= -near) & (inside >= -far)
+    if np.count_nonzero(within) < WALL_CELLS or np.count_nonzero(beside) < WALL_CELLS:
+        return float("nan"), float("nan")
+    away, nearest = ndimage.distance_transform_edt(~within, return_indices=True)
+    fall = change[nearest[0][beside], nearest[1][beside]] - change[beside]
+    return float(np.median(fall / (away[beside] * resolution))), float(np.median(fall))
+
+
+def _contrast(image: Array | None, core: NDArray[np.bool_], window: int) -> float:
+    if image is None:
+        return float("nan")
     light = np.where(image > 0, image, np.float32(np.nan))
     level = _median(light[core])
     return NMAD_FACTOR * _median(np.abs(light - box_mean(light, window))[core]) / level if level > 0 else float("nan")
@@ -198,17 +240,6 @@ def _median(values: Array) -> float:
 def _range(values: Array) -> float:
     values = values[np.isfinite(values)]
     return float(np.subtract(*np.percentile(values, (90, 10)))) if values.size else float("nan")
-
-
-def _step_share(cells: NDArray[np.bool_], heights: Array, least: float, resolution: float) -> float:
-    """Share of the surroundings' cells that lie at least ``least`` metres below the nearest cells of the patch."""
-    outside = ring(cells, 1.0 / resolution, max(STEP_CELLS, STEP_REACH / resolution)) & np.isfinite(heights)
-    inside = inner_part(cells, 0.5 / resolution) & np.isfinite(heights)
-    if not outside.any() or not inside.any():
-        return 0.0
-    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    step = heights[nearest[0][outside], nearest[1][outside]] - heights[outside]
-    return float(np.mean(step > least))
 
 
 def _water_share(seen: Surfaces, cells: NDArray[np.bool_], sign: int, resolution: float) -> float:

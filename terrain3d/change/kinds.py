@@ -2,15 +2,12 @@
 
 The object is looked at in the epoch in which it stands: after a rise, before a fall.
 
-1. A **building** (told only in cells of at most 2.5 m) is compact, stands above its surroundings on most of its rim (a
-   step of at least 1.5 m within 2.5 m), and its surface is smooth, as roofs are, more clearly than it is rough as
-   crowns are: risen ``new_building``, fallen ``demolished_building``. A little less of each will do where the ground
-   of both epochs is known and stayed as it was: what came or went there is no earth. Where what stood or stands there
-   in the other epoch is smooth, steps down to its surroundings and is more than 2 m above the ground too, it was
-   ``raised_building`` or ``lowered_building``.
-2. **Vegetation** is rough where it stands, rougher than open ground and roofs, or stands high above the DTM without
-   being a building: fallen ``felling``, risen ``vegetation_growth``. A tall object that is neither smooth nor rough is
-   vegetation where the image is as mottled as crowns are.
+1. What stood there is a **building**, **vegetation** or earth, whichever ``likelihood.weigh`` finds most probable;
+   buildings are told only in cells of at most 2.5 m. A building is ``new_building`` or ``demolished_building``; where
+   something stands by walls in the other epoch, too, and more than 2 m above the ground, it is ``raised_building`` or
+   ``lowered_building``.
+2. Vegetation fallen is ``felling``, risen ``vegetation_growth``. What might be trees and lies beside a larger stand
+   that came or went with it is part of that.
 3. What remains is **earth**: risen ``fill``, fallen ``excavation``; with water along at least a seventh of its rim
    risen ``accretion``, fallen ``erosion``.
 4. A **landslide** is earth that came down: risen earth, and close to it and above it a loss of earth. Earth is what
@@ -30,21 +27,16 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.change.evidence import BUILDING_CELL, Evidence, Scene, Standing, observe
+from terrain3d.change.evidence import BUILDING_CELL, Evidence, Scene, observe
+from terrain3d.change.likelihood import WATER_SHARE, weigh
 from terrain3d.change.regions import Patch, gaps_closed, groups, merged, within
 
-STEP_SHARE = 0.5  # of the rim
-SOLIDITY = 0.65  # of a building at least; 0.75 is an L of equal wings
 HIGH_VEGETATION = 2.5  # metres above the DTM
-LOW_BUILDING = 2.0  # metres above the DTM
-SMOOTHEST_VEGETATION = 0.4  # texture of tall vegetation at least, as a share of the limit
-WATER_SHARE = 0.15  # of the rim of a bank: a quarter of a square one, less where water was not found
-BAR = 0.2  # of the limit of texture, by which trees beside water must be the rougher
-DOUBT = 0.3  # short of a building, where the ground says that it is no earth
-UNMOVED = 0.1  # of an object's height: change of the ground below at most
+ROUGH_CROWNS = 0.4  # texture of crowns at least, as a share of the limit of smooth surfaces
+STOOD_BEFORE = (2.0, 0.5)  # metres above the DTM, and of fall a metre across the rim, of what already stood there
+SCRAP_ODDS = 0.05  # probability of vegetation at least, of a scrap beside a larger stand
 COARSE_MARGIN = 0.4
 CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
-CROWN_CONTRAST = 0.14  # of an image over crowns at least; roofs have less
 CROWN_GAP = 4.0  # metres, radius of gaps between crowns that are part of a stand
 STAND_DISTANCE = 5.0  # metres between parts of one stand of trees
 LINK_DISTANCE = 22.0  # metres between parts of a landslide: where it is thin it is not seen
@@ -57,7 +49,8 @@ SITE_AREA = 60.0  # m2 of the levelled floor at least
 SITE_LEVEL = 0.6  # metres: range of heights on a levelled floor
 HEAPS_MOST = 3.0  # times the area of the floor
 HEAP_AREA = 150.0  # m2 of what may be a heap at most
-HEAP_MARGIN = 0.5
+HEAP_MARGIN = 0.5  # of what is part of a site or a slide by its place alone
+DOUBTFUL = 0.8  # probability of a cover, below which it may be another one
 
 
 class Kind(StrEnum):
@@ -87,7 +80,7 @@ LINKED = (Kind.LANDSLIDE, Kind.CONSTRUCTION_SITE)
 
 @dataclass(frozen=True)
 class Verdict:
-    """``margin``: 0.3 at a border between kinds to 1 far from any. part: 'source' or 'deposit' of a landslide."""
+    """``margin``: probability of the kind, of 0.3 to 1. part: 'source' or 'deposit' of a landslide."""
 
     kind: Kind
     margin: float
@@ -108,26 +101,18 @@ class Classified:
     def canopy(self, smooth_limit: float) -> bool:
         """Whether the surface of the object was that of crowns."""
         e = self.evidence.object
-        return e.above_ground > HIGH_VEGETATION and _smooth(e.texture, smooth_limit) < 1 - SMOOTHEST_VEGETATION
+        return e.above_ground > HIGH_VEGETATION and e.texture > ROUGH_CROWNS * smooth_limit
 
     def covers(self, smooth_limit: float) -> tuple[str, str]:
         """Land cover before and after: built, vegetated, bare, or water where a bank moved."""
         e, kind = self.evidence, self.verdict.kind
-        before, after = (e.other, e.object) if self.patch.sign > 0 else (e.object, e.other)
-        out = [cover(place, e, smooth_limit) for place in (before, after)]
-        if kind is Kind.EROSION:
-            out[1] = "water"
-        if kind is Kind.ACCRETION:
-            out[0] = "water"
-        return out[0], out[1]
-
-
-def cover(place: Standing, seen: Evidence, smooth_limit: float) -> str:
-    """Land cover of a place in one epoch, from its surface alone."""
-    smooth = _smooth(place.texture, smooth_limit)
-    if _building(place.step_share, place.texture, seen.solidity, smooth_limit) >= 0:
-        return "built"
-    return "vegetated" if smooth < 0 or place.above_ground > HIGH_VEGETATION else "bare"
+        standing = {"building": "built", "vegetation": "vegetated", "earth": "bare"}[weigh(e, smooth_limit).likeliest]
+        high = e.other.above_ground > HIGH_VEGETATION
+        gone = "vegetated" if high or e.other.texture > smooth_limit else "bare"
+        if stood_before(e):
+            gone = "built"
+        before, after = (gone, standing) if self.patch.sign > 0 else (standing, gone)
+        return ("water" if kind is Kind.ACCRETION else before, "water" if kind is Kind.EROSION else after)
 
 
 def classify(found: list[Patch], scene: Scene) -> list[Classified]:
@@ -138,6 +123,7 @@ def classify(found: list[Patch], scene: Scene) -> list[Classified]:
         for patch, e in zip(found, evidence, strict=True)
         for verdict in [_doubted(decide(patch.sign, e, scene.smooth_limit), scene.resolution)]
     ]
+    seen = join_scraps(seen, scene)
     seen = link_sites(seen, scene.resolution)
     seen = link_landslides(seen, scene.resolution)
     return join_parts(seen, scene.resolution)
@@ -179,49 +165,43 @@ def join_parts(found: list[Classified], resolution: float) -> list[Classified]:
 
 def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     """Kind of one patch by rules 1 to 3, from its own evidence."""
-    building = _building(seen.object.step_share, seen.object.texture, seen.solidity, smooth_limit)
-    smooth = _smooth(seen.object.texture, smooth_limit)
-    if _stands_on_ground(seen) and building > -DOUBT:
-        building = max(building, 0.0)  # earth moves the ground; a wall may be hidden in part
-    crowns = 1 - SMOOTHEST_VEGETATION - smooth  # how clearly a tall object has the texture of crowns
+    cover = weigh(seen, smooth_limit)
+    rose = sign > 0
+    if cover.likeliest == "building":
+        if stood_before(seen):
+            return Verdict(Kind.RAISED_BUILDING if rose else Kind.LOWERED_BUILDING, cover.building)
+        return Verdict(Kind.NEW_BUILDING if rose else Kind.DEMOLISHED_BUILDING, cover.building)
+    if cover.likeliest == "vegetation":
+        return Verdict(Kind.VEGETATION_GROWTH if rose else Kind.FELLING, cover.vegetation)
     if seen.water_share >= WATER_SHARE:
-        crowns -= BAR  # the ground of a new bar is often not found, and the bar then stands as high as young trees
-    if seen.object.contrast > CROWN_CONTRAST and smooth < 1 - SMOOTHEST_VEGETATION / 2:
-        crowns = max(crowns, building + 0.1)  # light and shade in the image decide what the surface leaves open
-    tall = seen.object.above_ground > HIGH_VEGETATION and crowns > 0
-    if building >= 0 and not (tall and crowns > building):
-        both = _building(seen.other.step_share, seen.other.texture, seen.solidity, smooth_limit)
-        if both >= 0 and seen.other.above_ground > LOW_BUILDING:
-            kind = Kind.RAISED_BUILDING if sign > 0 else Kind.LOWERED_BUILDING
-            return Verdict(kind, _margin(min(building, both)))
-        kind = Kind.NEW_BUILDING if sign > 0 else Kind.DEMOLISHED_BUILDING
-        return Verdict(kind, _margin(building))
-    if tall or smooth < 0:
-        kind = Kind.VEGETATION_GROWTH if sign > 0 else Kind.FELLING
-        return Verdict(kind, _margin(max(-smooth, min(2 * crowns, 0.5) if tall else 0.0)))
-    margin = _margin(min(smooth, -building))
-    if seen.water_share >= WATER_SHARE:
-        return Verdict(Kind.ACCRETION if sign > 0 else Kind.EROSION, margin)
-    return Verdict(Kind.FILL if sign > 0 else Kind.EXCAVATION, margin)
+        return Verdict(Kind.ACCRETION if rose else Kind.EROSION, cover.earth)
+    return Verdict(Kind.FILL if rose else Kind.EXCAVATION, cover.earth)
 
 
-def _stands_on_ground(seen: Evidence) -> bool:
-    """Whether an object came or went on ground that stayed as it was; False where the ground is not known."""
-    return seen.object.above_ground > HIGH_VEGETATION and abs(seen.ground_change) < UNMOVED * seen.object.above_ground
+def stood_before(seen: Evidence) -> bool:
+    """Whether something with walls stands in the other epoch, too."""
+    height, wall = STOOD_BEFORE
+    return seen.other.wall > wall and not seen.other.above_ground <= height
 
 
-def _building(step_share: float, texture: float, solidity: float, smooth_limit: float) -> float:
-    """0 at the limits of rule 1, growing to 1 towards a building, negative for what is none."""
-    stands = (step_share - STEP_SHARE) / (1 - STEP_SHARE)
-    compact = (solidity - SOLIDITY) / (1 - SOLIDITY)
-    return min(stands, _smooth(texture, smooth_limit), compact)
-
-
-def _smooth(texture: float, smooth_limit: float) -> float:
-    return 1 - texture / smooth_limit if np.isfinite(texture) else 0.0
+def join_scraps(found: list[Classified], scene: Scene) -> list[Classified]:
+    """Doubtful buildings beside a larger stand of trees that came or went with them are part of it."""
+    out = list(found)
+    for k, c in enumerate(found):
+        chance = weigh(c.evidence, scene.smooth_limit).vegetation
+        if c.verdict.kind not in BUILDINGS or chance < SCRAP_ODDS:
+            continue
+        for other in found:
+            stand = other.verdict.kind in WOODED and other.patch.sign == c.patch.sign
+            larger = stand and other.evidence.area > c.evidence.area
+            if larger and within(c.patch, other.patch, STAND_DISTANCE / scene.resolution):
+                out[k] = replace(c, verdict=replace(other.verdict, margin=HEAP_MARGIN), wooded=True)
+                break
+    return out
 
 
 def _margin(distance: float) -> float:
+    """0.3 at the border of a rule, growing to 1."""
     return float(np.clip(0.3 + 1.4 * distance, 0.3, 1.0))
 
 
@@ -257,7 +237,7 @@ def _floor(seen: Classified) -> bool:
 
 def _heap(seen: Classified) -> bool:
     """Whether earth was put here, or something small that is no clear building or stand of trees."""
-    doubtful = seen.verdict.margin < HEAP_MARGIN and seen.evidence.area < HEAP_AREA
+    doubtful = seen.verdict.margin < DOUBTFUL and seen.evidence.area < HEAP_AREA
     return seen.patch.sign > 0 and (seen.verdict.kind is Kind.FILL or doubtful)
 
 

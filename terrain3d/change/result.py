@@ -45,7 +45,7 @@ class Region:
     part: 'source' or 'deposit' of a landslide. event: number of the landslide or construction site that it belongs to,
     0 for none. tone: brightness after over before, against that of the surroundings; NaN without images.
     confidence: 0..1, that this is a change and of this kind: certainty of the height change, times the share of
-    the area that was measured, times the margin by which the rules decided.
+    the area that was measured, times the probability of the kind.
     """
 
     polygon: Polygon | MultiPolygon
@@ -120,7 +120,7 @@ class ChangeResult(Generic[R]):
 
 
 def confidence(measures: Measures, margin: float) -> float:
-    """0..1 from the height change over its sigma, the share of the area that was measured, and the rules' margin."""
+    """0..1 from height change over its sigma, the share of the area that was measured, and the kind's probability."""
     return round((1 - exp(-measures.certainty / 2)) * measures.measured_share * margin, 3)
 
 

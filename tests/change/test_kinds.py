@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from terrain3d.change.evidence import Evidence, Standing
 from terrain3d.change.kinds import Kind, decide
+from terrain3d.change.likelihood import features, weigh
 from terrain3d.change.regions import Patch, groups, merged, solidity, split_by_ground
 from terrain3d.change.significance import SignificanceOptions
 from terrain3d.pipeline.detect import detect
@@ -90,56 +92,73 @@ def test_kind__earth_moved_uphill_is_no_landslide(build):
     assert {r.kind for r in result.regions} == {Kind.FILL, Kind.EXCAVATION}
 
 
-def seen(step=0.1, texture=0.1, above=0.0, solidity_=0.95, other=None, **more):  # type: ignore[no-untyped-def]
-    place = Standing(step, texture, above, 2.0)
-    rest = {"wooded": False, "water_share": 0.0, "tone": 1.0, "ground_change": 0.0, "area": 200.0, "ground": 100.0}
-    bare = Standing(0.0, 0.05, 0.0, 2.0)
-    return Evidence(place, other or bare, solidity_, **{**rest, **more}, row=0.0, column=0.0)
+def seen(wall=0.6, texture=0.1, above=0.0, **more):  # type: ignore[no-untyped-def]
+    """Something 5 m high with a wall (m/m), an even top and nothing in the other epoch."""
+    place = Standing(wall, texture, above, 2.0, more.pop("contrast", float("nan")))
+    rest = {
+        "other": Standing(0.0, 0.05, 0.0, 2.0), "height": 5.0, "fall": min(0.4 * wall, 1.0), "relief": 0.15,
+        "solidity": 0.9, "wooded": False, "water_share": 0.0, "tone": 1.0, "ground_change": 0.0, "area": 200.0,
+        "ground": 100.0,
+    }  # fmt: skip
+    return Evidence(object=place, wall=wall, **{**rest, **more}, row=0.0, column=0.0)
 
 
-def mottled(*place, **more):  # type: ignore[no-untyped-def]
-    e = seen(*place, **more)
-    return replace(e, object=replace(e.object, contrast=0.2))
-
-
-HOUSE = Standing(0.9, 0.05, 5.0, 0.5)
+HOUSE = Standing(2.0, 0.05, 5.0, 0.5)
 
 
 @pytest.mark.parametrize(
     ("sign", "evidence", "kind"),
     [
-        (1, seen(0.9, above=np.nan), Kind.NEW_BUILDING),
-        (-1, seen(0.9, above=6.0, solidity_=0.75), Kind.DEMOLISHED_BUILDING),
-        (1, seen(0.9, above=9.0, other=HOUSE), Kind.RAISED_BUILDING),
-        (-1, seen(0.9, above=9.0, other=HOUSE), Kind.LOWERED_BUILDING),
-        (-1, seen(0.9, 0.9, above=np.nan), Kind.FELLING),  # a lone tree: steep but rough
-        (1, seen(0.2, 0.2, above=5.0), Kind.VEGETATION_GROWTH),  # a closed canopy, above the DTM
-        (1, mottled(0.9, 0.13, above=7.0), Kind.VEGETATION_GROWTH),  # a young grove, smooth and steep, but mottled
-        (1, mottled(0.9, 0.03, above=7.0), Kind.NEW_BUILDING),  # the same mottled picture on a plane roof
-        (1, seen(0.1, above=0.3), Kind.FILL),
-        (-1, seen(0.9, above=np.nan, solidity_=0.3), Kind.EXCAVATION),  # ragged
+        (1, seen(2.0, above=np.nan), Kind.NEW_BUILDING),
+        (1, seen(1.2, above=2.9, height=3.0, fall=0.8), Kind.NEW_BUILDING),  # a low one
+        (-1, seen(1.2, above=2.9, height=3.3, fall=0.8), Kind.DEMOLISHED_BUILDING),
+        (-1, seen(2.0, above=6.0, solidity=0.75), Kind.DEMOLISHED_BUILDING),
+        (1, seen(2.0, above=9.0, other=HOUSE), Kind.RAISED_BUILDING),
+        (-1, seen(2.0, above=9.0, other=HOUSE), Kind.LOWERED_BUILDING),
+        (-1, seen(2.0, 0.5, above=8.0, solidity=0.6, relief=0.7), Kind.FELLING),  # steep but rough and ragged
+        (1, seen(2.0, 0.13, above=7.0, contrast=0.2), Kind.VEGETATION_GROWTH),  # a young grove, smooth but mottled
+        (1, seen(2.0, 0.03, above=7.0, contrast=0.06), Kind.NEW_BUILDING),  # a roof
+        (1, seen(above=0.3), Kind.FILL),
+        (1, seen(0.75, above=4.0, height=4.0, fall=0.5, relief=0.6), Kind.FILL),  # a heap the DTM passes under
+        (-1, seen(1.3, above=0.0, fall=0.7), Kind.EXCAVATION),  # a pit with steep sides
         (-1, seen(water_share=0.4), Kind.EROSION),
         (1, seen(water_share=0.4), Kind.ACCRETION),
     ],
 )
-def test_decide__rules(sign, evidence, kind):
+def test_decide__kinds(sign, evidence, kind):
     verdict = decide(sign, evidence, 0.35)
     assert verdict.kind is kind
     assert 0.3 <= verdict.margin <= 1
 
 
-@pytest.mark.parametrize(
-    ("ground", "kind"),
-    [(0.2, Kind.NEW_BUILDING), (3.0, Kind.FILL), (float("nan"), Kind.FILL)],
-    ids=["ground stayed", "ground rose", "ground unknown"],
-)
-def test_decide__wall_hidden_in_part(ground, kind):
-    assert decide(1, replace(seen(0.4, 0.05, 5.0), ground_change=ground), 0.35).kind is kind
+def test_decide__nothing_without_a_fall_across_its_rim_is_a_building():
+    assert decide(1, seen(0.0, above=9.0, fall=0.0), 0.35).kind is Kind.FILL
 
 
-def test_decide__margin_falls_towards_the_border():
-    near, far = (decide(1, seen(s, 0.05), 0.35).margin for s in (0.55, 0.95))
-    assert near < far
+def test_weigh__probabilities_sum_to_one_and_grow_with_the_wall():
+    low, high = (weigh(seen(wall, 0.05, 5.0), 0.35) for wall in (1.0, 2.0))
+    assert low.building < high.building
+    assert low.building + low.vegetation + low.earth == pytest.approx(1.0)
+
+
+def test_weigh__what_is_not_known_speaks_for_nothing():
+    known = features(seen(1.5, above=3.5), 0.35)
+    unknown = features(seen(np.nan, above=np.nan, fall=np.nan), 0.35)
+    assert unknown.wall == 0.0
+    assert 0 < unknown.share_above < 1
+    assert unknown.solidity == known.solidity
+
+
+@pytest.mark.parametrize(("slope", "steep"), [(0.7, False), (20.0, True)], ids=["heap", "wall"])
+def test_observe__wall(build, slope, steep):
+    """A flat top 4 m high, whose sides fall by ``slope``, smeared over a metre as matching does."""
+
+    def change(z, x, y):  # type: ignore[no-untyped-def]
+        inside = 12 - np.maximum(np.abs(x - 100), np.abs(y - 100))
+        return z + gaussian_filter(np.clip(slope * inside, 0, 4), 1.0)
+
+    (region,) = detect(build(1), build(2, change=change)).regions
+    assert (region.kind is Kind.NEW_BUILDING) == steep
 
 
 def test_split_by_ground__slide_beside_a_felled_stand():
