@@ -21,7 +21,7 @@ from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.canopy_cells import canopy_cells
 from terrain3d.surface.coarse import resampled
-from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma, with_hidden
+from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, stated_sigma, terrain_sigma, with_hidden
 from terrain3d.surface.filled import Overhangs, enveloped, on_terrain
 from terrain3d.surface.ground import (
     GROUND_MARGIN,
@@ -119,7 +119,9 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    made = _finish(dsm, sigma, mask, terrain, ground, spread, hidden, settled, bridges, envelope, folder, workers)
+    made = _finish(
+        dsm, sigma, mask, terrain, slope, ground, spread, hidden, settled, bridges, envelope, folder, workers
+    )
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return replace(made, check=check)
@@ -151,9 +153,9 @@ def _coarse_ground(
 
 
 def _finish(
-    dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, ground: StoredRaster,
-    spread: StoredRaster, hidden: StoredHidden, settled: Settled | None, bridges: Bridges | None, envelope: bool,
-    folder: Place, workers: Workers,
+    dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, slope: StoredRaster,
+    ground: StoredRaster, spread: StoredRaster, hidden: StoredHidden, settled: Settled | None,
+    bridges: Bridges | None, envelope: bool, folder: Place, workers: Workers,
 ) -> Terrain:  # fmt: skip
     """Terrain with the ground under trees, elsewhere not above what was measured of the surface; height over it; and
     the surface with its filled cells on it. Updates the sigma of the terrain."""
@@ -172,7 +174,8 @@ def _finish(
         seen = z if settled is None else Raster(np.where(filled, np.float32(np.nan), z.values), block.grid)
         height, sigma = with_hidden(height, sigma, block.read(ground) > 0, seen, hidden.read(block))
         water = np.isin(codes, (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
-        sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
+        stated = stated_sigma(sigma.values, block.read(slope))
+        sigma, stated = Raster(np.where(water, s.values, sigma.values), block.grid), np.where(water, s.values, stated)
         lower = np.where(given, height.values, np.float32(np.nan))
         lower[water] = z.values[water]
         lower = banks_above(lower, codes == MaskCode.WATER, z.values, grid.resolution)
@@ -181,7 +184,8 @@ def _finish(
             bridged = np.isfinite(level) & np.isfinite(lower)
             lower = np.where(bridged, level, lower)
             sigma = Raster(np.where(bridged, doubt, sigma.values), block.grid)
-        block.write(spread, sigma.values)
+            stated = np.where(bridged, doubt, stated)
+        block.write(spread, stated)
         under = Raster(lower, block.grid)
         block.write(dtm, lower)
         if settled is not None:

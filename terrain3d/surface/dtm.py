@@ -25,6 +25,7 @@ _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not un
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
 _GAP_REACH = 5.0  # m: how far around a gap its ground corrects the estimate
 _GAP_SHARE = 0.05  # of cells around that show ground: it counts like an estimate whose sigma is its doubt
+_EVEN, _EVEN_SLOPE, _SEEN_SIGMA = 0.4, 0.15, 0.15  # share of the sigma that level ground does not bear out; slope; m
 _DOUBT_SIGMAS, _DOUBT = 0.75, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
 
 
@@ -59,6 +60,16 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
     spread = np.sqrt(at**2 + step**2 * distance + gap**2)
     outside = ground_distance(np.isfinite(dsm.values), resolution) > _REACH
     return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
+
+
+def stated_sigma(sigma: Singles, slope: Singles) -> Singles:
+    """Sigma of the terrain as errors of scenes with exact truth bear it out (m), from that by which it is worked out.
+
+    What is guessed between ground that is seen holds better on even land than the doubt that keeps roofs and crowns out
+    of it. sigma, slope: (h, w) metres, and rise over run of the terrain.
+    """
+    guessed = sigma**2 / (sigma**2 + np.float32(_SEEN_SIGMA**2))
+    return np.asarray(sigma * (1 - np.float32(_EVEN) * guessed / (1 + (slope / np.float32(_EVEN_SLOPE)) ** 2)))
 
 
 def hidden_share(ground: Bools, resolution: float) -> Singles:

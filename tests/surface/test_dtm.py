@@ -5,7 +5,7 @@ import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.dtm import ground_distance, hidden_share, terrain_sigma, with_hidden
+from terrain3d.surface.dtm import ground_distance, hidden_share, stated_sigma, terrain_sigma, with_hidden
 from terrain3d.surface.under_canopy import HiddenGround
 
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 1.0, 160, 160)
@@ -74,3 +74,10 @@ def test_hidden_share__nothing_open_and_in_between() -> None:
     share = hidden_share(ground, 1.0)
     assert (share[:, :40] == 0).all() and (share[:, 80:] == 1).all()
     assert (np.diff(share[80, 30:90]) >= -1e-6).all()
+
+
+def test_stated_sigma__less_where_level_ground_was_guessed() -> None:
+    sigma = np.float32([0.03, 1.0, 1.0, 1.0])
+    stated = stated_sigma(sigma, np.float32([0.0, 0.0, 0.15, 2.0])) / sigma
+    assert stated[0] > 0.98 and stated[3] > 0.99  # what was seen, and steep land
+    np.testing.assert_allclose(stated[1:3], [0.61, 0.80], atol=0.01)
