@@ -8,6 +8,10 @@ measured around each cell at scales where noise does not matter, makes the most 
 ``A + k^4 / c`` for the information A of the images (a thin plate; Terzopoulos 1988). So bare rock keeps its steps and
 a road is even, and on a narrow base, where each cell knows little, it takes what is known from farther around. Beside
 edges, where the ground is not of one piece, nothing is touched.
+
+What noise alone seems to tell of heights is taken off: it is in the slopes of the images, too, and makes cells look
+known that have no texture (errors in variables, Fuller 1987). And a step is followed as far as the plate is better than
+what it starts from: its variance is 1 / (8 sqrt(A / c)).
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ STIFF_CROWNS, LEAST_CALM = 1.0, 0.2  # 1 / c where less than this share of the c
 HELD = 0.1  # information that holds a cell where it is: most of what the matches know is in the images already
 HELD_BY_EDGES = 1.0  # the same less than ``CALM_CELLS`` from edges and voids, where the plate ends and views are hidden
 LARGEST_STEP = 1.2
+TRUSTED = 0.5  # A / c whose steps are followed by half
+SLOPE_NOISE = 2.9  # variance of a cubic's derivative over that of its value, white noise, mean of all places; 1 / px2
 MARGIN_CELLS = plate.MARGIN_CELLS + max(
     NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1
 )
@@ -82,8 +88,9 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     held = np.where(even_cells(high, CALM_CELLS), HELD, HELD_BY_EDGES) * even
     origin = round(-dsm.grid.north / resolution), round(dsm.grid.west / resolution)
     steps = plate.solve(plate.Plate(found.weight + held, found.step, stiff, bent, even), origin)
-    known = even & (box(found.weight, NORMAL_CELLS) > HELD)
-    steps = np.where(known, np.clip(steps, -LARGEST_STEP, LARGEST_STEP), 0.0)
+    around = box(found.weight, NORMAL_CELLS)
+    trust = around * stiff / (around * stiff + TRUSTED)  # none beside edges, where nothing is stiff
+    steps = trust * np.clip(steps, -LARGEST_STEP, LARGEST_STEP)
     return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
 
 
@@ -118,7 +125,10 @@ def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Info
     _joint(values, slopes, even, weight, step, residual, count)
     noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
     doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
-    return _Information(weight / doubt, step / doubt)
+    leans = np.mean([(np.hypot(*v.lean) * dsm.grid.resolution / v.pixel) ** 2 for v in views])
+    false = SLOPE_NOISE * leans * box(residual, NOISE_CELLS) / np.maximum(box(weight, NOISE_CELLS), 1e-9)
+    true = 1 / (1 + false)  # share of the squared slopes that is no noise; some of ``false`` is misfit, so never none
+    return _Information(weight * true**2 / doubt, step * true / doubt)
 
 
 def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: Singles) -> None:

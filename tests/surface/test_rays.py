@@ -127,6 +127,17 @@ def test_refined__cells_much_larger_than_pixels_keep_what_all_of_them_said() -> 
     np.testing.assert_array_equal(refined(Raster(z, grid), views_of(np.full((SIZE, SIZE), 4, np.float32), 5.0)), z)
 
 
+def test_refined__rock_without_texture_does_not_follow_the_noise_of_the_images() -> None:
+    truth = (2 * field(2.0, 1)).astype(np.float32)
+    rng = np.random.default_rng(7)
+    blank = []
+    for lean in LEANS:
+        camera: Any = Oblique(*lean)
+        image = (500 + rng.normal(0, 5, (SIZE, SIZE))).astype(np.float32)
+        blank.append(RankedView(_view(image, camera), lean, 0.5, ONE, ONE, ONE))
+    assert rms(refined(Raster(truth, GRID), blank) - truth) < 0.1  # 0.19 where what noise tells is believed
+
+
 def test_refined__a_window_has_the_values_of_the_whole_to_the_bit() -> None:
     truth = (127.9 + 0.5 * field(2.0, 1)).astype(np.float32)  # on both sides of a level
     start = (truth + 0.05 * field(1.0, 4)).astype(np.float32)
