@@ -48,6 +48,7 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 HEIGHT_NODATA = -9999.0
 BLOCK = 512  # largest block, pixels a side
+LEAST_BLOCK = 128  # of what GDAL writes
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 HELD_BYTES = 64 * 2**20  # raster up to which no file is needed on the way to its own
@@ -144,7 +145,7 @@ def write_strips(
 def block_side(shape: tuple[int, int]) -> int:
     """Side of square blocks of at most BLOCK pixels that hang over the longer side of a raster as little as can be: all
     of them are compressed in full. A multiple of 16, as TIFF asks for."""
-    longest = max(shape)
+    longest = max(*shape, LEAST_BLOCK)
     return 16 * -(-longest // (16 * -(-longest // BLOCK)))
 
 
