@@ -5,7 +5,7 @@ The object is looked at in the epoch in which it stands: after a rise, before a 
 1. What stood there is a **building**, **vegetation** or earth, whichever ``likelihood.weigh`` finds most probable;
    buildings are told only in cells of at most 2.5 m. A building is ``new_building`` or ``demolished_building``; where
    something stands by walls in the other epoch, too, and more than 2 m above the ground, it is ``raised_building`` or
-   ``lowered_building``.
+   ``lowered_building``, as is anything that came or went evenly on top of that.
 2. Vegetation fallen is ``felling``, risen ``vegetation_growth``. What might be trees and lies beside a larger stand
    that came or went with it is part of that.
 3. What remains is **earth**: risen ``fill``, fallen ``excavation``; with water along at least a seventh of its rim
@@ -34,6 +34,7 @@ from terrain3d.change.regions import Patch, gaps_closed, groups, merged, within
 HIGH_VEGETATION = 2.5  # metres above the DTM
 ROUGH_CROWNS = 0.4  # texture of crowns at least, as a share of the limit of smooth surfaces
 STOOD_BEFORE = (2.0, 0.5)  # metres above the DTM, and of fall a metre across the rim, of what already stood there
+STOREY_RELIEF = 0.15  # of the height at most, of what was put on evenly
 SCRAP_ODDS = 0.05  # probability of vegetation at least, of a scrap beside a larger stand
 COARSE_MARGIN = 0.4
 CANOPY_BIAS = 0.1  # 1-sigma of heights of crowns as a share of them: matched surfaces bridge the gaps, more or less
@@ -167,9 +168,10 @@ def decide(sign: int, seen: Evidence, smooth_limit: float) -> Verdict:
     """Kind of one patch by rules 1 to 3, from its own evidence."""
     cover = weigh(seen, smooth_limit)
     rose = sign > 0
+    if stood_before(seen) and (cover.likeliest == "building" or seen.relief < STOREY_RELIEF):
+        margin = max(cover.building, HEAP_MARGIN)
+        return Verdict(Kind.RAISED_BUILDING if rose else Kind.LOWERED_BUILDING, margin)
     if cover.likeliest == "building":
-        if stood_before(seen):
-            return Verdict(Kind.RAISED_BUILDING if rose else Kind.LOWERED_BUILDING, cover.building)
         return Verdict(Kind.NEW_BUILDING if rose else Kind.DEMOLISHED_BUILDING, cover.building)
     if cover.likeliest == "vegetation":
         return Verdict(Kind.VEGETATION_GROWTH if rose else Kind.FELLING, cover.vegetation)
@@ -237,7 +239,8 @@ def _floor(seen: Classified) -> bool:
 
 def _heap(seen: Classified) -> bool:
     """Whether earth was put here, or something small that is no clear building or stand of trees."""
-    doubtful = seen.verdict.margin < DOUBTFUL and seen.evidence.area < HEAP_AREA
+    small = seen.evidence.area < HEAP_AREA
+    doubtful = small and (seen.verdict.margin < DOUBTFUL or seen.verdict.kind is Kind.ACCRETION)
     return seen.patch.sign > 0 and (seen.verdict.kind is Kind.FILL or doubtful)
 
 
