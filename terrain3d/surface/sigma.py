@@ -26,13 +26,13 @@ Bools = NDArray[np.bool_]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
 REACH = 4.25  # m within which what is below a cell is looked for
-MATCH, NEAR, SLOPE = 0.32, 1.0, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+MATCH, NEAR, SLOPE = 0.33, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
 STEP, LEAST_STEP = 0.51, 0.4  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its
 # height over the lowest around and of 1 + the near roughness (m), metres to the next void, logarithm of the matches'
 # sigma in cells.
-SIGNS = (4.4, 1.7, -0.52, -1.01, -1.31, 2.5)
-OFFSET = 5.8
+SIGNS = (4.4, 1.7, -0.54, -1.05, -1.31, 2.11)
+OFFSET = 6.02
 ODDS, USUAL_ODDS = (-6.0, 3.0), -3.0  # of an overhang: those that are told apart, and of rims where none are known
 NEAR_VOID = 4.0  # m
 FILLED = 5.1  # m, sigma of a filled cell in very rough surroundings
@@ -41,7 +41,7 @@ STANDING = 0.025  # share of the height over the terrain by which roofs and crow
 # The same for a gap between crowns that was taken for their tops, which is off by most of the height over the terrain:
 # logarithms of 1 + the height over the lowest around (m), and of the sigma so far over USUAL (m).
 GAP, LARGEST_HEIGHT = 0.89, 40.0  # share of the height; m
-GAP_SIGNS, GAP_OFFSET = (-1.2, 2.43), -0.42
+GAP_SIGNS, GAP_OFFSET = (-1.2, 2.42), -0.54
 USUAL, LARGEST_SIGMA = 0.3, 2.0  # m; what is larger is not told apart
 
 
