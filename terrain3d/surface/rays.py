@@ -125,8 +125,10 @@ def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Info
     _joint(values, slopes, even, weight, step, residual, count)
     noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
     doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
-    leans = np.mean([(np.hypot(*v.lean) * dsm.grid.resolution / v.pixel) ** 2 for v in views])
-    false = SLOPE_NOISE * leans * box(residual, NOISE_CELLS) / np.maximum(box(weight, NOISE_CELLS), 1e-9)
+    leans = np.array([(np.hypot(*v.lean) * dsm.grid.resolution / v.pixel) ** 2 for v in views], np.float32)
+    seen = np.isfinite(values).astype(np.float32)
+    lean = np.tensordot(leans, seen, 1) / np.maximum(seen.sum(axis=0), 1)  # of the views of each cell alone
+    false = SLOPE_NOISE * lean * box(residual, NOISE_CELLS) / np.maximum(box(weight, NOISE_CELLS), 1e-9)
     true = 1 / (1 + false)  # share of the squared slopes that is no noise; some of ``false`` is misfit, so never none
     return _Information(weight * true**2 / doubt, step * true / doubt)
 
