@@ -4,7 +4,7 @@ Which RPC holds for which pixels:
 
 - RPC in the image's own metadata (GeoTIFF tag, NITF RPC00B, .aux.xml) describes the pixels of that very file, as GDAL
   reads and writes it, so a crop offset in the geotransform is not applied. But programs that copy tags to a crop leave
-  it the RPC of the full image: ``_copied`` tells, or refuses what cannot be told.
+  it the RPC of the full image, which shows where the RPC begins; ``counts_in_doubt`` tells where it does not show.
 - A separate RPC file describes the full image as it was delivered. If the image has no CRS, its geotransform says
   where in the full image its pixels lie (crop offset and pixel size), and the RPC is moved there. With a CRS the
   geotransform is a map position, and the RPC counts this file's pixels.
@@ -67,7 +67,7 @@ def read_rpc(image: Path, rpc: Path | None = None) -> RpcModel:
     image = Path(image)
     has = _open(image)
     if rpc is None and has.rpc is not None:
-        own = has.rpc.resampled(*_place(has, image)) if _copied(has.rpc, has, image) else has.rpc
+        own = has.rpc.resampled(*_place(has, image)) if _counts_full(has.rpc, has, image) else has.rpc
         return _checked(own.normalized(has.height, has.width), has, image, image)
     source = Path(rpc) if rpc is not None else _beside(image)
     model = read_rpc_file(source)
@@ -160,10 +160,16 @@ def _place(has: _Image, image: Path) -> tuple[float, float, float, float]:
     return (y if e > 0 else -y) - first + (abs(e) - 1) / 2, x - first + (a - 1) / 2, abs(e), a
 
 
-def _copied(model: RpcModel, has: _Image, image: Path) -> bool:
+def counts_in_doubt(image: Path) -> bool:
+    """Whether an image is a crop of which nothing tells if the RPC in its tags counts its own pixels, as GDAL means it
+    and ``read_rpc`` takes it, or those of the full image."""
+    has = _open(image)
+    return has.rpc is not None and _counts_full(has.rpc, has, image) is None
+
+
+def _counts_full(model: RpcModel, has: _Image, image: Path) -> bool | None:
     """Whether the RPC in a crop's tags is that of the full image: an RPC is made for all of an image, from its first
-    line and sample on, so what it is valid for begins where the full image does. Raises CameraError if it begins at
-    neither place."""
+    line and sample on, so what it is valid for begins where the full image does. None if it begins at neither place."""
     if not has.is_crop:
         return False
     line, sample, line_step, sample_step = _place(has, image)
@@ -177,13 +183,7 @@ def _copied(model: RpcModel, has: _Image, image: Path) -> bool:
         of_own, of_full = abs(offset - scale + first / step), abs(offset - scale)
         if min(of_own, of_full) < min(BEGINS * scale, max(of_own, of_full) / 4):
             says.add(of_full < of_own)
-    if len(says) != 1:
-        raise CameraError(
-            "is a crop by its geotransform, and it cannot be told which pixels the RPC in its tags counts",
-            where=image,
-            fix="of the full image: images: {path: crop, rpc: full image}; of the crop: unset its geotransform",
-        )
-    return says.pop()
+    return says.pop() if len(says) == 1 else None
 
 
 def _tile_place(image: Path, rpc: Path) -> tuple[float, float]:

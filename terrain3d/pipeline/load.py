@@ -9,7 +9,7 @@ import numpy as np
 from pyproj import CRS, Geod
 
 from terrain3d.camera.adjusted import Camera
-from terrain3d.camera.read import read_rpc
+from terrain3d.camera.read import counts_in_doubt, read_rpc
 from terrain3d.config import ColourEntry, OutputConfig, Scene
 from terrain3d.crs import (
     ELLIPSOID,
@@ -55,6 +55,18 @@ def load_views(scene: Scene) -> list[View]:
         colour = None if entry.colour is None else _colour(entry.colour, image, camera)
         views.append(View(path.stem, image, camera, read_acquired(path), colour))
     return with_unique_names(views)
+
+
+def crop_warnings(scene: Scene) -> list[str]:
+    """A line on images whose RPC may count other pixels than it is taken to, if there are any."""
+    names = [Path(e.path).name for e in scene.images if e.rpc is None and counts_in_doubt(Path(e.path))]
+    if not names:
+        return []
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return [
+        f"{names[0]}{more}: a crop by its geotransform, and nothing tells whether the RPC in its tags is that of the "
+        "full image; taken for its own. If it is not, give it as images: {path: crop, rpc: full image}"
+    ]
 
 
 def _colour(given: str | ColourEntry, image: ImageFile, camera: Camera) -> Colour:
