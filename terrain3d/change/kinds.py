@@ -190,8 +190,7 @@ def join_scraps(found: list[Classified], scene: Scene) -> list[Classified]:
     """Doubtful buildings beside a larger stand of trees that came or went with them are part of it."""
     out = list(found)
     for k, c in enumerate(found):
-        chance = weigh(c.evidence, scene.smooth_limit).vegetation
-        if c.verdict.kind not in BUILDINGS or chance < SCRAP_ODDS:
+        if c.verdict.kind not in BUILDINGS or weigh(c.evidence, scene.smooth_limit).vegetation < SCRAP_ODDS:
             continue
         for other in found:
             stand = other.verdict.kind in WOODED and other.patch.sign == c.patch.sign

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import canopy_limit
-from terrain3d.register.footprint import GAUSSIAN_REACH, ROUND_RATIO, SAMPLES_ACROSS
+from terrain3d.register.footprint import ROUND_RATIO, SAMPLES_ACROSS
 from terrain3d.register.ground import MIN_VALID, GroundTest
 from terrain3d.register.scene import Scene
 from terrain3d.register.shift import DZ, VERTICAL, Fit, Linearization, fit_linear
@@ -82,7 +82,7 @@ def _tops(scene: Scene, problem: Linearization) -> Floats:
         across = ((np.arange(SAMPLES_ACROSS) + 0.5) / SAMPLES_ACROSS - 0.5) * width
         a, b = (c.ravel() for c in np.meshgrid(along, across))
         if length < ROUND_RATIO * width:
-            inside = np.hypot(a, b) < width / GAUSSIAN_REACH
+            inside = np.hypot(a, b) < width / 2
             a, b = a[inside], b[inside]
         east = a * places.along_x[k] + b * places.along_y[k]
         north = a * places.along_y[k] - b * places.along_x[k]
