@@ -1,9 +1,10 @@
 """Filled cells of a surface model by what they hide, and its sigma, once the terrain is known.
 
 Between ground and crown there is nothing, so no mean of the two may stand there. What a crown or roof was carried over
-is ground; if what was matched lies near the terrain, it hung over nothing, and stays. Where nothing was matched the
-ground is most often hidden or in shadow too; but a void that all around is level with its edge, high over the terrain,
-is one in a roof. About every second of these cells is a crown after all, so their sigma is a good part of its height.
+is ground; if what was matched lies near the terrain, it hung over nothing, and stays, but its sigma counts that it may
+be ground. Where nothing was matched the ground is most often hidden or in shadow too; but a void that all around is
+level with its edge, high over the terrain, is one in a roof. About every second of these cells is a crown after all, so
+their sigma is a good part of its height.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ LEVEL = 1.0  # m between a void's filling and the edge that it continues
 AROUND = 9.0  # m, window of the share of the edge that is level with the filling
 TERRAIN, CROWN = 0.58, 0.84  # factors of the terrain's sigma and of the crown's height, chosen as in ``sigma``
 WRONG = 0.48, -0.3  # logistic regression of an overhang that was a crown after all: offset, by its odds of being ground
+STAYED = 0.9  # share of the height over the terrain by which what hung over nothing is off: half of it is ground
 NEAR_CROWN, NEAR_M = 0.42, 5.0  # share of the height of the highest crown around a void; m, window
 OVERHANG = 0.5  # m, 1-sigma of the height of a rim that is one
 SHARE = 0.6  # of the edge around a void in a roof; of gaps between crowns less than half is level
@@ -61,8 +63,9 @@ def on_terrain(
         np.where(filled & ~hanging, np.float32(0), tall), np.ones((odd_cells(NEAR_M, resolution),) * 2, np.uint8)
     )
     base = np.where(seen, over.heights, ground)
-    crown = (CROWN * (over.heights - base)) ** 2 / (1 + np.exp(-WRONG[0] - WRONG[1] * over.odds))
-    lowered = np.sqrt((TERRAIN * terrain_sigma.values) ** 2 + crown)
+    step = over.heights - ground
+    doubt = np.where(seen, STAYED, CROWN / np.sqrt(1 + np.exp(-WRONG[0] - WRONG[1] * over.odds)))
+    lowered = np.hypot(TERRAIN * terrain_sigma.values, doubt * step)
     empty = np.hypot(np.fmax(terrain_sigma.values, sigma.values), NEAR_CROWN * around)
     surface = np.where(lower, base, z)
     measured = np.where(filled, sigma.values, standing_sigma(surface - ground, sigma.values, resolution))

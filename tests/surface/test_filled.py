@@ -6,7 +6,17 @@ import numpy as np
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.filled import CROWN, NEAR_CROWN, OVERHANG, TERRAIN, WRONG, Overhangs, enveloped, on_terrain
+from terrain3d.surface.filled import (
+    CROWN,
+    NEAR_CROWN,
+    OVERHANG,
+    STAYED,
+    TERRAIN,
+    WRONG,
+    Overhangs,
+    enveloped,
+    on_terrain,
+)
 
 SIZE = 60
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, SIZE, SIZE)
@@ -39,12 +49,12 @@ def test_on_terrain__overhang_is_ground_and_sigma_counts_the_crown() -> None:
         assert (sigma[~filled] == np.float32(0.1)).all()
 
 
-def test_on_terrain__what_was_matched_near_the_terrain_hangs_over_nothing() -> None:
+def test_on_terrain__what_was_matched_near_the_terrain_stays_and_sigma_counts_that_it_is_ground() -> None:
     filled = np.zeros(SLOPE.shape, bool)
     filled[20:26, 20:26] = True
     z, sigma = settled(SLOPE - 3 * filled, filled, SLOPE + np.where(filled, np.float32(1.5), np.float32(0)))
     np.testing.assert_array_equal(z[filled], SLOPE[filled] + np.float32(1.5))
-    np.testing.assert_allclose(sigma[filled], 0.5 * TERRAIN, rtol=1e-5)
+    np.testing.assert_allclose(sigma[filled], np.hypot(0.5 * TERRAIN, 1.5 * STAYED), rtol=1e-5)
 
 
 def test_on_terrain__gap_between_crowns_is_ground_with_the_sigma_of_a_void() -> None:
