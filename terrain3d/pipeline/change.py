@@ -119,11 +119,13 @@ def run_quick_change(
     tiles: TileScheme | None = None,
     workers: int = 1,
 ) -> ChangeResult[StoredRaster]:
-    """Change from the last model to a coarse one of a scene's best pair, which stays in ``out/rapid``.
+    """Change from the last model to a coarse one of a scene's best pair, which stays in ``out/rapid/model``.
 
     What was given up for the time is in the notes of the result. Raises Terrain3dError.
     """
-    model = quick_model(load_scene(scene), out / "rapid", reporter, workers)
+    load_epoch(before)  # what is wrong with it shows before the work
+    with scratch_folder(out):  # for ``out`` to be gone if nothing comes of it
+        model = quick_model(load_scene(scene), out / "rapid", reporter, workers)
     return run_change(before, model.folder, out, options, reporter, tiles=tiles, workers=workers, notes=model.given_up)
 
 

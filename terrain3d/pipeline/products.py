@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ from terrain3d.surface.mask import MaskCode
 STRIP_ROWS = 512
 RASTERS = 7  # files of ``write_rasters``
 RUN_FILES = RASTERS + 6
+SUPER = "ortho_super.tif"
+OF_COARSER = re.compile(r"[0-9][0-9.e+]*m/(dsm|dtm|dsm_sigma|dtm_sigma|chm|ortho|mask)\.tif")
 
 
 def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
@@ -66,6 +70,18 @@ def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporte
     reporter.step()
 
 
+def optional_files(out: Path) -> list[Path]:
+    """Files, relative to ``out``, that by its STAC item a run left there and another need not write: the super-resolved
+    ortho, and rasters of coarser cells."""
+    try:
+        assets = json.loads((out / "item.json").read_text(encoding="utf-8"))["assets"].values()
+        named = [PurePosixPath(a["href"]) for a in assets]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    inside = [Path(*n.parts) for n in named if n == PurePosixPath(SUPER) or OF_COARSER.fullmatch(str(n))]
+    return [f for f in inside if (out / f).is_file() and not (out / f).parent.is_symlink()]
+
+
 def write_rasters(s: Surfaces, reference: Reference, out: Path, reporter: Reporter, prefix: str = "") -> None:
     """Write the rasters, heights over the vertical reference. prefix: of the names of the files. Raises OutputError."""
     vertical = reference.vertical
@@ -85,7 +101,7 @@ def write_rasters(s: Surfaces, reference: Reference, out: Path, reporter: Report
         reporter.step()
     _write_ortho(out / f"{prefix}ortho.tif", s.ortho)
     if s.finer:
-        _write_ortho(out / f"{prefix}ortho_super.tif", s.finer)
+        _write_ortho(out / f"{prefix}{SUPER}", s.finer)
     reporter.step()
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
     _write(out / f"{prefix}mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
@@ -180,7 +196,7 @@ def _item(result: RunResult, out: Path) -> dict[str, object]:
             for a in assets[:RASTERS]
         ]
     if result.surfaces.finer:
-        assets.append(Asset("ortho_super", out / "ortho_super.tif", "True orthophoto, super-resolved"))
+        assets.append(Asset("ortho_super", out / SUPER, "True orthophoto, super-resolved"))
     times = sorted(v.acquired for v in result.views if v.acquired is not None)
     grid = replace(result.surfaces.dsm.grid, reference=result.reference)
     lineage = f"terrain3d {__version__}: stereo of {len(result.views)} images, {len(result.pairs)} pairs considered"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from terrain3d import __version__
-from terrain3d.crs import Vertical
+from terrain3d.crs import ELLIPSOID, Vertical
 from terrain3d.image.view import view_angles
-from terrain3d.io.geoid import to_vertical
+from terrain3d.io.geoid import convert_heights, to_vertical
 from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_quality import error_figures, lidar_figures
 from terrain3d.pipeline.placement import LIDAR, placement
@@ -33,7 +33,7 @@ def quality(result: RunResult) -> dict[str, Any]:
         "reference": {"horizontal": result.reference.horizontal, "vertical": result.reference.vertical.name},
         "images": _images(result),
         "pairs": [_pair(result, p) for p in result.pairs],
-        "ties": {"points": result.network.ties.n_tracks, "heights_m": list(result.network.heights)},
+        "ties": {"points": result.network.ties.n_tracks, "heights_m": _tie_heights(result)},
         "lidar": None
         if result.lidar is None or result.registration is None
         else lidar_figures(result.lidar, result.registration, result.network.height_ties),
@@ -57,6 +57,13 @@ def quality(result: RunResult) -> dict[str, Any]:
         "seconds": {name: {"wall": wall, "cpu": cpu} for name, (wall, cpu) in result.seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def _tie_heights(result: RunResult) -> list[float]:
+    """Lowest and highest tie point before lidar, over the vertical reference of the files at the middle of them."""
+    lon, lat = np.median(result.network.adjustment.points[:, :2], axis=0)
+    heights = convert_heights(lon, lat, np.array(result.network.heights), ELLIPSOID, result.reference.vertical)
+    return [float(h) for h in heights]
 
 
 def _placement(result: RunResult) -> dict[str, Any]:

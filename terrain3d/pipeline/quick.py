@@ -15,6 +15,7 @@ from terrain3d.io.images import ImageFile, read_window
 from terrain3d.pipeline.load import height_limits, load_views, mean_height, output_reference
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.run import resolution_of, run_scene
+from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.simulate.files import write_image
 from terrain3d.stereo.pairs import choose_pairs
 
@@ -41,20 +42,17 @@ def quick_model(scene: Scene, folder: Path, reporter: Reporter, workers: int | N
     pairs = [p for p in choose_pairs(views, crs, sum(limits) / 2) if p.chosen]
     best = max(pairs, key=lambda p: p.score)
     chosen = [views[best.left], views[best.right]]
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [reduced(view, folder / f"{view.image.path.stem}_{k}.tif") for k, view in enumerate(chosen)]
     resolution = FACTOR * resolution_of(scene, chosen, crs, height)
     output = scene.config.output.model_copy(update={"resolution": resolution})
-    config = scene.config.model_copy(
-        update={"images": [str(p) for p in paths], "lidar": [], "output": output, "name": f"{scene.config.name} rapid"}
-    )
-    coarse = Scene(
-        config=config, folder=scene.folder, images=tuple(ImageEntry(path=str(p)) for p in paths), lidar=(),
-        water_polygons=scene.water_polygons,
-    )  # fmt: skip
-    run_scene(coarse, folder / "model", reporter, workers=workers)
-    for path in paths:
-        path.unlink(missing_ok=True)
+    with scratch_folder(folder) as scratch:
+        paths = [reduced(view, scratch / f"{view.image.path.stem}_{k}.tif") for k, view in enumerate(chosen)]
+        images, name = [str(p) for p in paths], f"{scene.config.name} rapid"
+        config = scene.config.model_copy(update={"images": images, "lidar": [], "output": output, "name": name})
+        coarse = Scene(
+            config=config, folder=scene.folder, images=tuple(ImageEntry(path=p) for p in images), lidar=(),
+            water_polygons=scene.water_polygons,
+        )  # fmt: skip
+        run_scene(coarse, folder / "model", reporter, workers=workers)
     return QuickModel(folder / "model", _given_up(scene, views, len(pairs), resolution))
 
 

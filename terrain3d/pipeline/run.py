@@ -32,7 +32,7 @@ from terrain3d.pipeline.load import (
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.model import register
-from terrain3d.pipeline.products import RASTERS, RUN_FILES, write_products
+from terrain3d.pipeline.products import RASTERS, RUN_FILES, optional_files, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.resolutions import coarser_surfaces
@@ -68,7 +68,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
         coarser = coarser_surfaces(result.surfaces, scene.config.output.coarser, folder, workers, recorder)
         recorder.stage("writing", RUN_FILES + RASTERS * len(coarser))
         result = replace(result, coarser=coarser, seconds=dict(recorder.seconds))
-        with all_or_none(folder, out) as ready:
+        with all_or_none(folder, out, optional_files(out)) as ready:
             write_products(result, spool, ready, recorder)
             recorder.close()
             write_text(ready / "run.log", "\n".join(recorder.log) + "\n")

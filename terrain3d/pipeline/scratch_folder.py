@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def all_or_none(folder: Path, out: Path) -> Iterator[Path]:
+def all_or_none(folder: Path, out: Path, earlier: Sequence[Path] = ()) -> Iterator[Path]:
     """Folder inside ``folder``, on the disk of ``out``, whose files go to ``out`` when the block ends well.
 
-    Else ``out`` keeps what it had: results of two runs are not mixed. Raises OutputError, also if a folder is in the
-    way of a file."""
+    Else ``out`` keeps what it had: results of two runs are not mixed. earlier: files that an earlier run left, relative
+    to ``out``; those that are not written anew go. Raises OutputError, also if a folder is in the way of a file."""
     ready = folder / "results"
     yield ready
     files = sorted(p.relative_to(ready) for p in ready.rglob("*") if p.is_file())
@@ -47,3 +47,7 @@ def all_or_none(folder: Path, out: Path) -> Iterator[Path]:
             (ready / file).replace(out / file)
         except OSError as error:
             raise output_error(out / file, error) from error
+    for file in set(earlier) - set(files):
+        (out / file).unlink(missing_ok=True)
+        if (out / file).parent != out and not any((out / file).parent.iterdir()):
+            (out / file).parent.rmdir()

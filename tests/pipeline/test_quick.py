@@ -8,12 +8,16 @@ from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.change.result import ChangeOptions
 from terrain3d.config import load_scene
+from terrain3d.crs import ELLIPSOID, Reference
+from terrain3d.errors import InputFileError
 from terrain3d.io.images import open_image, read_window
+from terrain3d.io.rasters import write_raster
 from terrain3d.pipeline.change import run_quick_change
 from terrain3d.pipeline.load import load_views
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.quick import FACTOR, reduced
 from terrain3d.pipeline.run import run_scene
+from terrain3d.raster import Grid, Raster
 from terrain3d.simulate.scene import write_scene
 
 
@@ -29,6 +33,19 @@ def test_reduced__pixels_are_means_and_the_camera_follows(hamlet, tmp_path):
     pixel, small = (np.array(Camera(r).project(*place)).ravel() for r in (view.camera.rpc, rpc))
     # The centre of a large pixel lies between the centres of the pixels that it is made of.
     assert small == pytest.approx((pixel - 0.5) / 2, abs=1e-6)
+
+
+def test_quick__a_wrong_model_shows_before_the_work_and_leaves_nothing(hamlet, tmp_path):
+    with pytest.raises(InputFileError, match="missing"):
+        run_quick_change(tmp_path / "missing", hamlet.config, tmp_path / "out", ChangeOptions(), Silent())
+    broken = tmp_path / "scene.yaml"
+    broken.write_text(f"name: a\nimages: [{hamlet.epochs[0].images[0]}, {tmp_path}/none.tif]\n", encoding="utf-8")
+    before = tmp_path / "dsm.tif"
+    grid = Grid(Reference("EPSG:32632", ELLIPSOID), 680_000.0, 5_230_000.0, 1.0, 9, 9)
+    write_raster(before, Raster(np.zeros(grid.shape, np.float32), grid), nodata=-9999)
+    with pytest.raises(InputFileError, match=r"none\.tif"):
+        run_quick_change(before, broken, tmp_path / "out", ChangeOptions(), Silent())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

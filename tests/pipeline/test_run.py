@@ -265,6 +265,8 @@ def test_vertical__egm96_differs_by_the_undulation(plain: Path, hamlet: SceneFil
     np.testing.assert_allclose(difference, n, atol=0.01)
     assert quality(geoid)["reference"]["vertical"] == "egm96"
     highest = values(geoid, "dsm").max()
+    ties = [np.array(quality(folder)["ties"]["heights_m"]) for folder in (plain, geoid)]
+    np.testing.assert_allclose(ties[0] - ties[1], n, atol=0.01)
     assert quality(geoid)["cells"]["height_max_m"] == pytest.approx(highest, abs=0.002)  # of the file, not of the run
 
 
