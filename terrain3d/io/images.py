@@ -13,6 +13,7 @@ from rasterio.enums import ColorInterp, Interleaving, Resampling
 from rasterio.windows import Window
 
 from terrain3d.errors import InputFileError
+from terrain3d.io.collar import find_collar
 from terrain3d.io.rasters import open_raster
 
 Singles = NDArray[np.float32]
@@ -27,7 +28,8 @@ class ImageFile:
     Where an image of integers declares no nodata value, 0 is taken: providers fill the surroundings of a scene with 0,
     and a detector that sees ground never returns it in all bands. bands: numbers of those that hold light, from 1;
     alpha: number of the band that is 0 where a pixel has no data, if the file has one. gain: power of two that brings
-    the panchromatic pixels of an image of real numbers (reflectance) to counts as detectors give them.
+    the panchromatic pixels of an image of real numbers (reflectance) to counts as detectors give them. collar: a value
+    that fills its surroundings undeclared (``terrain3d.io.collar``), no data either.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class ImageFile:
     mask: Path | None = None
     alpha: int | None = None
     gain: float = 1.0
+    collar: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,7 +66,8 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
             nodata = 0.0  # of real numbers too: no light measured is exactly none, and collars are
         alpha = _alpha(file)
         bands = tuple(i for i in range(1, file.count + 1) if i != alpha)
-        image = ImageFile(path, file.height, file.width, nodata, dtype.name, bands, mask, alpha)
+        collar = find_collar(file, bands) if file.nodata is None and alpha is None else None
+        image = ImageFile(path, file.height, file.width, nodata, dtype.name, bands, mask, alpha, collar=collar)
     if dtype.kind == "f":
         image = replace(image, gain=_gain(image))
     if mask is not None and (found := open_image(mask)).shape != image.shape:
@@ -165,6 +169,8 @@ def _pixels(image: ImageFile, *, window: Window | None = None, out_shape: tuple[
         # a shadow may be 0 in one band; any other value is one that somebody chose to say nodata
         marked = light == light.dtype.type(image.nodata)
         missing |= marked.all(axis=0) if image.nodata == 0 else marked.any(axis=0)
+    if image.collar is not None:
+        missing |= (light == light.dtype.type(image.collar)).all(axis=0)
     if image.alpha is not None:
         missing |= values[-1] == 0
     out[:, missing] = np.nan

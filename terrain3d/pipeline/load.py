@@ -69,6 +69,16 @@ def crop_warnings(scene: Scene) -> list[str]:
     ]
 
 
+def collar_warnings(views: list[View]) -> list[str]:
+    """A line on each image around which a value stands that its file does not declare."""
+    return [
+        f"{v.name}: {v.image.collar:g} fills it from a corner on; taken for no data, which the file does not declare "
+        f"(to silence this: gdal_edit.py -a_nodata {v.image.collar:g} {v.image.path.name})"
+        for v in views
+        if v.image.collar is not None
+    ]
+
+
 def _colour(given: str | ColourEntry, image: ImageFile, camera: Camera) -> Colour:
     """Multispectral image of a file, laid on the image that it is the colour of. The RPCs may be valid for different
     heights; any that both are valid for will do."""

@@ -22,6 +22,7 @@ from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.growth import kept_grid, kept_network, kept_orientation, kept_pairs, kept_surfaces
 from terrain3d.pipeline.load import (
     check_overlap,
+    collar_warnings,
     crop_warnings,
     height_limits,
     load_lidar,
@@ -90,7 +91,7 @@ def compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     options = load_options(scene, crs)
-    for warning in [*crop_warnings(scene), *(() if lidar is None else lidar.warnings)]:
+    for warning in [*crop_warnings(scene), *collar_warnings(views), *(() if lidar is None else lidar.warnings)]:
         recorder.warn(warning)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)

@@ -134,3 +134,40 @@ def test_open_image__without_a_place_on_the_ground_and_without_a_word(tmp_path: 
     code += f"read_window(open_image(Path({str(image)!r}), m), 0, 0, 9, 9)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "" and done.stderr == ""
+
+
+def test_open_image__collars_that_nobody_declares(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(5).integers(60, 900, (300, 400)).astype(np.uint16)
+    row, column = np.mgrid[:300, :400]
+    outside = (row + column < 120) | (row - column > 200)
+
+    def found(name: str, values: np.ndarray, **options: object) -> tuple[float | None, np.ndarray]:
+        image = open_image(write(tmp_path / f"{name}.tif", values, **options))
+        return image.collar, np.isnan(read_window(image, 0, 0, 300, 400))
+
+    def filled(value: float, kind: type = np.uint16) -> np.ndarray:
+        return np.where(outside, value, pixels).astype(kind)
+
+    for name, values in {
+        "white": filled(65535), "below": filled(-9999, np.int16), "real": filled(-9999, np.float32),
+        "between": np.where(outside | (pixels != 500), filled(500), 501).astype(np.uint16),
+    }.items():  # fmt: skip
+        collar, missing = found(name, values)
+        assert collar == float(values[0, 0]) and np.array_equal(missing, outside), name
+    bands = np.stack([pixels, pixels // 2, pixels // 3]).astype(np.uint8)
+    bands[:, outside] = 255
+    bands[0, 150, 200] = 255  # bright in one band only
+    collar, missing = found("rgb", bands)
+    assert collar == 255 and np.array_equal(missing, outside)
+    dark = np.where(outside, 50, pixels).astype(np.uint16)  # may be a lake
+    scattered = filled(500)
+    scattered[::3, ::5] = 500  # grey as much of the rest is
+    cloud = pixels.copy()
+    cloud[100:200, 100:200] = 4095  # inside
+    small = pixels.copy()
+    small[:20, :20] = 65535
+    for name, values in {"dark": dark, "grey": scattered, "cloud": cloud, "small": small, "none": pixels}.items():
+        collar, missing = found(name, values)
+        assert collar is None and not missing.any(), name
+    assert found("declared", filled(65535), nodata=65535)[0] is None
+    assert found("flat", np.full_like(pixels, 700))[0] is None
