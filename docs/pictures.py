@@ -14,8 +14,8 @@ from terrain3d.export.figures import (
     colour,
     difference,
     grey,
-    hillshade,
     relief,
+    shaded,
     shrink,
     with_bar,
 )
@@ -55,10 +55,10 @@ def pictures(demo: Path) -> dict[str, Picture]:
 
 
 def _change(dz: np.ndarray, marked: np.ndarray, after: np.ndarray, cell: float) -> Picture:
-    """Significant differences in colour over the hillshade of the later epoch."""
+    """Significant differences in colour over the shaded relief of the later epoch."""
     picture = difference(np.where(marked, dz, np.nan), HIGHEST)
     rows, columns = dz.shape
-    shade = hillshade(after, cell)[:rows, :columns]
+    shade = shaded(after, cell)[:rows, :columns]
     plain = ~marked[: shade.shape[0], : shade.shape[1]]
     picture[: shade.shape[0], : shade.shape[1]][plain] = shade[plain]
     return picture

@@ -27,10 +27,6 @@ class Correction:
     line_along: tuple[float, ...] = ()
     sample_along: tuple[float, ...] = ()
 
-    @property
-    def is_identity(self) -> bool:
-        return not any((*self.line, *self.sample, *self.line_along, *self.sample_along))
-
     @classmethod
     def of(cls, line: Floats, sample: Floats) -> Correction:
         """From all coefficients of either coordinate: 1, u, v, and those of the spline, if any."""

@@ -13,6 +13,8 @@ Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 NO_VALUE: Colour = (236, 236, 240)
 INK: Colour = (40, 44, 52)
+DISC_PX = 4  # radius of a marked place
+TICKS = 5  # numbers beside a colour bar
 # Anchors of the palettes, evenly spaced from low to high.
 RELIEF = (
     (35, 99, 74),
@@ -35,26 +37,20 @@ DIVERGING = (
 SEQUENTIAL = ((248, 248, 238), (199, 226, 182), (120, 192, 144), (52, 146, 130), (30, 96, 110), (28, 46, 82))
 # Azimuths and weights of light of the multidirectional hillshade (Mark 1992, USGS OFR 92-422, without its aspect term)
 LIGHTS = ((315.0, 0.4), (270.0, 0.25), (360.0, 0.2), (225.0, 0.15))
+ALTITUDE_DEG = 45.0  # of that light
 
 
-def hillshade(
-    heights: NDArray[Any],
-    resolution: float,
-    *,
-    azimuth_deg: float | None = None,
-    altitude_deg: float = 45.0,
-    z_factor: float = 1.0,
-) -> Picture:
+def shaded(heights: NDArray[Any], resolution: float, *, azimuth_deg: float | None = None) -> Picture:
     """Shaded relief of a north-up height raster, NaN pale. Light from ``azimuth_deg``, or from four sides if None."""
     z = np.asarray(heights, np.float32)
-    slope_row, slope_column = (_slope(z, axis) * np.float32(z_factor / resolution) for axis in (0, 1))
+    slope_row, slope_column = (_slope(z, axis) * np.float32(1 / resolution) for axis in (0, 1))
     lights = LIGHTS if azimuth_deg is None else ((azimuth_deg, 1.0),)
     length = np.sqrt(1 + slope_row**2 + slope_column**2)
-    up = np.sin(np.radians(altitude_deg))
+    up = np.sin(np.radians(ALTITUDE_DEG))
     shade = np.zeros(z.shape, np.float32)
     for azimuth, weight in lights:
-        east = np.cos(np.radians(altitude_deg)) * np.sin(np.radians(azimuth))
-        north = np.cos(np.radians(altitude_deg)) * np.cos(np.radians(azimuth))
+        east = np.cos(np.radians(ALTITUDE_DEG)) * np.sin(np.radians(azimuth))
+        north = np.cos(np.radians(ALTITUDE_DEG)) * np.cos(np.radians(azimuth))
         # the normal is (-dz/dx, -dz/dy, 1); rows run south, so dz/dy = -slope_row
         shade += np.float32(weight) * np.clip((-slope_column * east + slope_row * north + up) / length, 0, 1)
     return _grey_to_picture(np.where(np.isfinite(z), shade, np.nan))
@@ -92,34 +88,34 @@ def colour(values: NDArray[Any], low: float, high: float, palette: tuple[Colour,
     return out
 
 
-def relief(heights: NDArray[Any], resolution: float, *, z_factor: float = 1.0) -> Picture:
+def relief(heights: NDArray[Any], resolution: float) -> Picture:
     """Heights in colour, from the 1st to the 99th percentile, under a multidirectional hillshade."""
     low, high = limits(heights)
     tint = colour(heights, low, high, RELIEF).astype(np.float32)
-    shade = hillshade(heights, resolution, z_factor=z_factor).astype(np.float32) / 255
+    shade = shaded(heights, resolution).astype(np.float32) / 255
     out = np.clip(tint * (0.35 + 0.85 * shade), 0, 255).astype(np.uint8)
     out[~np.isfinite(heights)] = NO_VALUE
     return out
 
 
-def difference(values: NDArray[Any], limit: float | None = None, *, unit: str = "m") -> Picture:
-    """Differences in blue (negative), white (none) and red (positive), symmetric about 0, with a colour bar.
+def difference(values: NDArray[Any], limit: float | None = None) -> Picture:
+    """Differences in metres in blue (negative), white (none) and red (positive), symmetric about 0, with a colour bar.
 
     limit: value of the strongest colours; the 98th percentile of the absolute values if None.
     """
     if limit is None:
         known = np.abs(values[np.isfinite(values)])
         limit = max(float(np.percentile(known, 98)), 0.1) if known.size else 1.0
-    return with_bar(colour(values, -limit, limit, DIVERGING), DIVERGING, -limit, limit, unit=unit)
+    return with_bar(colour(values, -limit, limit, DIVERGING), DIVERGING, -limit, limit)
 
 
-def marked(picture: Picture, column: NDArray[Any], row: NDArray[Any], colours: Picture, radius: int = 4) -> Picture:
+def marked(picture: Picture, column: NDArray[Any], row: NDArray[Any], colours: Picture) -> Picture:
     """Picture with discs at places (in its pixels), each in its colour of ``colours`` (N, 1, 3)."""
     out = np.ascontiguousarray(picture).copy()
     for c, r, rgb in zip(column, row, colours.reshape(-1, 3).tolist(), strict=True):
         at = round(float(c)), round(float(r))
-        cv2.circle(out, at, radius + 1, INK, -1, cv2.LINE_AA)
-        cv2.circle(out, at, radius, rgb, -1, cv2.LINE_AA)
+        cv2.circle(out, at, DISC_PX + 1, INK, -1, cv2.LINE_AA)
+        cv2.circle(out, at, DISC_PX, rgb, -1, cv2.LINE_AA)
     return out
 
 
@@ -148,9 +144,7 @@ def classes(values: NDArray[Any], colours: Mapping[int, Colour]) -> Picture:
     return out
 
 
-def with_bar(
-    picture: Picture, palette: tuple[Colour, ...], low: float, high: float, *, unit: str = "m", ticks: int = 5
-) -> Picture:
+def with_bar(picture: Picture, palette: tuple[Colour, ...], low: float, high: float, *, unit: str = "m") -> Picture:
     """Picture with a colour bar and its numbers at the right."""
     height = max(picture.shape[0], 120)
     scale = np.clip(height / 600, 0.8, 3.0)
@@ -161,7 +155,7 @@ def with_bar(
     ramp = np.repeat(np.linspace(high, low, bottom - top + 1)[:, None], bar_width, axis=1)
     out[top : bottom + 1, left : left + bar_width] = colour(ramp, low, high, palette)
     digits = int(np.clip(2 - np.floor(np.log10(max(high - low, 1e-9))), 0, 3))
-    for value, y in zip(np.linspace(high, low, ticks), np.linspace(top, bottom, ticks), strict=True):
+    for value, y in zip(np.linspace(high, low, TICKS), np.linspace(top, bottom, TICKS), strict=True):
         text, at = f"{value:.{digits}f} {unit}", (left + bar_width + pad // 2, round(y + 4 * scale))
         cv2.putText(out, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4 * scale, INK, max(round(scale * 0.9), 1), cv2.LINE_AA)
     return out

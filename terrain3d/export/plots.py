@@ -1,4 +1,4 @@
-"""Plots as SVG text: histogram, scatter, profile. No script, no external font; coordinates to 0.1 px."""
+"""Plots as SVG text: histogram and profile. No script, no external font; coordinates to 0.1 px."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 WIDTH, HEIGHT = 520, 260
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 26, 42
 COLOURS = ("#b8483f", "#2b6ca3", "#4a8f5c", "#8a6bb1", "#c08a2b", "#5f6773")
-POINTS = 3000  # of a scatter plot at most
+BINS = 60  # of a histogram
+POINTS = 3000  # drawn as dots at most, thinned evenly
 
 
 @dataclass(frozen=True)
 class Series:
-    """Named values of a plot: ``y`` alone for a histogram, both for scatter and profile. dots: no line in a profile."""
+    """Named values of a plot: ``y`` alone for a histogram, both for a profile. dots: no line."""
 
     name: str
     y: NDArray[Any]
@@ -27,13 +28,11 @@ class Series:
     dots: bool = False
 
 
-def histogram(
-    series: Sequence[Series], *, x_label: str, limit: tuple[float, float] | None = None, bins: int = 60
-) -> str:
+def histogram(series: Sequence[Series], *, x_label: str) -> str:
     """Share of each series' finite values per bin, as outlines over one another. Values beyond the ends fill them."""
     values = [np.asarray(s.y, float)[np.isfinite(s.y)] for s in series]
-    low, high = limit or _range(np.concatenate([np.empty(0), *values]), 0.5, 99.5)
-    edges = np.linspace(low, high, bins + 1)
+    low, high = _range(np.concatenate([np.empty(0), *values]), 0.5, 99.5)
+    edges = np.linspace(low, high, BINS + 1)
     counts = [np.histogram(np.clip(v, low, high), edges)[0] / max(v.size, 1) for v in values]
     top = max((c.max() for c in counts if c.size), default=1.0) or 1.0
     frame = _Frame(low, high, 0.0, float(top))
@@ -47,18 +46,6 @@ def histogram(
         body.append(f'<path d="M{x0:.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#888" stroke-dasharray="3 3"/>')
     names = [f"{s.name} (n = {v.size})" for s, v in zip(series, values, strict=True)]
     return _svg(frame, body, names, x_label, "share")
-
-
-def scatter(series: Sequence[Series], *, x_label: str, y_label: str, diagonal: bool = False) -> str:
-    """Points of each series; over 3000 points are thinned evenly. ``diagonal`` draws y = x."""
-    pairs = [_pair(s) for s in series]
-    frame = _frame_of(pairs)
-    body = []
-    if diagonal:
-        ends = np.array([max(frame.x0, frame.y0), min(frame.x1, frame.y1)])
-        body.append(_path(frame, ends, ends, "#888888"))
-    body.extend(_dots(frame, x, y, COLOURS[i % len(COLOURS)]) for i, (x, y) in enumerate(pairs))
-    return _svg(frame, body, [s.name for s in series], x_label, y_label)
 
 
 def _dots(frame: _Frame, x: NDArray[np.float64], y: NDArray[np.float64], colour: str) -> str:

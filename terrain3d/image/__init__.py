@@ -1,1 +1,1 @@
-"""Image windows: masks and radiometry before matching."""
+"""Views, which are images with their cameras: their geometry, colour and sun, and cubic interpolation."""

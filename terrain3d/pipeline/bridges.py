@@ -13,7 +13,7 @@ from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
 from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import PIECE_STEP, WIDEST, Waters
-from terrain3d.surface.water import disk
+from terrain3d.surface.disks import full_disk
 from terrain3d.surface.water_level import WaterKind, WaterLevel
 
 Singles = NDArray[np.float32]
@@ -53,7 +53,7 @@ def find_bridges(
     rivers = {k for k in levels if _is_river(levels[k], bodies, k)}
     if len(levels) < 2 or not rivers:
         return None
-    across, narrow = (disk(d / 2 / grid.resolution) for d in (WIDEST, _SLIVER))
+    across, narrow = (full_disk(d / 2 / grid.resolution) for d in (WIDEST, _SLIVER))
 
     def gap(block: Block) -> NDArray[np.bool_]:
         wet = np.isin(bodies.read(block), list(levels)).astype(np.uint8)
@@ -63,7 +63,7 @@ def find_bridges(
         return np.asarray(cv2.morphologyEx(between, cv2.MORPH_OPEN, narrow) > 0)
 
     gaps = label(gap, grid, folder / "bridges.raw", workers, 2 * WIDEST)
-    touching = disk(_SLIVER / grid.resolution)
+    touching = full_disk(_SLIVER / grid.resolution)
 
     def sides(block: Block) -> tuple[NDArray[np.int64], NDArray[np.int64], Singles]:
         """Pairs of gap and body that meet, and gap and height of matched cells in it."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.adjust.level import HeightTies
-from terrain3d.export.figures import DIVERGING, colour, hillshade, marked, with_bar
+from terrain3d.export.figures import DIVERGING, colour, marked, shaded, with_bar
 from terrain3d.export.plots import Series, histogram, profile
 from terrain3d.export.report import Block, Figure, Table, Text
 from terrain3d.io.scratch import StoredRaster
@@ -121,7 +121,7 @@ def _map(dsm: StoredRaster, r: Registration) -> Figure:
     column, row = small.grid.column_row(*r.places.T)
     shown = r.used & np.isfinite(r.residual)
     dots = colour(-r.residual[shown, None], -MAP_LIMIT, MAP_LIMIT, DIVERGING)
-    picture = marked(hillshade(small.values, small.grid.resolution), column[shown], row[shown], dots)
+    picture = marked(shaded(small.values, small.grid.resolution), column[shown], row[shown], dots)
     bar = with_bar(picture, DIVERGING, -MAP_LIMIT, MAP_LIMIT)
     return Figure(bar, "Surface minus lidar where returns carried weight")
 

@@ -19,7 +19,7 @@ from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
 from terrain3d.surface.canopy import canopy_height
-from terrain3d.surface.canopy_cells import canopy_cells
+from terrain3d.surface.canopy_cells import CELLS_MARGIN, canopy_cells
 from terrain3d.surface.coarse import resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, stated_sigma, terrain_sigma, with_hidden
 from terrain3d.surface.filled import Overhangs, enveloped, on_terrain
@@ -81,7 +81,7 @@ def make_terrain(
     bridges: the terrain under them is the water. envelope: the surface, too, is whichever is higher.
     """
     grid = dsm.grid
-    blocks = cut(grid, DTM_MARGIN)
+    blocks = cut(grid, max(DTM_MARGIN, CELLS_MARGIN))
     reporter.stage("terrain model", len(blocks))
     step = learned("cells of overviews", overview_step(grid, OVERVIEW_CELLS), workers)
     plane = fit_plane(overview(dsm, step, where=(mask, MaskCode.MEASURED)))

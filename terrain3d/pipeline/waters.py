@@ -22,8 +22,9 @@ from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import Evidence, GivenWater, Waters, body_shape, find_waters
 from terrain3d.raster import Grid
+from terrain3d.surface.disks import full_disk
 from terrain3d.surface.mask import MaskCode
-from terrain3d.surface.water import SHORE, disk
+from terrain3d.surface.water import SHORE
 from terrain3d.surface.water_level import WaterKind, WaterLevel
 
 BANK_MARGIN = 4.0  # metres
@@ -78,7 +79,7 @@ def _flatten(
     waters: Waters, levels: dict[int, WaterLevel], spread: dict[int, float], dsm: StoredRaster, sigma: StoredRaster,
     mask: StoredRaster, workers: Workers, reporter: Reporter,
 ) -> None:  # fmt: skip
-    bodies, kernel = waters.bodies, disk(SHORE / dsm.grid.resolution)
+    bodies, kernel = waters.bodies, full_disk(SHORE / dsm.grid.resolution)
 
     def work(block: Block) -> None:
         numbers = bodies.read(block)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.points import canopy_limit
-from terrain3d.register.footprint import ROUND_RATIO, SAMPLES_ACROSS
+from terrain3d.register.footprint import footprint_samples
 from terrain3d.register.ground import MIN_VALID, GroundTest
 from terrain3d.register.scene import Scene
 from terrain3d.register.shift import DZ, VERTICAL, Fit, Linearization, fit_linear
@@ -77,15 +77,8 @@ def _tops(scene: Scene, problem: Linearization) -> Floats:
     """Top of the model in each footprint, over its slope and at the centre, metres; NaN where too little has values."""
     places = scene.footprints
     top = np.full(len(places.x), np.nan)
-    for k, (length, width) in enumerate(zip(places.length, places.width, strict=True)):
-        along = (np.arange(max(round(SAMPLES_ACROSS * length / width), 1)) + 0.5) * width / SAMPLES_ACROSS - length / 2
-        across = ((np.arange(SAMPLES_ACROSS) + 0.5) / SAMPLES_ACROSS - 0.5) * width
-        a, b = (c.ravel() for c in np.meshgrid(along, across))
-        if length < ROUND_RATIO * width:
-            inside = np.hypot(a, b) < width / 2
-            a, b = a[inside], b[inside]
-        east = a * places.along_x[k] + b * places.along_y[k]
-        north = a * places.along_y[k] - b * places.along_x[k]
+    for k in range(len(top)):
+        east, north, _ = footprint_samples(places.length[k], places.width[k], places.along_x[k], places.along_y[k])
         heights = scene.dsm.sample(places.x[k] + east - problem.at[0], places.y[k] + north - problem.at[1])
         heights = heights - problem.slope_x[k] * east - problem.slope_y[k] * north
         known = np.isfinite(heights)

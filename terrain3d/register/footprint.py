@@ -176,6 +176,32 @@ def _plane(u: Floats, v: Floats, z: Floats, w: Floats, n: int) -> tuple[float, f
 
 
 @njit(cache=True, nogil=True)
+def footprint_samples(length: float, width: float, along_x: float, along_y: float) -> tuple[Floats, Floats, Floats]:
+    """Sample points of one footprint: metres east and north of its centre, and weights, those of the beam in a round
+    spot and 1 in a box. length, width: metres. along_x, along_y: unit vector along the track."""
+    n_along = max(round(length / (width / SAMPLES_ACROSS)), 1)
+    most = n_along * SAMPLES_ACROSS
+    east, north, weight = np.empty(most), np.empty(most), np.empty(most)
+    is_round = length < ROUND_RATIO * width
+    n = 0
+    for i in range(n_along):
+        a = (i + 0.5) / n_along - 0.5
+        for j in range(SAMPLES_ACROSS):
+            b = (j + 0.5) / SAMPLES_ACROSS - 0.5
+            beam = 1.0
+            if is_round:
+                q = 4.0 * (a * a + b * b)
+                if q > 1.0:
+                    continue
+                beam = np.exp(-0.5 * q * GAUSSIAN_REACH**2)
+            east[n] = a * length * along_x + b * width * along_y
+            north[n] = a * length * along_y - b * width * along_x
+            weight[n] = beam
+            n += 1
+    return east[:n], north[:n], weight[:n]
+
+
+@njit(cache=True, nogil=True)
 def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, heights, out):  # type: ignore[no-untyped-def]
     height, wide = dsm.shape
     object_rows, object_columns = objects.shape
@@ -183,48 +209,34 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         if not (-2.0 - wide < columns[k] < 2.0 * wide and -2.0 - height < rows[k] < 2.0 * height):
             out[4, k] = 0.0
             continue
-        is_round = length[k] < ROUND_RATIO * width[k]
-        step = width[k] / SAMPLES_ACROSS
-        n_along = max(round(length[k] / step), 1)
-        n_across = SAMPLES_ACROSS
-        most = n_along * n_across
+        east, north, weight = footprint_samples(length[k], width[k], along_x[k], along_y[k])
+        most = len(east)
         u, v = np.empty(most), np.empty(most)
         z, w = np.empty(most), np.empty(most)
         asked, got, n, on_object = 0.0, 0.0, 0, 0.0
         end = most  # samples without a value are listed from there on
-        for i in range(n_along):
-            a = (i + 0.5) / n_along - 0.5
-            for j in range(n_across):
-                b = (j + 0.5) / n_across - 0.5
-                weight = 1.0
-                if is_round:
-                    q = 4.0 * (a * a + b * b)
-                    if q > 1.0:
-                        continue
-                    weight = np.exp(-0.5 * q * GAUSSIAN_REACH**2)
-                asked += weight
-                east = a * length[k] * along_x[k] + b * width[k] * along_y[k]
-                north = a * length[k] * along_y[k] - b * width[k] * along_x[k]
-                c, r = columns[k] + east / resolution, rows[k] - north / resolution
-                end -= 1
-                u[end], v[end], w[end] = east, north, weight
-                if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
-                    continue
-                c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
-                c1, r1 = min(c0 + 1, wide - 1), min(r0 + 1, height - 1)
-                fc, fr = c - c0, r - r0
-                value = (dsm[r0, c0] * (1 - fc) + dsm[r0, c1] * fc) * (1 - fr) + (
-                    dsm[r1, c0] * (1 - fc) + dsm[r1, c1] * fc
-                ) * fr
-                if not np.isfinite(value):
-                    continue
-                end += 1
-                got += weight
-                u[n], v[n], z[n], w[n] = east, north, value, weight
-                n += 1
-                orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
-                if objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0:
-                    on_object += weight
+        for i in range(most):
+            asked += weight[i]
+            c, r = columns[k] + east[i] / resolution, rows[k] - north[i] / resolution
+            end -= 1
+            u[end], v[end], w[end] = east[i], north[i], weight[i]
+            if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
+                continue
+            c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
+            c1, r1 = min(c0 + 1, wide - 1), min(r0 + 1, height - 1)
+            fc, fr = c - c0, r - r0
+            value = (dsm[r0, c0] * (1 - fc) + dsm[r0, c1] * fc) * (1 - fr) + (
+                dsm[r1, c0] * (1 - fc) + dsm[r1, c1] * fc
+            ) * fr
+            if not np.isfinite(value):
+                continue
+            end += 1
+            got += weight[i]
+            u[n], v[n], z[n], w[n] = east[i], north[i], value, weight[i]
+            n += 1
+            orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
+            if objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0:
+                on_object += weight[i]
         out[4, k] = got / asked
         if n < 3 or got < min_valid * asked:
             continue

@@ -242,7 +242,7 @@ def _not_by_ground(
     """A registration that no return on open ground is behind, so that none tells its accuracy."""
     sigma = np.sqrt(np.diag(move.covariance)) if move.applied else np.full(3, np.nan)
     report = RegistrationReport(
-        len(scene.returns), int(problem.ground.usable.sum()), 0, 0, problem.ground.rejected,
+        len(scene.returns), 0, 0, problem.ground.rejected,
         (move.dx, move.dy, move.dz), (float(sigma[0]), float(sigma[1]), float(sigma[2])), (0.0, 0.0), (), None, None,
         float("nan"), None, (), text,
     )  # fmt: skip
@@ -292,7 +292,6 @@ def _finish(
     slope = np.hypot(problem.slope_x, problem.slope_y)
     report = RegistrationReport(
         n_read=len(scene.returns),
-        n_usable=int(usable.sum()),
         n_used=int(fit.used.sum()),
         n_gross=int(is_gross.sum()),
         rejected=(*problem.ground.rejected, ("disagrees with the other returns", disagree)),

@@ -66,7 +66,6 @@ class RegistrationReport:
     """
 
     n_read: int
-    n_usable: int
     n_used: int
     n_gross: int
     rejected: tuple[tuple[str, int], ...]

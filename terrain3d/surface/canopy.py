@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Raster
+from terrain3d.surface.disks import full_disk
 
 Singles = NDArray[np.float32]
 
@@ -42,9 +43,8 @@ def _without_pits(height: Singles, known: NDArray[np.bool_], resolution: float) 
     cells = round(_PIT_WIDTH / resolution)
     if cells < 2 or min(height.shape) < 5:
         return height
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (cells | 1, cells | 1))
     filled = np.where(known, height, np.float32(0))
-    closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, kernel)
+    closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, full_disk(cells // 2))
     pit = known & (closed > 2.0) & (closed - filled > np.maximum(1.0, _PIT_DEPTH * closed))
     around = np.maximum(np.minimum(cv2.medianBlur(closed, 5), closed), height)  # a pit is filled, never deepened
     return np.where(pit, around, height).astype(np.float32)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.surface.openings import disk
+from terrain3d.surface.disks import disk
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -48,7 +48,7 @@ def land(z: Singles, ok: Bools, cut: Bools, cell: float, tilt: tuple[float, floa
         whole = np.where(terrain, area, 0.0)[labels]
         found |= (whole > 0) & ~_standing(z, ok, cut, whole, cell)
     # the feet of walls, blurred by matching, join the land without a step
-    higher = cv2.dilate(np.where(cut & ~found, z, np.float32(-1e6)), disk(max(round(_FOOT / cell), 1)))
+    higher = cv2.dilate(np.where(cut & ~found, z, np.float32(-1e6)), disk(_FOOT / cell))
     found &= higher < z + _FOOT_RISE
     return found | (ok & ~_level(z, cell, tilt) & _between(z, found, cell))
 
@@ -61,7 +61,7 @@ def roofs(z: Singles, ok: Bools, cell: float, tilt: tuple[float, float] = (0.0, 
     rim, walled, known = _rims(z, ok, labels, len(area), cell, _WALL)
     roof = (walled >= _WALLED * known) & (known >= _KNOWN * rim) & (area >= _LEAST_AREA) & (area <= _WIDEST_AREA)
     roof[0] = False
-    return cv2.dilate(roof[labels].astype(np.uint8), disk(max(round(_OUT / cell), 1))) > 0
+    return cv2.dilate(roof[labels].astype(np.uint8), disk(_OUT / cell)) > 0
 
 
 def bend(z: Singles, cell: float) -> Singles:
@@ -89,7 +89,7 @@ def _level(z: Singles, cell: float, tilt: tuple[float, float]) -> Bools:
 def _pieces(smooth: Bools, cell: float) -> tuple[Labels, NDArray[np.float64]]:
     """Connected cells, 0 where there are none, and the area of each piece in m2."""
     # narrow bridges of chance between a roof and the ground are opened away
-    opened = cv2.morphologyEx(smooth.astype(np.uint8), cv2.MORPH_OPEN, disk(max(round(2 / cell), 1)))
+    opened = cv2.morphologyEx(smooth.astype(np.uint8), cv2.MORPH_OPEN, disk(2 / cell))
     n, labels = cv2.connectedComponents(opened, connectivity=4)
     return np.asarray(labels, np.int32), np.bincount(labels.ravel(), minlength=n).astype(float) * cell**2
 
@@ -133,7 +133,7 @@ def _rims(
 
 def _between(z: Singles, found: Bools, cell: float) -> Bools:
     """Cells between land that is higher and land that is lower, both nearby and a wall apart."""
-    around = disk(max(round(_OUT / cell), 1))
+    around = disk(_OUT / cell)
     high = cv2.dilate(np.where(found, z, np.float32(-1e6)), around)
     low = cv2.erode(np.where(found, z, np.float32(1e6)), around)
     return np.asarray((high - low > _STEP) & (high < 1e5) & (low > -1e5) & (z < high) & (z > low))

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.surface.disks import disk
 from terrain3d.surface.membrane import membrane
 
 Singles = NDArray[np.float32]
@@ -36,12 +37,8 @@ def terrain_slope(surface: Singles, cell: float, scale: float = 4.0, tilt: tuple
 
 
 def blur(z: Singles, sigma: float) -> Singles:
+    """Gaussian mean, sigma in cells."""
     return np.asarray(cv2.GaussianBlur(z, (0, 0), sigma), np.float32)
-
-
-def disk(radius: int) -> NDArray[np.uint8]:
-    q = np.arange(-radius, radius + 1)
-    return (q[:, None] ** 2 + q**2 <= radius**2).astype(np.uint8)
 
 
 def opened_by_disk(z: Singles, radius: int) -> Singles:
@@ -94,7 +91,7 @@ def regional_slope(z: Singles, cell: float) -> Singles:
     if min(coarse.shape) < 3:
         return np.zeros_like(z)
     slope = terrain_slope(coarse, cell * factor, 12.0)
-    slope = blur(np.asarray(cv2.dilate(slope, disk(max(round(18 / (cell * factor)), 1)))), 2.0)
+    slope = blur(np.asarray(cv2.dilate(slope, disk(18 / (cell * factor)))), 2.0)
     return expand(slope, factor, (z.shape[0], z.shape[1]))
 
 
@@ -118,7 +115,7 @@ def with_terrain_back(
     gy, gx = np.gradient(z - blur(surface, 15 / cell), cell)
     smooth = (joined & (np.hypot(gx, gy) < _SMOOTH_SLOPE)).astype(np.uint8)
     # narrow bridges of chance between a roof and the ground are opened away
-    smooth = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(max(round(2 / cell), 1)))
+    smooth = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(2 / cell))
     n, labels = cv2.connectedComponents(smooth, connectivity=4)
     size = np.bincount(labels.ravel(), minlength=n)
     ground = np.bincount(labels[~cut], minlength=n)
@@ -136,6 +133,7 @@ def _blocks(a: NDArray[Any], factor: int, fill: Any) -> NDArray[Any]:
 
 
 def pool_min(z: Singles, factor: int) -> Singles:
+    """Least of each block of ``factor`` x ``factor`` cells; blocks at the far sides may be cut off."""
     return np.asarray(_blocks(z, factor, np.inf).min((1, 3)), np.float32)
 
 

@@ -21,6 +21,7 @@ from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.raster import Grid, Raster
 from terrain3d.stats import nmad
 from terrain3d.surface.coarse import pooled
+from terrain3d.surface.disks import full_disk
 from terrain3d.surface.seams import parted
 from terrain3d.surface.visibility import visible
 
@@ -176,8 +177,7 @@ def values_at(dsm: Raster, views: Sequence[RankedView], wanted: Bools) -> Single
 def _add(found: Ortho, place: int, view: RankedView, ground: _Ground, sees: Bools, need: Bools) -> None:
     """Put the cells that are needed of a view into the mosaic, and those around them up to the seam."""
     filled = found.source > 0
-    reach = ceil(_STRIP_WIDTH / ground.resolution)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    kernel = full_disk(ceil(_STRIP_WIDTH / ground.resolution))
     between = (cv2.dilate(need.astype(np.uint8), kernel) > 0) & sees & filled
     fresh = _drawn(view, ground, need | between)
     got = np.isfinite(fresh).all(axis=0)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.surface.disks import full_disk
+
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
@@ -61,9 +63,7 @@ def tree_tops(chm: Singles, resolution: float) -> Bools:
         if not here.any():
             continue
         radius = 0.5 * (low + high)
-        cells = max(round(radius / resolution), 1)
-        disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * cells + 1,) * 2)
-        highest = here & (height >= cv2.dilate(height, disk))
+        highest = here & (height >= cv2.dilate(height, full_disk(radius / resolution)))
         tops |= _falling(height, highest, max(round(_FALL_REACH * radius / resolution), 1))
     return tops
 

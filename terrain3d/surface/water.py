@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Raster
+from terrain3d.surface.disks import full_disk
 from terrain3d.surface.water_level import WaterLevel
 
 Singles = NDArray[np.float32]
@@ -88,7 +89,7 @@ def water_candidates(dsm: Raster, ortho: Raster, limits: WaterLimits) -> Bools:
         return plain
     size = round(_SUPPORT_WIDTH / resolution) | 1
     failed = (cv2.blur(agreeing(z).astype(np.float32), (size, size)) < _SUPPORT) | (_scatter(z, size) > _SCATTER)
-    kernel = disk(_MIN_WIDTH / 2 / resolution)
+    kernel = full_disk(_MIN_WIDTH / 2 / resolution)
     closed = cv2.morphologyEx((failed & plain).astype(np.uint8), cv2.MORPH_CLOSE, kernel)
     return cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel) > 0
 
@@ -102,7 +103,7 @@ def shores(
     bodies: (h, w) number of the body of each cell, 0 for none. place: row and column of the first cell, from
     where those of the shores are counted. A cell beside two bodies counts for the one of larger number.
     """
-    near = cv2.dilate(bodies.astype(np.float32), disk(reach / dsm.grid.resolution))[core].astype(np.int32)
+    near = cv2.dilate(bodies.astype(np.float32), full_disk(reach / dsm.grid.resolution))[core].astype(np.int32)
     z = np.asarray(dsm.values[core], np.float32)
     at = np.nonzero((near > 0) & (bodies[core] == 0) & agreeing(dsm.values)[core])
     row, column = at[0] + (place[0] + core[0].start), at[1] + (place[1] + core[1].start)
@@ -125,8 +126,8 @@ def to_the_bank(body: Bools, ortho: Raster, centre: float, spread: float) -> Boo
     times the spread (NMAD) of the centre (median) of the body's values."""
     resolution, image = ortho.grid.resolution, ortho.values.astype(np.float32)
     alike = (np.abs(cv2.blur(image, (3, 3)) - centre) < 3 * max(spread, 1.0)).astype(np.uint8)
-    alike = cv2.morphologyEx(alike, cv2.MORPH_OPEN, disk(1.0 / resolution))
-    near = cv2.dilate(body.astype(np.uint8), disk(_RIM / resolution + 4))
+    alike = cv2.morphologyEx(alike, cv2.MORPH_OPEN, full_disk(1.0 / resolution))
+    near = cv2.dilate(body.astype(np.uint8), full_disk(_RIM / resolution + 4))
     return body | ((alike > 0) & (near > 0))
 
 
@@ -156,13 +157,13 @@ def banks_above(heights: Singles, water: Bools, level: Singles, resolution: floa
     if not water.any():
         return heights
     none = np.float32(-1e6)
-    near = cv2.dilate(np.where(water, level, none), disk(SHORE / resolution))
+    near = cv2.dilate(np.where(water, level, none), full_disk(SHORE / resolution))
     return np.where((near > none) & np.isfinite(heights), np.maximum(heights, near), heights)
 
 
 def _wide(cells: Bools, width: float, resolution: float) -> Bools:
     """Cells, gaps of 2 m among them closed, of what is that many metres wide."""
-    gap, wide = (disk(r / resolution) for r in (1.0, width / 2))
+    gap, wide = (full_disk(r / resolution) for r in (1.0, width / 2))
     closed = cv2.morphologyEx(cells.astype(np.uint8), cv2.MORPH_CLOSE, gap)
     return np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, wide) > 0)
 
@@ -195,9 +196,3 @@ def _statistics(image: Singles, lit: Bools) -> tuple[Singles, Singles]:
     square = cv2.blur(image * image, (9, 9)) / n
     texture = np.sqrt(np.maximum(square - mean * mean, 0)) / np.maximum(mean, 1e-3)
     return mean.astype(np.float32), texture.astype(np.float32)
-
-
-def disk(radius: float) -> NDArray[np.uint8]:
-    """Round window of a radius in cells, at least one."""
-    r = max(round(radius), 1)
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)).astype(np.uint8)

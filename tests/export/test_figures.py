@@ -9,32 +9,32 @@ from terrain3d.export.figures import (
     colour,
     difference,
     grey,
-    hillshade,
     marked,
     png,
     relief,
+    shaded,
     shrink,
     with_bar,
 )
 
 
-def test_hillshade__flat_and_slopes() -> None:
+def test_shaded__flat_and_slopes() -> None:
     """Lambert: sin(altitude) on flat ground, 1 on a slope that faces the light square, 0 on one that looks away."""
     x, y = np.meshgrid(np.arange(20.0), np.arange(20.0))
-    assert (hillshade(np.zeros((20, 20)), 1.0, azimuth_deg=315)[..., 0] == int(255 * np.sin(np.pi / 4))).all()
-    towards_west = hillshade(2 * x, 2.0, azimuth_deg=270)  # rises 1 m a metre eastward: it faces west
-    assert (towards_west[..., 0] >= 254).all() and (hillshade(2 * x, 2.0, azimuth_deg=90) == 0).all()
-    towards_north = hillshade(y, 1.0, azimuth_deg=0)  # rises southward (row down): it faces north
-    assert (towards_north[..., 0] >= 254).all() and (hillshade(y, 1.0, azimuth_deg=180) <= 1).all()
+    assert (shaded(np.zeros((20, 20)), 1.0, azimuth_deg=315)[..., 0] == int(255 * np.sin(np.pi / 4))).all()
+    towards_west = shaded(2 * x, 2.0, azimuth_deg=270)  # rises 1 m a metre eastward: it faces west
+    assert (towards_west[..., 0] >= 254).all() and (shaded(2 * x, 2.0, azimuth_deg=90) == 0).all()
+    towards_north = shaded(y, 1.0, azimuth_deg=0)  # rises southward (row down): it faces north
+    assert (towards_north[..., 0] >= 254).all() and (shaded(y, 1.0, azimuth_deg=180) <= 1).all()
 
 
-def test_hillshade__no_value_is_pale_and_steepness_follows_z_factor() -> None:
+def test_shaded__no_value_is_pale_and_finer_cells_are_steeper() -> None:
     z = np.random.default_rng(0).normal(size=(30, 30))
     z[4, 5] = np.nan
-    picture = hillshade(z, 1.0)
+    picture = shaded(z, 1.0)
     assert picture.shape == (30, 30, 3) and tuple(picture[4, 5]) == NO_VALUE
     assert (picture == NO_VALUE).all(axis=2).sum() == 1  # the neighbours of the gap keep their shade
-    assert hillshade(z, 1.0, z_factor=2.0)[8:].std() > hillshade(z, 1.0, z_factor=0.2)[8:].std()
+    assert shaded(z, 0.5)[8:].std() > shaded(z, 5.0)[8:].std()
 
 
 def test_colour__ends_and_clipping() -> None:

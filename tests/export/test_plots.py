@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from terrain3d.export.plots import Series, histogram, profile, scatter, ticks
+from terrain3d.export.plots import Series, histogram, profile, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -21,22 +21,16 @@ def test_ticks__round_numbers(low: float, high: float, expected: list[float]) ->
 def test_histogram__is_valid_svg_with_escaped_names() -> None:
     rng = np.random.default_rng(0)
     series = [Series("before <a&b>", rng.normal(3, 1, 500)), Series("after", np.append(rng.normal(0, 1, 90), np.nan))]
-    text = histogram(series, x_label="residual, m", limit=(-5, 5))
+    text = histogram(series, x_label="residual, m")
     root = ElementTree.fromstring(text)
     labels = [t.text for t in root.iter(f"{SVG}text")]
     assert "before <a&b> (n = 500)" in labels and "after (n = 90)" in labels and "residual, m" in labels
     assert len([p for p in root.iter(f"{SVG}path") if p.get("fill-opacity") == "0.18"]) == 2
 
 
-def test_scatter__positions() -> None:
-    root = ElementTree.fromstring(
-        scatter(
-            [Series("a", np.array([0.0, 10.0, np.nan]), np.array([0.0, 5.0, 1.0]))],
-            x_label="x",
-            y_label="y",
-            diagonal=True,
-        )
-    )
+def test_profile__positions_of_dots() -> None:
+    dotted = Series("a", np.array([0.0, 10.0, np.nan]), np.array([0.0, 5.0, 1.0]), dots=True)
+    root = ElementTree.fromstring(profile([dotted], x_label="x", y_label="y"))
     dots = next(p.get("d") for p in root.iter(f"{SVG}path") if p.get("stroke-linecap"))
     assert dots is not None and dots.startswith("M58.0 ") and dots.count("h0") == 2 and "M506.0 " in dots
 
@@ -53,7 +47,7 @@ def test_plots__of_nothing_and_of_one_value() -> None:
     for values in (np.empty(0), np.full(3, np.nan), np.full(4, 2.0)):
         for text in (
             histogram([Series("a", values)], x_label="x"),
-            scatter([Series("a", values, values)], x_label="x", y_label="y"),
+            profile([Series("a", values, values, dots=True)], x_label="x", y_label="y"),
             profile([Series("a", values)], x_label="x", y_label="y"),
         ):
             assert ElementTree.fromstring(text).tag == f"{SVG}svg" and "nan" not in text

@@ -18,7 +18,7 @@ from terrain3d.register.validate import RegistrationReport
 GRID = Grid(Reference("EPSG:32654"), 300_000.0, 4_000_000.0, 1.0, 1000, 1000)
 NODES = Grid(GRID.reference, 300_000.0, 4_000_000.0, 500.0, 2, 2)
 REPORT = RegistrationReport(
-    0, 0, 0, 0, (), (0.0,) * 3, (0.0,) * 3, (0.0, 0.0), (), None, None, 1.0, None, (), ""
+    0, 0, 0, (), (0.0,) * 3, (0.0,) * 3, (0.0, 0.0), (), None, None, 1.0, None, (), ""
 )  # fmt: skip
 
 
