@@ -2,8 +2,10 @@
 
 Cells that hardly anything is known of take their heights from far around, farther than an iteration of neighbours
 comes. So the plate is solved on cells four times as wide first, and each finer level starts from the coarser one
-(cascadic multigrid, Bornemann & Deuflhard 1996). Every level has a fixed number of turns: what a cell becomes depends
-on nothing beyond ``MARGIN_CELLS``.
+(cascadic multigrid, Bornemann & Deuflhard 1996). On each level a step and the moment of the bend are two unknowns of a
+cell, and both have an equation of the four neighbours (Ciarlet & Raviart 1974): that takes a fraction of the turns, and
+so of the reach, of the plate's own equation of thirteen cells. Every level has a fixed number of turns: what a cell
+becomes depends on nothing beyond ``MARGIN_CELLS``.
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-TURNS = (12, 4, 6)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
-SPECTRUM = (0.03, 0.03, 0.02)  # least eigenvalue of the scaled system that their turns reduce; the largest is 1
+TURNS = (4, 2, 2)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
 WHOLE = 0.999  # share of a coarse cell's cells from which on it is free
-MARGIN_CELLS = sum(2 * turns << level for level, turns in enumerate(TURNS)) + (3 << (len(TURNS) - 1))
+MARGIN_CELLS = sum(2 * turns << level for level, turns in enumerate(TURNS)) + 2 * ((1 << len(TURNS) - 1) - 1)
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
 
 @dataclass(frozen=True)
 class Plate:
     """All (h, w). weight, pull: a step x of a cell costs ``weight x^2 - 2 pull x``; stiff: its bend costs ``stiff
-    (second difference of x, plus bent)^2``. free: cells that may move; the others have no step and no stiffness."""
+    (second difference of x, plus bent)^2``. free: cells that may move, stiff ones; the others have neither step nor
+    stiffness."""
 
     weight: Floats
     pull: Floats
@@ -40,17 +42,21 @@ class Plate:
 def solve(plate: Plate, origin: tuple[int, int] = (0, 0)) -> Floats:
     """Steps (h, w) of least cost. origin: row and column of the first cell, counted from a place that is the same for
     all windows of a raster."""
-    levels, odd = [plate], list[tuple[int, int]]()
-    row, column = origin
+    levels, places = [plate], [origin]
     for _ in TURNS[1:]:
-        odd.append((row % 2, column % 2))
-        levels.append(_coarser(levels[-1], *odd[-1]))
-        row, column = row // 2, column // 2
-    steps = np.zeros(levels[-1].weight.shape)
+        row, column = places[-1]
+        levels.append(_coarser(levels[-1], row % 2, column % 2))
+        places.append((row // 2, column // 2))
+    steps, moments = np.zeros(levels[-1].weight.shape), np.zeros(levels[-1].weight.shape)
     for level in range(len(levels) - 1, -1, -1):
+        at, (row, column) = levels[level], places[level]
         if level + 1 < len(levels):
-            steps = _finer(steps, levels[level].free, *odd[level])
-        steps = _relax(steps, levels[level], TURNS[level], SPECTRUM[level])
+            steps = _finer(steps, at.free, row % 2, column % 2)
+            moments = 4 * _finer(moments, at.free, row % 2, column % 2)  # as ``stiff`` and ``bent`` change
+        soft = 1 / np.where(at.free, at.stiff, 1.0)
+        for _ in range(TURNS[level]):
+            for colour in (0, 1):
+                _settle(steps, moments, at.weight, at.pull, soft, at.bent, at.free, (row + column + colour) % 2)
     return steps
 
 
@@ -96,43 +102,15 @@ def _finer(coarse: Any, free: Any, top: int, left: int) -> Any:
     return out
 
 
-def _relax(start: Floats, plate: Plate, turns: int, least: float) -> Floats:
-    """Chebyshev's iteration on the system scaled by its diagonal. least: eigenvalue of it from which on turns count."""
-    x, move = start, np.zeros(start.shape)
-    bend, slack = np.zeros(start.shape), np.empty(start.shape)
-    middle, half = (1 + least) / 2, (1 - least) / 2
-    rho = 0.0
-    for turn in range(turns):
-        _bend(x, plate.stiff, plate.bent, bend)
-        _slacken(x, plate.weight, plate.pull, plate.stiff, bend, plate.free, slack)
-        if turn == 0:
-            rho = half / middle
-            move = slack / middle
-        else:
-            following = 1 / (2 * middle / half - rho)
-            move = following * rho * move + 2 * following / half * slack
-            rho = following
-        x = x + move
-    return x
-
-
 @njit(**_JIT)
-def _bend(x: Any, stiff: Any, bent: Any, out: Any) -> None:
-    for i in range(1, x.shape[0] - 1):
-        for j in range(1, x.shape[1] - 1):
-            second = x[i - 1, j] + x[i + 1, j] + x[i, j - 1] + x[i, j + 1] - 4 * x[i, j] + bent[i, j]
-            out[i, j] = stiff[i, j] * second
-
-
-@njit(**_JIT)
-def _slacken(x: Any, weight: Any, pull: Any, stiff: Any, bend: Any, free: Any, out: Any) -> None:
-    out[:] = 0.0
-    for i in range(1, x.shape[0] - 1):
-        for j in range(1, x.shape[1] - 1):
-            if not free[i, j]:
-                continue
-            around = stiff[i - 1, j] + stiff[i + 1, j] + stiff[i, j - 1] + stiff[i, j + 1]
-            back = bend[i - 1, j] + bend[i + 1, j] + bend[i, j - 1] + bend[i, j + 1] - 4 * bend[i, j]
-            total = weight[i, j] + 32 * stiff[i, j] + 8 * around  # at least the sum of the row
-            if total > 0:
-                out[i, j] = (pull[i, j] - weight[i, j] * x[i, j] - back) / total
+def _settle(steps: Any, moments: Any, weight: Any, pull: Any, soft: Any, bent: Any, free: Any, colour: int) -> None:
+    """Solve both equations of every second cell, as on a chessboard, its neighbours given: the step's second difference
+    is ``-moment soft - bent``, the moment's ``weight step - pull``."""
+    for i in range(1, steps.shape[0] - 1):
+        for j in range(1 + (i + 1 + colour) % 2, steps.shape[1] - 1, 2):
+            if free[i, j]:
+                bend = steps[i - 1, j] + steps[i + 1, j] + steps[i, j - 1] + steps[i, j + 1] + bent[i, j]
+                load = moments[i - 1, j] + moments[i + 1, j] + moments[i, j - 1] + moments[i, j + 1] + pull[i, j]
+                part = 1 / (16 + weight[i, j] * soft[i, j])
+                steps[i, j] = part * (4 * bend + soft[i, j] * load)
+                moments[i, j] = part * (4 * load - weight[i, j] * bend)

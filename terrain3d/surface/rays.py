@@ -7,7 +7,8 @@ What keeps such steps from following noise is how rough the ground is: relief of
 measured around each cell at scales where noise does not matter, makes the most likely surface the solution of
 ``A + k^4 / c`` for the information A of the images (a thin plate; Terzopoulos 1988). So bare rock keeps its steps and
 a road is even, and on a narrow base, where each cell knows little, it takes what is known from farther around. Beside
-edges, where the ground is not of one piece, nothing is touched.
+edges, where the ground is not of one piece, nothing is touched. Both are done twice (Gauss & Newton): the images are
+sampled again where the first steps lead, and roughness is measured on a surface with less noise.
 
 What noise alone seems to tell of heights is taken off: it is in the slopes of the images, too, and makes cells look
 known that have no texture (errors in variables, Fuller 1987). And a step is followed as far as the plate is better than
@@ -51,13 +52,15 @@ ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is mea
 CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
 STIFF_LEAST, STIFF_MOST = 5.0, 250.0  # 1 / c: of bare rock, of roads
 STIFF_CROWNS, LEAST_CALM = 1.0, 0.2  # 1 / c where less than this share of the cells around is clear of edges
+TURNS = 2  # samplings of the images
 HELD = 0.1  # information that holds a cell where it is: most of what the matches know is in the images already
 HELD_BY_EDGES = 1.0  # the same less than ``CALM_CELLS`` from edges and voids, where the plate ends and views are hidden
 LARGEST_STEP = 1.2
-TRUSTED = 0.5  # A / c whose steps are followed by half
+TRUSTED = 1.0  # A / c whose steps are followed by half
 SLOPE_NOISE = 2.9  # variance of a cubic's derivative over that of its value, white noise, mean of all places; 1 / px2
-MARGIN_CELLS = plate.MARGIN_CELLS + max(
-    NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + ROUGH_CELLS + CALM_CELLS + 1
+MARGIN_CELLS = TURNS * (
+    plate.MARGIN_CELLS
+    + max(NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + 2 * (ROUGH_CELLS // 2) + 1)
 )
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -77,21 +80,31 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     """
     resolution = dsm.grid.resolution
     views = [v for v in views if resolution < COARSEST * v.pixel]
-    z = np.asarray(dsm.values, np.float32)
-    high = z.astype(np.float64) / resolution
-    even = even_cells(high)
+    start = np.asarray(dsm.values, np.float32)
+    high = start.astype(np.float64) / resolution
+    even, calm = even_cells(high), even_cells(high, CALM_CELLS)
     if len(views) < 2 or not even.any():
-        return z
-    found = _information(dsm, even, views)
-    bent = np.where(even, second_difference(high), 0.0)
-    stiff = np.where(even, stiffness(high), 0.0)
-    held = np.where(even_cells(high, CALM_CELLS), HELD, HELD_BY_EDGES) * even
+        return start
     origin = round(-dsm.grid.north / resolution), round(dsm.grid.west / resolution)
-    steps = plate.solve(plate.Plate(found.weight + held, found.step, stiff, bent, even), origin)
+    z, steps = start, np.zeros(start.shape)
+    for _ in range(TURNS):
+        found = _information(Raster(z, dsm.grid), even, views)
+        steps = _followed(found, high, steps, even, calm, origin)
+        z = np.asarray(start + (resolution * steps).astype(np.float32), np.float32)
+    return z
+
+
+def _followed(
+    found: _Information, high: Floats, steps: Floats, even: Bools, calm: Bools, origin: tuple[int, int]
+) -> Floats:
+    """Steps from ``high`` (h, w; cells) as what was found at ``high + steps`` asks for. even, calm: of ``high``."""
+    now = high + steps
+    held = np.where(calm, HELD, HELD_BY_EDGES) * even
+    stiff, bent = (np.where(even, a, 0.0) for a in (stiffness(now, calm), second_difference(now)))
+    more = plate.solve(plate.Plate(found.weight + held, found.step - held * steps, stiff, bent, even), origin)
     around = box(found.weight, NORMAL_CELLS)
     trust = around * stiff / (around * stiff + TRUSTED)  # none beside edges, where nothing is stiff
-    steps = trust * np.clip(steps, -LARGEST_STEP, LARGEST_STEP)
-    return np.asarray(z + (resolution * steps).astype(np.float32), np.float32)
+    return np.asarray(trust * np.clip(steps + more, -LARGEST_STEP, LARGEST_STEP))
 
 
 def even_cells(high: Floats, clear: int = CLEAR_CELLS) -> Bools:
@@ -100,9 +113,9 @@ def even_cells(high: Floats, clear: int = CLEAR_CELLS) -> Bools:
     return cv2.dilate(broken.astype(np.uint8), np.ones((2 * clear + 1,) * 2, np.uint8)) == 0
 
 
-def stiffness(high: Floats) -> Floats:
-    """1 / c of the spectrum c / k^4 of the relief around each cell, k in radians a cell. high: heights, cells."""
-    calm = even_cells(high, CALM_CELLS)
+def stiffness(high: Floats, calm: Bools) -> Floats:
+    """1 / c of the spectrum c / k^4 of the relief around each cell, k in radians a cell. high: heights, cells. calm:
+    cells with no edge or void within ``CALM_CELLS``."""
     low = box(box(np.where(np.isfinite(high), high, 0.0), ROUGH_CELLS), ROUGH_CELLS)
     variance = (ROUGH_CELLS**2 - 1) / 6  # of both windows together
     level = np.where(calm, 4 * np.pi * variance * second_difference(low) ** 2, 0.0)
