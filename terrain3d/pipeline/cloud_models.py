@@ -27,7 +27,7 @@ from terrain3d.points import PointCloud
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.canopy import canopy_height
 from terrain3d.surface.coarse import resampled
-from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, terrain_sigma
+from terrain3d.surface.dtm import DTM_MARGIN, cloud_terrain_sigma, ground_distance
 from terrain3d.surface.ground import coarse_factor
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.openings import expand
@@ -193,8 +193,7 @@ def _terrain(
         shape = block.grid.shape
         height, slope = (expand(a, factor, shape) for a in (found.surface + np.float32(ground.base), found.slope))
         seen = np.kron(found.kept, np.ones((factor, factor), bool))[: shape[0], : shape[1]]
-        precision = Raster(np.full(shape, POINT_SIGMA, np.float32), block.grid)
-        spread = terrain_sigma(z, precision, seen, slope, extent.hull(block), resampled(far, block.grid))
+        spread = cloud_terrain_sigma(z, seen, slope, extent.hull(block), resampled(far, block.grid))
         lower = np.where(np.isfinite(spread.values), np.fmin(height, z.values), np.float32(np.nan))
         above = canopy_height(z, Raster(lower, block.grid))
         for raster, values in zip(made, (lower, spread.values, above.values), strict=True):

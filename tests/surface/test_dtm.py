@@ -5,7 +5,14 @@ import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.dtm import ground_distance, hidden_share, stated_sigma, terrain_sigma, with_hidden
+from terrain3d.surface.dtm import (
+    cloud_terrain_sigma,
+    ground_distance,
+    hidden_share,
+    stated_sigma,
+    terrain_sigma,
+    with_hidden,
+)
 from terrain3d.surface.under_canopy import HiddenGround
 
 GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 1.0, 160, 160)
@@ -25,6 +32,21 @@ def test_terrain_sigma__grows_away_from_the_ground() -> None:
     assert np.allclose(sigma[:30], 0.2)
     assert sigma[80, 80] > sigma[80, 45] > 0.4
     np.testing.assert_allclose(sigma[80, 80] ** 2, 0.2**2 + 0.12**2 * far[80, 80] + 0.4**2, rtol=0.05)
+
+
+def test_cloud_terrain_sigma__is_of_points_and_slope_and_grows_between_points() -> None:
+    ground = np.zeros(GRID.shape, bool)
+    ground[::2, ::2] = True
+    ground[50:110, 40:120] = False
+    far = np.full(GRID.shape, 90, np.float32)
+    everywhere, level = np.ones(GRID.shape, bool), np.zeros(GRID.shape, np.float32)
+    flat, steep = (
+        cloud_terrain_sigma(on(GRID, 50), ground, level + slope, everywhere, far).values for slope in (0.0, 0.5)
+    )
+    np.testing.assert_allclose(flat[:40:2, :40:2], 0.05, rtol=1e-5)  # however few the cells with ground are
+    np.testing.assert_allclose(steep[:40:2, :40:2], np.hypot(0.05, 0.3), rtol=1e-5)
+    np.testing.assert_allclose(steep[80, 80] / steep[80, 47], (30 / 9) ** 0.8, rtol=0.01)
+    assert flat[80, 80] < 0.4 and steep[80, 80] > 5
 
 
 @pytest.mark.parametrize(("depth", "least", "most"), [(0.8, 0.3, 0.6), (-0.8, 0.3, 0.6), (9.0, 0.0, 0.0)])
