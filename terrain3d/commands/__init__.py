@@ -1,1 +1,1 @@
-"""What each command does, between its arguments and the library; one module a command."""
+"""What each command does, between its arguments and the library; by command."""

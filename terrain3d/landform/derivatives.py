@@ -54,7 +54,7 @@ def aspect_deg(east: Singles, north: Singles) -> Singles:
 def hillshade(
     east: Singles, north: Singles, azimuth_deg: float = 315.0, elevation_deg: float = 45.0
 ) -> NDArray[np.uint8]:
-    """Light that a dull surface returns, 1 to 255; 0 where there is no height. azimuth: of the sun, from north."""
+    """Light that a dull surface returns, 1 to 255; 0 where there is no height. azimuth_deg: of the sun, from north."""
     azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
     towards_sun = east * np.float32(np.sin(azimuth)) + north * np.float32(np.cos(azimuth))
     cosine = (np.sin(elevation) - towards_sun * np.cos(elevation)) / np.sqrt(1 + east**2 + north**2)

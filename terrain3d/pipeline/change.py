@@ -34,7 +34,11 @@ SQUARE = 100.0  # metres, of the layer that tells what could be detected
 STABLE_SQUARE = 200.0  # metres, of the layer of stable ground
 LEAST_CELLS = 20  # of a square
 STABLE_CELLS = 20_000  # of a square, plenty for its median and spread
-TEXTS = ("kind", "part", "cover_before", "cover_after", "date_before", "date_after")
+COLUMNS: dict[str, type] = {
+    "kind": str, "area_m2": float, "mean_dz_m": float, "volume_m3": float, "volume_sigma_m3": float,
+    "confidence": float, "extreme_dz_m": float, "ground_volume_m3": float, "ground_volume_sigma_m3": float, "part": str,
+    "event": int, "cover_before": str, "cover_after": str, "tone": float, "date_before": str, "date_after": str,
+}  # fmt: skip
 
 
 def run_change(
@@ -142,21 +146,9 @@ def _bands(rasters: Sequence[StoredRaster]) -> Iterator[tuple[int, NDArray[Any]]
 
 def change_columns(regions: Sequence[Region], date_before: str, date_after: str) -> dict[str, NDArray[Any]]:
     """Columns of the layer ``changes``, one row a region."""
-    rows: list[dict[str, Any]] = [
-        {**r.attributes(), "date_before": date_before, "date_after": date_after} for r in regions
-    ]
-    names = list(rows[0]) if rows else [*EMPTY_COLUMNS]
-    return {c: np.array([r[c] for r in rows], dtype=_type_of(c)) for c in names}
-
-
-EMPTY_COLUMNS = (
-    "kind", "area_m2", "mean_dz_m", "volume_m3", "volume_sigma_m3", "confidence", "extreme_dz_m", "ground_volume_m3",
-    "ground_volume_sigma_m3", "part", "event", "cover_before", "cover_after", "tone", "date_before", "date_after",
-)  # fmt: skip
-
-
-def _type_of(column: str) -> type:
-    return str if column in TEXTS else int if column == "event" else float
+    dates = {"date_before": date_before, "date_after": date_after}
+    rows: list[dict[str, Any]] = [r.attributes() | dates for r in regions]
+    return {name: np.array([r[name] for r in rows], dtype=kind) for name, kind in COLUMNS.items()}
 
 
 def _squares(result: ChangeResult[StoredRaster]) -> list[NamedLayer]:

@@ -31,7 +31,7 @@ MAX_LEVELS = 20_000
 @dataclass(frozen=True)
 class DeriveOptions:
     """interval: of contours, metres, every ``index``-th an index contour. smooth: deviation (m) of a Gaussian over the
-    heights that contours are drawn from. azimuth, elevation: of the sun of the hillshade, degrees. breach_length,
+    heights that contours are drawn from. azimuth_deg, elevation_deg: of the sun of the hillshade. breach_length,
     breach_depth: largest cut through what dams water, metres."""
 
     products: tuple[str, ...] = PRODUCTS

@@ -27,9 +27,11 @@ SUN_DIFFERENCE_DEG = 20.0
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair of views by index. overlap: common ground as a share of the smaller footprint; convergence: angle between
-    the rays; time gap and angle between the directions to the sun: None where an acquisition time is not known;
-    chosen and reason: the decision."""
+    """A pair of views by index.
+
+    convergence_deg: angle between the rays. overlap: common ground as a share of the smaller footprint; area: that
+    ground, in the CRS of the run. chosen, reason: the decision. time_gap_days, sun_difference_deg (between the
+    directions to the sun): None where an acquisition time is not known."""
 
     left: int
     right: int

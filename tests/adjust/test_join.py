@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +34,29 @@ def begun(some: list[Shot], ties: Ties, names: str) -> Begun:
     return Begun(network(some, ties, names), tuple(names), tuple(names))
 
 
+@cache
+def three() -> tuple[list[Shot], Ties, Begun]:
+    """Three views, what they saw of some points, and their adjustment."""
+    views = shots(THREE, 4)
+    ties = observe(views, ground(300, 5), 0.1, 6)
+    return views, ties, begun(views, ties, "012")
+
+
+@cache
+def two() -> Begun:
+    """Adjustment of the first two of the views."""
+    views, ties, _ = three()
+    return begun(views[:2], of_views(ties, [0, 1]), "01")
+
+
 def of_views(ties: Ties, wanted: list[int]) -> Ties:
     here = np.isin(ties.view, wanted)
     return Ties(np.searchsorted(wanted, ties.view[here]), ties.track[here], ties.line[here], ties.sample[here])
 
 
 def test_joined__earlier_cameras_stay_and_the_new_one_fits_them() -> None:
-    views, said = shots(THREE, 4), list[str]()
-    ties = observe(views, ground(300, 5), 0.1, 6)
-    old = begun([views[0], views[2]], of_views(ties, [0, 2]), "02")
-    new = begun(views, ties, "012")  # the image in between comes later
+    (views, ties, new), said = three(), list[str]()
+    old = begun([views[0], views[2]], of_views(ties, [0, 2]), "02")  # the image in between comes later
     found = joined(old, new, PAIRS, CRS, said.append)
     assert found is not None and found.grown and found.marks == ("0", "1", "2") and found.begun == ("0", "2")
     cameras = found.network.adjustment.cameras
@@ -57,9 +71,7 @@ def test_joined__earlier_cameras_stay_and_the_new_one_fits_them() -> None:
 
 
 def test_joined__an_image_that_does_not_fit_makes_all_anew() -> None:
-    views, said = shots(THREE, 4), list[str]()
-    ties = observe(views, ground(300, 5), 0.1, 6)
-    old, new = begun(views[:2], of_views(ties, [0, 1]), "01"), begun(views, ties, "012")
+    old, (_, _, new), said = two(), three(), list[str]()
     first, second = old.network.adjustment.cameras
     sample = first.correction.sample
     wrong = first.corrected(replace(first.correction, sample=(sample[0], sample[1] + 1.5, sample[2])))
@@ -73,9 +85,7 @@ def test_joined__an_image_that_does_not_fit_makes_all_anew() -> None:
 
 
 def test_joined__heights_that_all_images_together_contradict_make_all_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    views, said = shots(THREE, 4), list[str]()
-    ties = observe(views, ground(300, 5), 0.1, 6)
-    old, new = begun(views[:2], of_views(ties, [0, 1]), "01"), begun(views, ties, "012")
+    old, (_, _, new), said = two(), three(), list[str]()
     monkeypatch.setattr(join, "AGREES", 1e-3)
     assert joined(old, new, PAIRS, CRS, said.append) is None
     assert said[0].startswith("adjustment anew: with 2 heights would move by up to 0.0")

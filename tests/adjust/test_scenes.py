@@ -32,9 +32,8 @@ def ground_errors(network: Network, truth: Path) -> NDArray[np.float64]:
     return (height - dsm.sample(x, y))[ok]
 
 
-@pytest.mark.parametrize(
-    ("name", "crs"), [pytest.param("town", "EPSG:32654", marks=pytest.mark.slow), ("mountain", "EPSG:32653")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "crs"), [("town", "EPSG:32654"), ("mountain", "EPSG:32653")])
 def test_network__of_whole_scenes(shared_data: Path, name: str, crs: str) -> None:
     folder = shared_data / "scenes" / name
     images = sorted((folder / "epoch1").glob("*.tif"))

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import shapely
 
-from terrain3d.change.result import ChangeOptions, discoveries
+from terrain3d.change.kinds import Kind
+from terrain3d.change.regions import Measures
+from terrain3d.change.result import ChangeOptions, Region, discoveries
 from terrain3d.errors import ConfigError, FrameError, InputFileError
 from terrain3d.io.rasters import read_raster, write_raster
 from terrain3d.io.vectors import read_layer, write_layer
-from terrain3d.pipeline.change import run_change
+from terrain3d.pipeline.change import COLUMNS, change_columns, run_change
 from terrain3d.pipeline.change_tiles import TileScheme
 from terrain3d.pipeline.progress import Silent
 from terrain3d.tiles import square_code
@@ -42,6 +45,15 @@ def test_run_change__rasters_and_layers(changed):
     assert np.abs(stable.columns["median_dz_m"]).max() < 0.02
     tiles = read_layer(out / "change.gpkg", "tiles")
     assert tiles.columns["code"].tolist() == [square_code(500_060.0, 3_899_940.0, "EPSG:32654")]
+
+
+def test_change_columns__are_all_that_regions_say_with_or_without_regions():
+    region = Region(shapely.box(0, 0, 1, 1), Kind.FELLING, Measures(*(0.0 for _ in fields(Measures))), 0.5)
+    assert [*region.attributes(), "date_before", "date_after"] == list(COLUMNS)
+    for regions in ([], [region]):
+        columns = change_columns(regions, "2023", "2024")
+        assert list(columns) == list(COLUMNS) and {len(v) for v in columns.values()} == {len(regions)}
+        assert columns["event"].dtype == int and columns["kind"].dtype.kind == "U" and columns["tone"].dtype == float
 
 
 def test_run_change__geojson_and_report(changed):

@@ -132,6 +132,7 @@ def derived(folder: Path, world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> d
     }
 
 
+@pytest.mark.slow
 def test_derive__does_not_depend_on_the_blocks(
     world: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ class Stage:
         return np.abs(np.where((dx > 0) & (dy > 0), np.hypot(dx, dy), np.maximum(dx, dy)))
 
 
+@cache
 def _view_of(
     grid: Grid, along_deg: float, across_deg: float = 0.0, gsd: float = 0.5, name: str = "v", heading_deg: float = 191.0
 ) -> View:

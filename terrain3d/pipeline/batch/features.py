@@ -21,7 +21,7 @@ TOP = np.dtype([("x", "<f8"), ("y", "<f8"), ("height_m", "<f4"), ("height_sigma_
 
 @dataclass(frozen=True)
 class Features:
-    """What lies in a tile. tops: file of an array of TOP; others: layers by the names of their files."""
+    """What lies in a tile. tops: file of an array of TOP. stands, water: layers of ``trees.gpkg``, ``water.gpkg``."""
 
     tops: Path | None
     stands: NamedLayer
