@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import BLOCK_CELLS, Block, coarse_block, cut, for_blocks
@@ -37,6 +38,7 @@ from terrain3d.surface.water import banks_above
 
 LAST_MARGIN = 64.0  # metres, of the share of ground, of gaps and pits in crowns, and of coarse cells under trees
 OVERVIEW_CELLS = 1_000_000
+LEVELLED = (MaskCode.WATER, MaskCode.REFERENCE)  # there is no better terrain than their surface
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,30 @@ class Terrain:
     check: CanopyCheck | None
     surface: StoredRaster
     surface_sigma: StoredRaster
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The surface model that a terrain is made of, and what else is known of it; see ``make_terrain``."""
+
+    dsm: StoredRaster
+    sigma: StoredRaster
+    mask: StoredRaster
+    settled: Settled | None
+    bridges: Bridges | None
+    envelope: bool
+
+
+@dataclass(frozen=True)
+class _Filtered:
+    """Terrain of the ground filter, everywhere (m); its slope (rise over run); ground cells (1); 1-sigma (m), NaN where
+    it is not given; and the ground under trees."""
+
+    height: StoredRaster
+    slope: StoredRaster
+    ground: StoredRaster
+    sigma: StoredRaster
+    hidden: StoredHidden
 
 
 @dataclass(frozen=True)
@@ -119,9 +145,8 @@ def make_terrain(
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
-    made = _finish(
-        dsm, sigma, mask, terrain, slope, ground, spread, hidden, settled, bridges, envelope, folder, workers
-    )
+    filtered = _Filtered(terrain, slope, ground, spread, hidden)
+    made = _finish(_Given(dsm, sigma, mask, settled, bridges, envelope), filtered, folder, workers)
     for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
         done.remove()
     return replace(made, check=check)
@@ -152,49 +177,29 @@ def _coarse_ground(
     return _CoarseGround(surface, slope, kept, factor)
 
 
-def _finish(
-    dsm: StoredRaster, dsm_sigma: StoredRaster, mask: StoredRaster, terrain: StoredRaster, slope: StoredRaster,
-    ground: StoredRaster, spread: StoredRaster, hidden: StoredHidden, settled: Settled | None,
-    bridges: Bridges | None, envelope: bool, folder: Place, workers: Workers,
-) -> Terrain:  # fmt: skip
+def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers) -> Terrain:
     """Terrain with the ground under trees, elsewhere not above what was measured of the surface; height over it; and
-    the surface with its filled cells on it. Updates the sigma of the terrain."""
-    grid = dsm.grid
+    the surface with its filled cells on it. Updates the sigma of the terrain, and the mask for an envelope."""
+    grid, settled = given.dsm.grid, given.settled
     dtm, chm = (new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("dtm", "chm"))
-    surface, surface_sigma = dsm, dsm_sigma
+    surface, surface_sigma = given.dsm, given.sigma
     if settled is not None:
         surface, surface_sigma = (new_raster(folder / f"surface{n}.raw", grid, np.float32) for n in ("", "_sigma"))
 
     def work(block: Block) -> None:
-        z, s = (Raster(block.read(r), block.grid) for r in (dsm, dsm_sigma))
-        codes = block.read(mask)
-        filled = codes == MaskCode.FILLED
-        height, sigma = (Raster(block.read(r), block.grid) for r in (terrain, spread))
-        given = np.isfinite(sigma.values)
-        seen = z if settled is None else Raster(np.where(filled, np.float32(np.nan), z.values), block.grid)
-        height, sigma = with_hidden(height, sigma, block.read(ground) > 0, seen, hidden.read(block))
-        water = np.isin(codes, (MaskCode.WATER, MaskCode.REFERENCE))  # there is no better terrain
-        stated = stated_sigma(sigma.values, block.read(slope))
-        sigma, stated = Raster(np.where(water, s.values, sigma.values), block.grid), np.where(water, s.values, stated)
-        lower = np.where(given, height.values, np.float32(np.nan))
-        lower[water] = z.values[water]
-        lower = banks_above(lower, codes == MaskCode.WATER, z.values, grid.resolution)
-        if bridges is not None:
-            level, doubt = bridges.under(block)
-            bridged = np.isfinite(level) & np.isfinite(lower)
-            lower = np.where(bridged, level, lower)
-            sigma = Raster(np.where(bridged, doubt, sigma.values), block.grid)
-            stated = np.where(bridged, doubt, stated)
-        block.write(spread, stated)
-        under = Raster(lower, block.grid)
-        block.write(dtm, lower)
+        z, s = (Raster(block.read(r), block.grid) for r in (given.dsm, given.sigma))
+        codes = block.read(given.mask)
+        under, sigma, stated = _lower(block, z, s, codes, given, filtered)
+        block.write(filtered.sigma, stated)
+        block.write(dtm, under.values)
         if settled is not None:
+            filled, water = codes == MaskCode.FILLED, np.isin(codes, LEVELLED)
             over = Overhangs(block.read(settled.envelope), block.read(settled.odds).astype(np.float32))
             z, s = on_terrain(z, s, under, sigma, filled, over)
             upper = enveloped(z, s, under, over, ~water)
-            if envelope:
+            if given.envelope:
                 z, s = upper.height, upper.sigma
-                block.write(mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
+                block.write(given.mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
             block.write(surface, z.values)
             block.write(surface_sigma, s.values)
             z = upper.height
@@ -202,6 +207,32 @@ def _finish(
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)
     if settled is not None:
-        for used in (dsm, dsm_sigma):
+        for used in (given.dsm, given.sigma):
             used.remove()
-    return Terrain(dtm, spread, chm, None, surface, surface_sigma)
+    return Terrain(dtm, filtered.sigma, chm, None, surface, surface_sigma)
+
+
+def _lower(
+    block: Block, z: Raster, s: Raster, codes: NDArray[np.uint8], given: _Given, filtered: _Filtered
+) -> tuple[Raster, Raster, NDArray[np.float32]]:
+    """Terrain of a block (m, NaN where it is not given), the sigma by which it is worked out, and that which is stated.
+    z, s, codes: surface of the block, its sigma and mask."""
+    height, sigma = (Raster(block.read(r), block.grid) for r in (filtered.height, filtered.sigma))
+    known = np.isfinite(sigma.values)
+    seen = z
+    if given.settled is not None:
+        seen = Raster(np.where(codes == MaskCode.FILLED, np.float32(np.nan), z.values), block.grid)
+    height, sigma = with_hidden(height, sigma, block.read(filtered.ground) > 0, seen, filtered.hidden.read(block))
+    water = np.isin(codes, LEVELLED)
+    stated = np.where(water, s.values, stated_sigma(sigma.values, block.read(filtered.slope)))
+    sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
+    lower = np.where(known, height.values, np.float32(np.nan))
+    lower[water] = z.values[water]
+    lower = banks_above(lower, codes == MaskCode.WATER, z.values, block.grid.resolution)
+    if given.bridges is not None:
+        level, doubt = given.bridges.under(block)
+        bridged = np.isfinite(level) & np.isfinite(lower)
+        lower = np.where(bridged, level, lower)
+        sigma = Raster(np.where(bridged, doubt, sigma.values), block.grid)
+        stated = np.where(bridged, doubt, stated)
+    return Raster(lower, block.grid), sigma, stated
