@@ -144,7 +144,7 @@ def children(pid: int) -> list[int]:
 
 def wait_for_end(pids: list[int]) -> None:
     """Workers must end by themselves once their driver is gone."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while any(Path(f"/proc/{pid}").exists() and "Z" not in state(pid) for pid in pids):
         if time.monotonic() > deadline:
             sys.exit("workers outlive their driver")

@@ -54,7 +54,8 @@ def write_cloud(path: str | Path, cloud: PointCloud | Iterable[PointCloud], crea
                     if part.reference != first.reference:
                         raise ValueError(f"parts differ in reference: {part.reference} and {first.reference}")
                     for start in range(0, len(part), CHUNK):
-                        file.write_points(_records(part.select(_span(start, len(part))), header))
+                        some = part if len(part) <= CHUNK else part.select(_span(start, len(part)))
+                        file.write_points(_records(some, header))
                     total += len(part)
         except LAS_ERRORS as error:
             raise output_error(path, error) from error

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
 import rasterio
+from rasterio.coords import BoundingBox
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
@@ -21,14 +22,15 @@ from terrain3d.io.rasters import GDAL_ERRORS, open_raster
 GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32",
               "float32": "Float32", "float64": "Float64"}  # fmt: skip
 BLOCK = 256
-OVERVIEW_PX = 512  # the smallest overview has no longer side
+OVERVIEW_PX = 256  # the smallest overview is no longer than twice this
 
 
 def write_mosaic(path: Path, files: Sequence[Path]) -> None:
     """Write a VRT over raster files of one layer: same CRS, cell size, lattice, type, bands and nodata. Later files lie
     on top. Overviews go to ``path``.ovr. Raises FrameError if the files do not fit, OutputError."""
     root = Element("VRTDataset")
-    placed = []
+    placed: list[tuple[Path, BoundingBox, int, int]] = []
+    own: list[int] = []  # how many of its cells are one in the coarsest overview of each file
     first = None
     for file in files:
         with open_raster(file) as raster:
@@ -38,6 +40,7 @@ def write_mosaic(path: Path, files: Sequence[Path]) -> None:
             if form != first:
                 raise FrameError("does not fit the other files of the mosaic", where=file)
             placed.append((file, raster.bounds, raster.width, raster.height))
+            own.append(max(raster.overviews(1), default=1))
     if first is None:
         return
     boxes = np.array([b for _, b, _, _ in placed])
@@ -71,18 +74,15 @@ def write_mosaic(path: Path, files: Sequence[Path]) -> None:
     overviews = path.with_name(path.name + ".ovr")
     overviews.unlink(missing_ok=True)
     write_bytes(path, tostring(root, encoding="utf-8"))
-    _add_overviews(path, [max(w, h) for _, _, w, h in placed], types[0].startswith("float"))
+    _add_overviews(path, 2 * min(own), types[0].startswith("float"))
 
 
-def _add_overviews(path: Path, sides: list[int], continuous: bool) -> None:
-    """Overviews coarser than those in the files themselves, so that a whole area is drawn at once."""
+def _add_overviews(path: Path, step: int, continuous: bool) -> None:
+    """Overviews from a step on, coarser than those in the files themselves, so that a whole area is drawn at once."""
     with rasterio.open(path) as mosaic:
         longest = max(mosaic.width, mosaic.height)
-    step = 2
-    while max(sides) / step > OVERVIEW_PX:
-        step *= 2
     steps = []
-    while longest / step > OVERVIEW_PX / 2:
+    while longest / step > OVERVIEW_PX:
         steps.append(step)
         step *= 2
     if not steps:

@@ -36,7 +36,7 @@ FINE = ("latitude_20m", "longitude_20m", "terrain/h_te_best_fit_20m")
 PARTS = 5
 PART_LENGTH = 20.0
 SEGMENT_LENGTH = 100.0
-ROUNDING_BLOCK = 250  # returns fitted together, 5 km of 20 m parts
+ROUNDING_BAND_DEG = 0.05  # of latitude, 5.5 km of track, whose longitudes are fitted together
 ROUNDING_MIN = 10
 GROUND_SPEED = 7000.0  # m/s, spreads the five parts of a segment over time
 
@@ -68,9 +68,10 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     all_inside, distance = inside_bounds(all_lon, all_lat, bounds)
     rows = row_range(all_inside)
     n_read = all_lat.size
-    lat, lon, inside = all_lat[rows].ravel(), all_lon[rows].ravel(), all_inside[rows].ravel()
     if group[f"longitude{suffix}"].dtype == np.float32:
-        lon = unround_longitude(lon, lat)
+        whole = unround_longitude(all_lon.ravel(), all_lat.ravel(), slice(rows.start * parts, rows.stop * parts))
+        all_lon = whole.reshape(-1, parts)
+    lat, lon, inside = all_lat[rows].ravel(), all_lon[rows].ravel(), all_inside[rows].ravel()
 
     def per_part(name: str) -> Floats | None:
         values = read_column(group, name, rows)
@@ -107,25 +108,45 @@ def _read_beam(group: h5py.Group, track: str, weak: bool, bounds: Bounds | None,
     return Beam(returns.select(sieve.kept), n_read, tuple(counts), distance, unasked=tuple(sieve.unasked))
 
 
-def unround_longitude(lon_deg: Floats, lat_deg: Floats) -> Floats:
+def unround_longitude(lon_deg: Floats, lat_deg: Floats, rows: slice = slice(None)) -> Floats:
     """Longitudes of one beam freed of most of the rounding to float32, 1.7 m steps at the equator beyond 128 deg.
 
     A ground track is smooth, so within some kilometres longitude is a parabola of latitude. The fit replaces a stored
-    value only within the interval of values that would have been rounded to it.
+    value only within the interval of values that would have been rounded to it. It is made band by band of latitude,
+    with half a band more at both ends, of all the beam, so that it is the same whatever ``rows`` are wanted; the others
+    may stay as they are.
     """
     result = lon_deg.copy()
     half_step = np.abs(np.spacing(lon_deg.astype(np.float32))).astype(float) / 2
     usable = np.flatnonzero((np.abs(lat_deg) < 85) & (np.abs(lon_deg) <= 360))
-    for block in np.array_split(usable, max(1, round(len(usable) / ROUNDING_BLOCK))):
-        if len(block) < ROUNDING_MIN:
+    lat = lat_deg[usable]
+    band = np.floor(lat / ROUNDING_BAND_DEG)
+    first, stop, _ = rows.indices(len(lon_deg))
+    for run in np.split(np.arange(len(usable)), np.flatnonzero(np.diff(band)) + 1):
+        if not len(run) or usable[run[-1]] < first or usable[run[0]] >= stop:
             continue
-        lat, lon = lat_deg[block], lon_deg[block]
-        if np.ptp(lat) < 1e-4 or np.ptp(lat) > 1.0 or np.ptp(lon) > 1.0:
-            continue
-        t = (lat - lat.mean()) / np.ptp(lat)
-        fit = np.polynomial.polynomial.polyval(t, np.polynomial.polynomial.polyfit(t, lon - lon[0], 2)) + lon[0]
-        result[block] = np.clip(fit, lon - half_step[block], lon + half_step[block])
+        near = _around(run, lat, (band[run[0]] + 0.5) * ROUNDING_BAND_DEG)
+        fit = _smooth(lon_deg[usable[near]], lat[near], lat[run])
+        if fit is not None:
+            own = usable[run]
+            result[own] = np.clip(fit, lon_deg[own] - half_step[own], lon_deg[own] + half_step[own])
     return result
+
+
+def _around(run: NDArray[np.int64], lat: Floats, middle: float) -> slice:
+    """Rows next to a run of them, one after the other, within a band's width of the middle of their band."""
+    far = np.abs(lat - middle) > ROUNDING_BAND_DEG
+    before, after = np.flatnonzero(far[: run[0]]), np.flatnonzero(far[run[-1] + 1 :])
+    return slice(int(before[-1]) + 1 if before.size else 0, int(run[-1] + 1 + after[0]) if after.size else len(lat))
+
+
+def _smooth(lon: Floats, lat: Floats, at: Floats) -> Floats | None:
+    """Longitude as a parabola of latitude; None where that cannot be told."""
+    if len(lon) < ROUNDING_MIN or np.ptp(lat) < 1e-4 or np.ptp(lon) > 1.0:
+        return None
+    t, there = (lat - lat.mean()) / np.ptp(lat), (at - lat.mean()) / np.ptp(lat)
+    found = np.polynomial.polynomial.polyfit(t, lon - lon[0], 2)
+    return np.asarray(np.polynomial.polynomial.polyval(there, found) + lon[0], float)
 
 
 def ground_sigma(n: int, sigma_h: Floats | None, uncertainty: Floats | None, photons: Floats | None) -> Floats:

@@ -17,6 +17,7 @@ from terrain3d.register.move import Move
 
 _RECORD = np.dtype([("xyz", "<f8", 3), ("sigma", "<f4"), ("confidence", "<f4"), ("pair", "u1"), ("intensity", "<u2")])
 _NONE = np.empty(0, _RECORD)
+TOGETHER = 2**18  # points that are handed over at once, where it can be
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,16 @@ class Spool:
         return _cloud(self.reference, np.concatenate([_NONE, *self._near(grid, margin, move)]), move)
 
     def clouds_within(self, grid: Grid, margin: float, move: Move | None = None) -> Iterator[PointCloud]:
-        """The same, part by part; at least one, perhaps empty."""
+        """The same, part by part, small ones together; at least one, perhaps empty."""
+        held: list[NDArray[np.void]] = []
         some = False
         for records in self._near(grid, margin, move):
-            some = True
-            yield _cloud(self.reference, records, move)
-        if not some:
-            yield _cloud(self.reference, _NONE, None)
+            held.append(records)
+            if sum(map(len, held)) >= TOGETHER:
+                yield _cloud(self.reference, np.concatenate(held), move)
+                held, some = [], True
+        if held or not some:
+            yield _cloud(self.reference, np.concatenate([_NONE, *held]), move)
 
     def _near(self, grid: Grid, margin: float, move: Move | None) -> Iterator[NDArray[np.void]]:
         west, south, east, north = grid.bounds

@@ -117,11 +117,7 @@ def _with_places(old: Registration, new: Registration, at: NDArray[np.int64]) ->
 
 
 def _rows(returns: LidarReturns) -> list[bytes]:
-    """What tells one return from another. ATL08 has times; its longitudes, freed of their rounding along what of the
-    track lies over the area, change a little with that."""
+    """What tells one return from another."""
     names = [f.name for f in fields(returns) if f.name not in ("track", "track_names", "product", "place_sigma")]
-    columns = {n: np.asarray(getattr(returns, n), float) for n in names}
-    timed = np.array([p == "ATL08" for p in returns.product], bool)[returns.track]
-    columns["lon_deg"] = np.where(timed, 0.0, columns["lon_deg"])
-    table = np.column_stack(list(columns.values()))
+    table = np.column_stack([np.asarray(getattr(returns, n), float) for n in names])
     return [row.tobytes() for row in table]

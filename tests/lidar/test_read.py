@@ -195,6 +195,17 @@ def test_unround_longitude__halves_the_rounding_error() -> None:
     assert np.sqrt(np.mean((found - lon) ** 2)) < 0.2 * np.sqrt(np.mean((stored - lon) ** 2))
 
 
+def test_unround_longitude__is_the_same_for_any_window_and_beside_gaps() -> None:
+    lat = 36.0 + np.arange(2000) * 0.00018
+    lat = np.concatenate([lat[:700], lat[780:], lat[::-1] + 20])  # water without returns; back again elsewhere
+    lon = 137.6 + 0.14 * (lat - 36) + 0.02 * (lat - 36) ** 2
+    stored = lon.astype(np.float32).astype(float)
+    whole = unround_longitude(stored, lat)
+    assert np.sqrt(np.mean((whole - lon) ** 2)) < 0.2 * np.sqrt(np.mean((stored - lon) ** 2))
+    for rows in (slice(0, 5), slice(650, 760), slice(1911, 1930)):
+        assert np.array_equal(unround_longitude(stored, lat, rows)[rows], whole[rows])
+
+
 def test_ground_sigma__floor_and_unknown() -> None:
     n = np.array([100.0, 100.0, np.nan])
     sigma = ground_sigma(3, np.array([0.01, 0.4, np.nan]), np.array([0.1, 3.0, np.nan]), n)

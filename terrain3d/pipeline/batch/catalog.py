@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,23 @@ from terrain3d.export.stac import stac_collection
 from terrain3d.io.atomic import write_json, write_text
 from terrain3d.io.mosaic import write_mosaic
 from terrain3d.pipeline.batch.manifest import Manifest, TileState
-from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet
 from terrain3d.pipeline.batch.tile import TILES, TITLES
 
 WRITTEN = ("done", "incomplete")
+CHANGE = "change"
+
+
+@dataclass(frozen=True)
+class ChangeSet:
+    """Products of the change since one previous model: their names relative to the batch, with SHA-256, and which of
+    them are STAC items."""
+
+    name: str
+    files: dict[str, str]
+
+    @property
+    def items(self) -> list[str]:
+        return [n for n in self.files if n.endswith(f"_{CHANGE}.json")]
 
 
 def write_mosaics(

@@ -15,7 +15,15 @@ from terrain3d.io.atomic import output_error, write_json, write_text
 from terrain3d.io.objects import Desk, DeskShelf, Objects, free_bytes
 from terrain3d.io.rasters import bounded_cache
 from terrain3d.pipeline.batch.area import Area
-from terrain3d.pipeline.batch.catalog import WRITTEN, remove_tile, write_catalog, write_logs, write_mosaics
+from terrain3d.pipeline.batch.catalog import (
+    CHANGE,
+    WRITTEN,
+    ChangeSet,
+    remove_tile,
+    write_catalog,
+    write_logs,
+    write_mosaics,
+)
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed, place_of
 from terrain3d.pipeline.batch.executors import Executor
 from terrain3d.pipeline.batch.features import AreaFeatures
@@ -24,7 +32,6 @@ from terrain3d.pipeline.batch.keys import Keys
 from terrain3d.pipeline.batch.manifest import Manifest, Problem, TileState, open_manifest
 from terrain3d.pipeline.batch.origins import lineage_of, newest
 from terrain3d.pipeline.batch.plan import Plan, make_plan
-from terrain3d.pipeline.batch.previous import CHANGE, ChangeSet, changes_since
 from terrain3d.pipeline.batch.tile import EMPTY, TILES, TileItem, files_of, tile_grid, tile_writer
 from terrain3d.pipeline.batch.watch import Watch
 from terrain3d.pipeline.batch.worker import Products
@@ -240,6 +247,8 @@ def _changes(
     sheets = [t.sheet for t in plan.tiles if t.sheet.code in with_data]
     name, end, found = inputs.scene.config.name, newest(inputs), []
     for model in area.previous if sheets else ():
+        from terrain3d.pipeline.batch.previous import changes_since  # most batches need none of it
+
         recorder.stage(f"change since {model.name}")
         found.append(changes_since(model, sheets, sums, plan.crs, end, desk, engine, manifest, name, recorder))
     made = [c for c in found if c is not None]

@@ -20,8 +20,10 @@ import cv2
 from terrain3d.errors import ConfigError, MissingExtraError
 from terrain3d.pipeline.batch.compiled import load_compiled
 from terrain3d.pipeline.batch.worker import (
+    KEPT_BYTES,
     Outcome,
     Task,
+    keep_freed_memory,
     leave_with_driver,
     limit_memory,
     perform,
@@ -59,8 +61,11 @@ def _lost(task: Task, attempts: int) -> Outcome:
 
 def _begin(memory_limit: int | None) -> None:
     leave_with_driver()
-    if memory_limit is not None:
+    if memory_limit is None:
+        keep_freed_memory()
+    else:
         limit_memory(memory_limit)
+        keep_freed_memory(min(KEPT_BYTES, memory_limit // 8))
 
 
 class Processes:

@@ -21,6 +21,7 @@ from terrain3d.io.mosaic import write_mosaic
 from terrain3d.io.objects import Desk, DeskShelf, sha256_of
 from terrain3d.io.scratch import StoredRaster, padded
 from terrain3d.pipeline.batch.area import Previous
+from terrain3d.pipeline.batch.catalog import CHANGE, ChangeSet
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed
 from terrain3d.pipeline.batch.inputs import PREVIOUS
 from terrain3d.pipeline.batch.manifest import Manifest, Problem
@@ -33,22 +34,8 @@ from terrain3d.pipeline.scratch_folder import scratch_folder
 from terrain3d.raster import Bounds, Grid
 from terrain3d.tiles import Tile, reproject
 
-CHANGE = "change"
 LAYERS = ("dsm", "dsm_sigma", "mask", "dtm", "dtm_sigma", "ortho")  # that change detection looks at
 SUMS = "SHA256SUMS"
-
-
-@dataclass(frozen=True)
-class ChangeSet:
-    """Products of the change since one previous model: their names relative to the batch, with SHA-256, and which of
-    them are STAC items."""
-
-    name: str
-    files: dict[str, str]
-
-    @property
-    def items(self) -> list[str]:
-        return [n for n in self.files if n.endswith(f"_{CHANGE}.json")]
 
 
 def changes_since(
