@@ -76,11 +76,15 @@ def _say_plan(plan: Plan, inputs: Inputs, executor: Executor | None = None) -> N
     for problem in inputs.problems:
         say(f"left out: {problem.message}")
     say(
-        f"estimate: {plan.core_s / 60:.1f} min of one core, {plan.worker_mb / 1000:.1f} GB a worker, "
-        f"{plan.work_bytes / 1e9:.1f} GB of disk while it works, {plan.product_bytes / 1e9:.1f} GB of results"
+        f"estimate: {plan.core_s / 60:.1f} min of one core, {_size(plan.worker_mb * 1e6)} a worker, "
+        f"{_size(plan.work_bytes)} of disk while it works, {_size(plan.product_bytes)} of results"
     )
     if executor is not None:
         say(f"workers: {executor.where()}")
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _say_result(result: BatchResult, out: Path) -> None:
