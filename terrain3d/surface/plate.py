@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-TURNS = (4, 2, 2)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
+TURNS = (6, 2, 2)  # of the levels, from fine to coarse; each has cells twice as wide as the one before
 WHOLE = 0.999  # share of a coarse cell's cells from which on it is free
 MARGIN_CELLS = sum(2 * turns << level for level, turns in enumerate(TURNS)) + 2 * ((1 << len(TURNS) - 1) - 1)
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
