@@ -33,7 +33,7 @@ Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
-class Surfaces:
+class EpochSurfaces:
     """Both epochs on a window of the grid, metres: surfaces, ground where known, water, images.
 
     closed: difference of the surfaces with the cells that were filled, a guess. ground_sigma: of the difference of the
@@ -81,7 +81,7 @@ class Scene(Protocol):
     @property
     def smooth_limit(self) -> float: ...
 
-    def surfaces(self, where: Window) -> Surfaces:
+    def surfaces(self, where: Window) -> EpochSurfaces:
         """Both epochs on a window."""
 
 
@@ -223,7 +223,8 @@ def _contrast(image: Array | None, core: NDArray[np.bool_], window: int) -> floa
     return NMAD_FACTOR * _median(np.abs(light - box_mean(light, window))[core]) / level if level > 0 else float("nan")
 
 
-def tone(seen: Surfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
+def tone(seen: EpochSurfaces, cells: NDArray[np.bool_], around: NDArray[np.bool_]) -> float:
+    """Brightness of cells after over before, against that of the cells around them; NaN without images."""
     if seen.ortho_before is None or seen.ortho_after is None:
         return float("nan")
     levels = [_median(o[part]) for o in (seen.ortho_before, seen.ortho_after) for part in (cells, around)]
@@ -242,7 +243,7 @@ def _range(values: Array) -> float:
     return float(np.subtract(*np.percentile(values, (90, 10)))) if values.size else float("nan")
 
 
-def _water_share(seen: Surfaces, cells: NDArray[np.bool_], sign: int, resolution: float) -> float:
+def _water_share(seen: EpochSurfaces, cells: NDArray[np.bool_], sign: int, resolution: float) -> float:
     """Share of the strip around a patch that is water; around one that fell to about the level of the water, also
     ground beside the water that lies hardly above it: it is how far the bank moved, and water lies there no day."""
     bank = ring(cells, 0.5 / resolution, max(BANK / resolution, 1.5))

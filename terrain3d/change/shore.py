@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.change.evidence import SURROUNDINGS, Scene, Surfaces, tone
+from terrain3d.change.evidence import SURROUNDINGS, EpochSurfaces, Scene, tone
 from terrain3d.change.filters import Array, box_mean, disc
 from terrain3d.change.kinds import Kind, Verdict
 from terrain3d.change.regions import Patch, ring
 from terrain3d.raster import odd_cells
 from terrain3d.stats import NMAD_FACTOR
 
-BEFORE, AFTER, BOTH = 1, 2, 3  # codes of ``Surfaces.wet``
+BEFORE, AFTER, BOTH = 1, 2, 3  # codes of ``EpochSurfaces.wet``
 WIDTH = 6.0  # metres at least
 GAP = 2.0  # metres between cells of one place at most
 MEASURED = 0.6  # of the place at least was measured as land
@@ -54,8 +54,8 @@ class Shore:
 def cover_changes(before: Array, after: Array, wet: NDArray[np.uint8], resolution: float) -> NDArray[np.int8]:
     """1 where water became land and -1 where land became water, wide places only; 0 elsewhere.
 
-    before, after: heights that were measured, NaN elsewhere. wet: codes of ``Surfaces``. Cells farther than three times
-    WIDTH from the border do not depend on what lies beyond it.
+    before, after: heights that were measured, NaN elsewhere. wet: codes as in ``EpochSurfaces``. Cells farther than
+    three times WIDTH from the border do not depend on what lies beyond it.
     """
     out = np.zeros(wet.shape, np.int8)
     opening, closing = disc(WIDTH / 2 / resolution), disc(GAP / 2 / resolution)
@@ -104,7 +104,7 @@ def look_at_shore(patch: Patch, scene: Scene, least_flood: float) -> Shore | Non
     return Shore(patch, Verdict(kind, margin), inner, light, *covers)
 
 
-def _cover(seen: Surfaces, land: Array, cells: NDArray[np.bool_], scene: Scene) -> str:
+def _cover(seen: EpochSurfaces, land: Array, cells: NDArray[np.bool_], scene: Scene) -> str:
     residual = np.abs(land - box_mean(land, odd_cells(TEXTURE_WINDOW, scene.resolution)))[cells]
     texture = NMAD_FACTOR * float(np.nanmedian(residual))
     return "vegetated" if texture > scene.smooth_limit else "bare"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.change.epoch import ASSUMED_SIGMA, Epoch, common_vertical
-from terrain3d.change.evidence import Surfaces, Window
+from terrain3d.change.evidence import EpochSurfaces, Window
 from terrain3d.change.kinds import BUILDINGS, CANOPY_BIAS, LINKED, Classified, classify
 from terrain3d.change.outline import outline, straight_outline, trimmed
 from terrain3d.change.regions import Patch, make_patch, measure, split_by_ground
@@ -108,7 +108,7 @@ def _fields(pair: EpochPair, grid: Grid) -> Fields:
 
 @dataclass(frozen=True)
 class _Rasters:
-    """What is kept of all blocks. known: rasters of the fields of ``Surfaces`` that there are."""
+    """What is kept of all blocks. known: rasters of the fields of ``EpochSurfaces`` that there are."""
 
     difference: StoredRaster
     sigma: StoredRaster
@@ -251,10 +251,10 @@ class _Scene:
     def resolution(self) -> float:
         return self.rasters.extent.grid.resolution
 
-    def surfaces(self, where: Window) -> Surfaces:
+    def surfaces(self, where: Window) -> EpochSurfaces:
         """Both epochs on a window."""
         window = _of_slices(where)
-        return Surfaces(**{name: raster.read(*window) for name, raster in self.rasters.known.items()})
+        return EpochSurfaces(**{name: raster.read(*window) for name, raster in self.rasters.known.items()})
 
 
 def _of_slices(where: Window) -> tuple[int, int, int, int]:

@@ -90,6 +90,7 @@ def _colour(given: str | ColourEntry, image: ImageFile, camera: Camera) -> Colou
 
 
 def with_unique_names(views: list[View]) -> list[View]:
+    """Views named by their files, with the folder before where two files have one name."""
     names = [v.name for v in views]
     if len(set(names)) == len(names):
         return views

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from terrain3d.change.align import Alignment, View, align_views, level_off
 from terrain3d.change.epoch import ASSUMED_SIGMA, Epoch
-from terrain3d.change.evidence import Surfaces
+from terrain3d.change.evidence import EpochSurfaces
 from terrain3d.change.filters import Array
 from terrain3d.change.resample import common_grid, on_grid
 from terrain3d.errors import OverlapError
@@ -76,7 +76,7 @@ class EpochPair:
             parts.append(np.where(np.isfinite(values) & (values > 0), values, np.float32(unknown)))
         return np.hypot(*parts).astype(np.float32)
 
-    def surfaces(self, grid: Grid, before: Array, after: Array) -> Surfaces:
+    def surfaces(self, grid: Grid, before: Array, after: Array) -> EpochSurfaces:
         """All that is known on a part of the grid, of which ``heights`` gave the first two."""
         a, b, shift = self.before, self.after, self._shift
         wet = self.wet(grid)
@@ -86,7 +86,7 @@ class EpochPair:
         closed = None
         if wet is not None:
             closed = self._levelled(on_grid(b.dsm, grid, *shift), grid) - on_grid(a.dsm, grid)
-        return Surfaces(
+        return EpochSurfaces(
             before,
             after,
             closed,
@@ -99,7 +99,7 @@ class EpochPair:
         )
 
     def wet(self, grid: Grid) -> NDArray[np.uint8] | None:
-        """Water on a part of the grid, codes of ``Surfaces.wet``; None without masks."""
+        """Water on a part of the grid, codes of ``EpochSurfaces.wet``; None without masks."""
         shifts = ((self.before, (0.0, 0.0)), (self.after, self._shift))
         known = [
             np.where(on_grid(e.mask, grid, *shift) == MaskCode.WATER, np.uint8(k), np.uint8(0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from terrain3d.change.evidence import Surfaces
+from terrain3d.change.evidence import EpochSurfaces
 from terrain3d.change.kinds import Kind
 from terrain3d.change.regions import Patch
 from terrain3d.change.shore import Shore, cover_changes, look_at_shore
@@ -19,17 +19,17 @@ NAN = np.float32(np.nan)
 
 @dataclass(frozen=True)
 class Fake:
-    all: Surfaces
+    all: EpochSurfaces
     shape: tuple[int, int] = (SIZE, SIZE)
     resolution: float = CELL
     smooth_limit: float = 0.35
 
-    def surfaces(self, where: tuple[slice, slice]) -> Surfaces:
+    def surfaces(self, where: tuple[slice, slice]) -> EpochSurfaces:
         parts = {n: v[where] for n, v in vars(self.all).items() if v is not None}
-        return Surfaces(**parts)
+        return EpochSurfaces(**parts)
 
 
-def scene(land: float, levels: tuple[float, float], *, images: bool = True, dark: float = 30.0) -> Surfaces:
+def scene(land: float, levels: tuple[float, float], *, images: bool = True, dark: float = 30.0) -> EpochSurfaces:
     """Land at a height that is water in BAY afterwards, beside a lake whose level may differ."""
     z = [np.full((SIZE, SIZE), 12.0, np.float32) for _ in levels]
     wet = np.zeros((SIZE, SIZE), np.uint8)
@@ -40,19 +40,19 @@ def scene(land: float, levels: tuple[float, float], *, images: bool = True, dark
         surface[:, 110:] = level
     measured = [np.where(wet & bit, NAN, surface) for bit, surface in zip((1, 2), z, strict=True)]
     light = [np.where(wet & bit, np.float32(dark), np.float32(100)) for bit in (1, 2)] if images else [None, None]
-    return Surfaces(*measured, closed=z[1] - z[0], wet=wet, ortho_before=light[0], ortho_after=light[1])
+    return EpochSurfaces(*measured, closed=z[1] - z[0], wet=wet, ortho_before=light[0], ortho_after=light[1])
 
 
-def backwards(s: Surfaces) -> Surfaces:
+def backwards(s: EpochSurfaces) -> EpochSurfaces:
     """The same with its epochs exchanged."""
     assert s.wet is not None and s.closed is not None
     wet = np.array([0, 2, 1, 3], np.uint8)[s.wet]
-    return Surfaces(
+    return EpochSurfaces(
         s.after, s.before, closed=-s.closed, wet=wet, ortho_before=s.ortho_after, ortho_after=s.ortho_before
     )
 
 
-def found(s: Surfaces, sign: int, least_flood: float = 1.5) -> Shore | None:
+def found(s: EpochSurfaces, sign: int, least_flood: float = 1.5) -> Shore | None:
     assert s.wet is not None
     mask = cover_changes(s.before, s.after, s.wet, CELL) == sign
     assert mask[BAY].mean() > 0.9 and mask.sum() == mask[BAY].sum()
