@@ -14,12 +14,12 @@ import yaml
 from bench_lidar import write_granules
 
 from terrain3d.camera.read import read_rpc
+from terrain3d.camera.write import rpc_tags
 from terrain3d.crs import Reference
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.rasters import read_raster, write_raster
 from terrain3d.io.vectors import write_layer
 from terrain3d.points import PointCloud
-from terrain3d.simulate.files import rpc_tags
 from terrain3d.simulate.scene import write_scene
 
 CRS = "EPSG:32632"

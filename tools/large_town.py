@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+from terrain3d.camera.write import rpc_tags
 from terrain3d.raster import Grid
 from terrain3d.simulate import render as rendering
-from terrain3d.simulate.files import rpc_tags
 from terrain3d.simulate.granules import write_atl08
 from terrain3d.simulate.scene import KINDS, draw_views
 from terrain3d.simulate.sensor import PushbroomCamera, make_sensor

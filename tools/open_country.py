@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
+from terrain3d.camera.write import rpc_tags
 from terrain3d.raster import Grid
-from terrain3d.simulate.files import rpc_tags
 from terrain3d.simulate.sensor import PushbroomCamera, View, camera_over, draw_pointing, fit_rpc
 from terrain3d.simulate.world import CENTRE, REFERENCE
 

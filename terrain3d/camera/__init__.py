@@ -1,1 +1,1 @@
-"""Sensor models: RPC projection and localization, their readers, and corrections from the adjustment."""
+"""Sensor models: RPC projection and localization, their files, and corrections from the adjustment."""

@@ -1,1 +1,1 @@
-"""Files: the only package, with the camera and lidar readers, that opens them."""
+"""Files: the only package that opens them, but for camera/read, camera/write and the lidar readers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.camera.write import write_image
 from terrain3d.change.filters import coarsen
 from terrain3d.config import ImageEntry, Scene
 from terrain3d.image.view import View
@@ -16,7 +17,6 @@ from terrain3d.pipeline.load import height_limits, load_views, mean_height, outp
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.run import resolution_of, run_scene
 from terrain3d.pipeline.scratch_folder import scratch_folder
-from terrain3d.simulate.files import write_image
 from terrain3d.stereo.pairs import choose_pairs
 
 FACTOR = 2  # the pixels of the images are made so many times as large

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from terrain3d.camera.write import write_image
 from terrain3d.errors import ConfigError
+from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
 from terrain3d.simulate import world as worlds
 from terrain3d.simulate.events import Event, evolve
-from terrain3d.simulate.files import write_image, write_truth
 from terrain3d.simulate.further import evolve_further
 from terrain3d.simulate.granules import write_atl08, write_gedi_l2a
 from terrain3d.simulate.render import render
@@ -145,3 +146,13 @@ def _write_epoch(
     }
     config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return Epoch(tuple(images), truth, config, tuple(sensors))
+
+
+def write_truth(folder: Path, world: World, resolution: float) -> dict[str, Path]:
+    """``dsm.tif``, ``dtm.tif`` and ``class.tif`` (ASPRS 2, 5, 6, 9; 0 nodata) of a world."""
+    surface, ground, classes = world.truth(resolution)
+    paths = {name: folder / f"{name}.tif" for name in ("dsm", "dtm", "class")}
+    write_raster(paths["dsm"], surface, nodata=HEIGHT_NODATA)
+    write_raster(paths["dtm"], ground, nodata=HEIGHT_NODATA)
+    write_raster(paths["class"], classes, nodata=0, heights=False)
+    return paths

@@ -15,9 +15,9 @@ from terrain3d.adjust.sigma import height_sigma
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
+from terrain3d.camera.write import write_image
 from terrain3d.image.view import View
 from terrain3d.io.images import open_image, read_window
-from terrain3d.simulate.files import write_image
 from terrain3d.simulate.scene import SceneFiles, write_scene
 
 UTM = "EPSG:32632"

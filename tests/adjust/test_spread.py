@@ -14,10 +14,10 @@ from terrain3d.adjust.network import DRIFT_REACH, MAX_REACH, build_network
 from terrain3d.adjust.spread import grid_share, inside, reach
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
+from terrain3d.camera.write import write_image
 from terrain3d.errors import AdjustmentError
 from terrain3d.image.view import View
 from terrain3d.io.images import open_image, read_window
-from terrain3d.simulate.files import write_image
 from terrain3d.simulate.scene import write_scene
 from terrain3d.stereo.pairs import choose_pairs
 

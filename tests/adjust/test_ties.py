@@ -14,11 +14,11 @@ from terrain3d.adjust.ties import _join, match_pair
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import read_rpc
 from terrain3d.camera.rpc import RpcModel
+from terrain3d.camera.write import write_image
 from terrain3d.errors import AdjustmentError
 from terrain3d.image.view import View, lean
 from terrain3d.io.images import open_image
 from terrain3d.io.rasters import read_raster
-from terrain3d.simulate.files import write_image
 from terrain3d.simulate.scene import SceneFiles, write_scene
 
 UTM = "EPSG:32632"

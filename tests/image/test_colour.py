@@ -11,10 +11,10 @@ import pytest
 import rasterio
 
 from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.write import rpc_tags, write_image
 from terrain3d.errors import ImageError
 from terrain3d.image.colour import Colour, laid_on, sharpened
 from terrain3d.io.images import open_image
-from terrain3d.simulate.files import rpc_tags, write_image
 from terrain3d.simulate.render import Radiometry, render
 from terrain3d.simulate.sensor import PushbroomCamera, View, camera_over, draw_pointing, fit_rpc
 from terrain3d.simulate.shade import illuminate

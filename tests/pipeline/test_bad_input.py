@@ -18,8 +18,8 @@ import yaml
 from affine import Affine
 
 from terrain3d.camera.read import read_rpc
+from terrain3d.camera.write import rpc_tags, write_image
 from terrain3d.cli import main
-from terrain3d.simulate.files import rpc_tags, write_image
 from terrain3d.simulate.scene import SceneFiles
 
 Content = dict[str, Any]

@@ -13,12 +13,12 @@ import yaml
 
 from terrain3d.camera.read import read_rpc
 from terrain3d.camera.rpc import RpcModel
+from terrain3d.camera.write import rpc_tags
 from terrain3d.commands.run import run_command
 from terrain3d.config import load_scene
 from terrain3d.errors import CameraError
 from terrain3d.image.colour import Colour
 from terrain3d.pipeline.load import load_views
-from terrain3d.simulate.files import rpc_tags
 from terrain3d.simulate.scene import SceneFiles
 
 GAINS = (0.6, 0.9, 1.1, 1.4)

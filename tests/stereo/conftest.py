@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.write import write_image
 from terrain3d.image.view import View
 from terrain3d.io.images import ImageFile, open_image
 from terrain3d.raster import Grid
-from terrain3d.simulate.files import write_image
 from terrain3d.simulate.noise import fractal
 from terrain3d.simulate.render import render
 from terrain3d.simulate.sensor import Pointing, camera_over, fit_rpc

@@ -11,10 +11,10 @@ import pytest
 import rasterio
 
 from terrain3d.camera.adjusted import Camera
+from terrain3d.camera.write import write_image
 from terrain3d.crs import Reference
 from terrain3d.image.view import View
 from terrain3d.io.images import open_image
-from terrain3d.simulate.files import write_image
 from terrain3d.simulate.world import CENTRE
 from terrain3d.stats import nmad
 from terrain3d.stereo import dense

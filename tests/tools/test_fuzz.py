@@ -13,12 +13,12 @@ import pytest
 import shapely
 
 from terrain3d.camera.rpc import RpcModel
+from terrain3d.camera.write import rpc_tags, write_image
 from terrain3d.crs import Reference
 from terrain3d.errors import Terrain3dError
 from terrain3d.io.clouds import write_cloud
 from terrain3d.io.vectors import write_layer
 from terrain3d.points import PointCloud
-from terrain3d.simulate.files import rpc_tags, write_image
 from tests.lidar.test_atl06 import write_atl06
 
 CASES = 40

@@ -1,4 +1,4 @@
-"""Files of a simulated scene: images with RPC in the GeoTIFF tag, and truth rasters."""
+"""An image in sensor geometry with its RPC in the GeoTIFF tag."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from terrain3d.camera.rpc import RpcModel
 from terrain3d.io.atomic import atomic_path
-from terrain3d.io.rasters import HEIGHT_NODATA, write_raster
-from terrain3d.simulate.world import World
 
 
 def rpc_tags(rpc: RpcModel) -> dict[str, str]:
@@ -34,7 +32,7 @@ def rpc_tags(rpc: RpcModel) -> dict[str, str]:
 
 
 def write_image(path: Path, image: NDArray[np.uint16], rpc: RpcModel) -> Path:
-    """Image in sensor geometry: tiled, DEFLATE, nodata 0, RPC tag, no georeference."""
+    """Write an image (h, w): tiled, DEFLATE, nodata 0, RPC tag, no georeference. Raises OutputError."""
     profile = {
         "driver": "GTiff", "dtype": "uint16", "count": 1, "height": image.shape[0], "width": image.shape[1],
         "nodata": 0, "tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate", "predictor": 2,
@@ -46,13 +44,3 @@ def write_image(path: Path, image: NDArray[np.uint16], rpc: RpcModel) -> Path:
             file.update_tags(ns="RPC", **rpc_tags(rpc))
             file.write(image, 1)
     return path
-
-
-def write_truth(folder: Path, world: World, resolution: float) -> dict[str, Path]:
-    """``dsm.tif``, ``dtm.tif`` and ``class.tif`` (ASPRS 2, 5, 6, 9; 0 nodata) of a world."""
-    surface, ground, classes = world.truth(resolution)
-    paths = {name: folder / f"{name}.tif" for name in ("dsm", "dtm", "class")}
-    write_raster(paths["dsm"], surface, nodata=HEIGHT_NODATA)
-    write_raster(paths["dtm"], ground, nodata=HEIGHT_NODATA)
-    write_raster(paths["class"], classes, nodata=0, heights=False)
-    return paths
