@@ -198,7 +198,14 @@ def disagreement_shaken(views: list[Shot], cameras: tuple[Camera, ...], amplitud
     return float(np.sqrt(((seen - np.column_stack([ties.line, ties.sample])) ** 2).mean()))
 
 
-@pytest.mark.parametrize(("along", "period"), [(THREE, 700.0), ((10.0, -8.0), 700.0), (THREE, 400.0)])
+@pytest.mark.parametrize(
+    ("along", "period"),
+    [
+        ((10.0, -8.0), 700.0),
+        pytest.param(THREE, 700.0, marks=pytest.mark.slow),
+        pytest.param(THREE, 400.0, marks=pytest.mark.slow),
+    ],
+)
 def test_jitter__is_taken_out_and_the_datum_stays(along: tuple[float, ...], period: float) -> None:
     views = shots(along, 4)
     ties = shaken(observe(views, ground(700, 4), 0.2), 0.3, period)
@@ -213,7 +220,7 @@ def test_jitter__is_taken_out_and_the_datum_stays(along: tuple[float, ...], peri
     assert after.covariance.shape[0] == len(views) * 2 * (3 + after.along)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_jitter__is_not_seen_in_noise(seed: int) -> None:
     views = shots(THREE, seed)
     ties = observe(views, ground(600, seed), 0.25, seed)
@@ -235,6 +242,7 @@ def test_adjust__drift_is_held_where_told() -> None:
     assert size[1] < 0.01 < 0.05 < min(size[0], size[2])
 
 
+@pytest.mark.slow
 def test_height_sigma__agrees_with_trials() -> None:
     """Pointing errors drawn from the priors, ties with noise: errors of heights and of heights against the model's
     plane have the stated sigma."""

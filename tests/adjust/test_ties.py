@@ -162,6 +162,7 @@ def test_network__too_few_ties_names_the_image(views: list[View], tmp_path: Path
         build_network([views[0], views[1], noise], UTM, LIMITS)
 
 
+@pytest.mark.slow
 def test_network__tracks_over_five_views(tmp_path: Path) -> None:
     scene = write_scene(tmp_path, "town", 180, seed=5, views=5)
     network = build_network(

@@ -352,6 +352,7 @@ def test_register__voids_and_noise() -> None:
     assert dict(result.report.rejected)["outside the surface"] > 0
 
 
+@pytest.mark.slow
 def test_register__deterministic() -> None:
     model, returns = surface(hills, (1.0, 2.0, 3.0), 2.0), lidar(hills)
     first, second = register_dsm(model, returns), register_dsm(model, returns)
@@ -542,6 +543,7 @@ def test_scene__tilt_of_a_real_surface_is_recovered(shared_data: Path, seed: int
     assert (result.tilt_e, result.tilt_n) == pytest.approx(tilt, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_report__held_out_rmse_is_the_true_one() -> None:
     ratio = []
     for seed in range(6):
