@@ -46,7 +46,7 @@ _Item = tuple[int, MatchTask, View, View]  # number of the pair, tile, left and 
 
 
 def _name(pair: int, task: MatchTask) -> str:
-    return f"{pair:03d}_{task.tile.column}_{task.tile.row}"
+    return f"{pair:03d}_{task.square[0]}_{task.square[1]}"
 
 
 def pair_bounds(pairs: list[Pair]) -> tuple[float, float, float, float]:

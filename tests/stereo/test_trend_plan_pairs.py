@@ -143,6 +143,20 @@ def test_plan__cores_cover_what_both_views_show_at_any_height(view_of: Make, are
     assert (inside(tasks, *plane)[seen] == 1).all()
 
 
+def test_plan__no_ray_between_tiles_on_different_planes_is_left_out(view_of: Make, area: Area) -> None:
+    views = [view_of(area(400), 12.0, 1.0), view_of(area(400), -10.0, 0.0)]
+    pair, left = choose_pairs(views, CRS, H0)[0], views[0]
+    grid = area(500)
+    grid = replace(grid, resolution=4.0, width=125, height=125)
+    slope = (H0 + 0.4 * (grid.centres()[1] - CENTRE[1]))[:, None].repeat(125, 1).astype(np.float32)
+    tasks = plan_matching(views, pair, CRS, coarse_surface(Raster(slope, grid)), 0.5, 300)
+    assert len({t.tile.height0 for t in tasks}) > 2 and len({t.square for t in tasks}) == len(tasks)
+    x, y = (a.ravel() for a in np.meshgrid(np.arange(-120.0, 120.0, 1.5), np.arange(-120.0, 120.0, 0.25)))
+    ray = left.project(CRS, x + CENTRE[0], y + CENTRE[1], H0 + 0.4 * y)
+    count = sum(inside([t], *left.locate(CRS, *ray, t.tile.height0)) for t in tasks)
+    assert count.min() == 1 and (count > 1).mean() < 0.01
+
+
 @pytest.mark.slow
 def test_plan__hardly_more_than_the_common_ground_is_matched(view_of: Make, area: Area) -> None:
     views = [view_of(area(400), 12.0), view_of(area(400), -10.0)]
