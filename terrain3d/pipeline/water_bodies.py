@@ -37,6 +37,7 @@ from terrain3d.surface.water import (
     to_the_bank,
     water_candidates,
     water_limits,
+    with_rim_area,
     without_land,
 )
 from terrain3d.surface.water_level import BodyShape, WaterKind, WaterLevel, water_level
@@ -170,7 +171,7 @@ def _seen(
         lambda b: water_candidates(Raster(b.read(clean), b.grid), Raster(b.read(image), b.grid), limits),
         grid, folder / "patches.raw", workers, WATER_MARGIN,
     )  # fmt: skip
-    area = patches.area * cell
+    area = with_rim_area(patches.area * cell, LOST_CELLS * grid.resolution)
     length = np.hypot(*(patches.bounds[:, 2:] - patches.bounds[:, :2]).T) * grid.resolution
     reach = max(SHORE, LOST_CELLS * grid.resolution)
 

@@ -115,6 +115,11 @@ def is_water(level: WaterLevel | None, area: float, length: float, least: float 
     return area >= least and level is not None and level.high - level.low <= _MAX_FALL * length
 
 
+def with_rim_area(area: NDArray[np.float64], rim: float) -> NDArray[np.float64]:
+    """Areas (m2) of patches with the rim (m) that they lost on all sides, which is that of a disk at least."""
+    return np.asarray(area + rim * (2 * np.sqrt(np.pi * area) + np.pi * rim))
+
+
 def is_pit(level: WaterLevel) -> bool:
     """Whether most of the shores of a body, grown to its banks, stand above its level, or it would run out over some of
     them: a pit in shadow, not water."""

@@ -29,11 +29,11 @@ GRID = Grid(Reference("EPSG:32654"), 3e5, 4e6, 0.5, N, N)
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def scene() -> Arrays:
+def scene(radius: float = 40.0) -> Arrays:
     """Surface, image and lake: flat shores at 20 m rising away, invented heights on the water."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[0:N, 0:N] * 0.5
-    distance = np.hypot(x - 100, y - 90) - 40
+    distance = np.hypot(x - 100, y - 90) - radius
     lake = distance < 0
     z = 20 + 0.1 * np.maximum(distance, 0) + rng.normal(0, 0.1, (N, N))
     z[lake] = np.where(rng.random(lake.sum()) < 0.6, np.nan, 20 + rng.normal(0, 4, lake.sum()))
@@ -95,6 +95,17 @@ def test_level_water__lake_is_found_and_level(size: int, tmp_path: Path, monkeyp
     lower = heights[~water] != z[~water]  # of the banks, what lay under the water
     assert np.allclose(heights[~water][lower & np.isfinite(z[~water])], heights[200, 180])
     assert np.allclose(sigma[water], 0.3, atol=0.02)
+
+
+@pytest.mark.parametrize(("radius", "found"), [(24.0, True), (20.0, False)])  # 1810 and 1257 m2
+def test_level_water__a_lake_counts_with_the_rim_that_its_patch_lost(
+    tmp_path: Path, radius: float, found: bool
+) -> None:
+    z, image, lake = scene(radius)
+    water, surface, _ = levelled(tmp_path, z, image)
+    assert (water & lake).sum() == pytest.approx(lake.sum() if found else 0, rel=0.06)
+    if found:
+        assert np.ptp(surface[water]) < 1e-3 and surface[water].mean() == pytest.approx(20, abs=0.3)
 
 
 def test_level_water__does_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
