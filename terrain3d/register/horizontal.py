@@ -17,6 +17,7 @@ from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robus
 Floats = NDArray[np.float64]
 
 MIN_USED_HORIZONTAL = 20
+MIN_USED_SHIFT = 25  # some 20 returns agree with a wrong shift by chance as well as with the true one
 CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
 CLEAR_SIGMA = 0.8  # metres; above it other shifts than the one found may be about as likely
 MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all
@@ -50,7 +51,7 @@ def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: L
         unknown = np.diag([UNPLACED_SIGMA**2, UNPLACED_SIGMA**2, 0.0, 0.0, 0.0])
         return Placement(replace(height, covariance=height.covariance + unknown), unmoved, False, reason)
 
-    if n_used < MIN_USED_HORIZONTAL:
+    if n_used < MIN_USED_SHIFT:
         return stay(f"{n_used} usable returns do not determine a horizontal shift")
     geolocation = _geolocation_variance(scene.returns, fit)
     folds = make_folds(problem.track, problem.ground.usable)

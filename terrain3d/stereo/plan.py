@@ -103,15 +103,19 @@ def _task(
     column, row, width, height = common.laid(frame, square, core_px, height0)
     places = np.meshgrid(column + np.linspace(0, width, PLACES), row + np.linspace(0, height, PLACES))
     limits = surface.limits_over(*frame.to_ground(*places))
-    for turn in range(TURNS):  # the plane is that of what the images cover of the square, which depends on it a little
-        found = _covered(frame, common.on_plane(*limits, height0), common.laid(frame, square, core_px, height0))
+
+    def covered() -> Rectangle | None:
+        return _covered(frame, common.on_plane(*limits, height0), common.laid(frame, square, core_px, height0))
+
+    found = covered()
+    for _ in range(TURNS - 1):  # the plane is that of what the images cover of the square, which depends on it a little
         if found is None:
             return None
-        if turn < TURNS - 1:
-            height0 = _trend(frame, surface, found)
-    left, top, width, height = found
-    if width < LEAST_PX or height < LEAST_PX:
+        height0 = _trend(frame, surface, found)
+        found = covered()
+    if found is None or min(found[2:]) < LEAST_PX:
         return None
+    left, top, width, height = found
     tile = EpipolarTile(
         frame, left - MARGIN_PX, top - MARGIN_PX, width + 2 * MARGIN_PX, height + 2 * MARGIN_PX, height0
     )

@@ -115,9 +115,9 @@ def is_water(level: WaterLevel | None, area: float, length: float, least: float 
     return area >= least and level is not None and level.high - level.low <= _MAX_FALL * length
 
 
-def with_rim_area(area: NDArray[np.float64], rim: float) -> NDArray[np.float64]:
+def with_rim_area(area: NDArray[np.floating[Any]], rim: float) -> NDArray[np.float64]:
     """Areas (m2) of patches with the rim (m) that they lost on all sides, which is that of a disk at least."""
-    return np.asarray(area + rim * (2 * np.sqrt(np.pi * area) + np.pi * rim))
+    return np.asarray(area + rim * (2 * np.sqrt(np.pi * area) + np.pi * rim), np.float64)
 
 
 def is_pit(level: WaterLevel) -> bool:
