@@ -188,7 +188,7 @@ def clean_heights(
     blocks = cut(model.grid, CLEAN_MARGIN)
 
     def without_spikes(block: Block) -> Raster:
-        return remove_spikes(Raster(block.read(model.height), block.grid))
+        return remove_spikes(Raster(block.read(model.height), block.grid), block.read(model.pairs) > 1)
 
     def ends(max_area: float) -> list[_Ends]:
         def work(block: Block) -> tuple[Ints, Ints]:

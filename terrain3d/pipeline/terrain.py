@@ -192,8 +192,9 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
         under, sigma, stated = _lower(block, z, s, codes, given, filtered)
         block.write(filtered.sigma, stated)
         block.write(dtm, under.values)
+        unmatched = filled = codes == MaskCode.FILLED
         if settled is not None:
-            filled, water = codes == MaskCode.FILLED, np.isin(codes, LEVELLED)
+            water = np.isin(codes, LEVELLED)
             over = Overhangs(block.read(settled.envelope), block.read(settled.odds).astype(np.float32))
             z, s = on_terrain(z, s, under, sigma, filled, over)
             upper = enveloped(z, s, under, over, ~water)
@@ -202,8 +203,9 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
                 block.write(given.mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
             block.write(surface, z.values)
             block.write(surface_sigma, s.values)
-            z = upper.height
-        block.write(chm, canopy_height(z, under).values)
+            z, unmatched = upper.height, filled & ~np.isfinite(over.heights)
+        canopy = resampled(filtered.hidden.read(block).weight, block.grid) > 0
+        block.write(chm, canopy_height(z, under, unmatched, canopy).values)
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)
     if settled is not None:

@@ -30,6 +30,7 @@ ISLAND_AREA = 60.0  # m2
 _SPIKE_AREA = 12.0  # m2: a chimney or a bush is smaller than what matching can invent at random; a house is not
 _FLYING_AREA = ISLAND_AREA  # up to here a patch is judged by its width, which is the root of its area
 _DEEPEST = 2.0  # widths: to the bottom of a deeper pit two views more than 28 degrees apart do not see
+_AGREED_AREA, _AGREED_SHARE = 1.0, 0.1  # m2, and share of a patch, that two pairs agree upon by no chance
 _SLIMMEST = 10.0  # widths: of towers only masts are slimmer, and they are not matched
 _GAP_CELLS = 2  # of a void, that what stands beyond it is still beside a patch: ``remove_islands`` joins them too
 CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
@@ -229,12 +230,13 @@ def _without_slope(
     return out
 
 
-def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:
+def remove_spikes(dsm: Raster, agreed: Bools | None = None, step: float = 3.0, max_area: float = _SPIKE_AREA) -> Raster:
     """DSM without flying cells: small patches that stand off all of their surroundings, above or below.
 
-    step: metres between a patch and every neighbouring cell beyond which they are not connected. max_area: m2 up to
-    which such a patch is taken for an error of matching; a larger one is, if it is too deep or too high for its width.
-    The cells become NaN.
+    agreed: (h, w) cells that more than one pair of images has at their height; a patch above its surroundings that has
+    some of them is a tall tree or a tower. step: metres between a patch and every neighbouring cell beyond which they
+    are not connected. max_area: m2 up to which such a patch is taken for an error of matching; a larger one is, if it
+    is too deep or too high for its width. The cells become NaN.
     """
     z, cell = np.asarray(dsm.values, np.float32), dsm.grid.resolution
     patch, size = _patches(z, np.float32(step))
@@ -244,6 +246,9 @@ def remove_spikes(dsm: Raster, step: float = 3.0, max_area: float = _SPIKE_AREA)
     slim = np.isfinite(off) & (off > np.where(above, _SLIMMEST, _DEEPEST) * width)
     slim |= np.isfinite(off_large) & (off_large > _SLIMMEST * width)  # whatever other errors touch it
     bad = (size <= max(round(max_area / cell**2), 1)) | ((size <= flying) & slim)
+    if agreed is not None:  # errors are each pair's own
+        common = np.bincount(patch[agreed], minlength=size.size)
+        bad &= ~(above & (common * cell**2 >= _AGREED_AREA) & (common >= _AGREED_SHARE * size))
     bad[0] = False
     return replace(dsm, values=np.where(bad[patch], np.float32(np.nan), z))
 

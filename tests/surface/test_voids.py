@@ -86,6 +86,21 @@ def test_remove_spikes__too_deep_or_slim_for_their_width_go() -> None:
     assert got.sum() == 600 + 48 + 64
 
 
+def test_remove_spikes__what_two_pairs_agree_upon_stands() -> None:
+    z = np.random.default_rng(4).normal(0, 0.2, (80, 80))
+    z[20:25, 20:25] += 18  # a tall tree, agreed upon in its middle
+    z[20:25, 50:55] += 18  # one pair alone
+    z[50:55, 20:25] += 18  # agreed upon in one cell
+    z[50:55, 50:55] -= 18  # a pit, which no two views see
+    agreed = np.zeros(z.shape, bool)
+    agreed[21:24, 21:24] = agreed[52, 22] = agreed[50:55, 50:55] = True
+    agreed[0:10] = True
+    got = np.isnan(remove_spikes(raster(z), agreed).values)
+    assert not got[20:25, 20:25].any()
+    assert got[20:25, 50:55].all() and got[50:55, 20:25].all() and got[50:55, 50:55].all()
+    assert got.sum() == 75
+
+
 def test_remove_spikes__errors_do_not_hide_each_other() -> None:
     z = np.random.default_rng(3).normal(0, 0.2, (100, 100))
     z[20:30, 0:60] = np.nan
