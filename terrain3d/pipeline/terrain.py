@@ -224,7 +224,8 @@ def _lower(
     seen = z
     if given.settled is not None:
         seen = Raster(np.where(codes == MaskCode.FILLED, np.float32(np.nan), z.values), block.grid)
-    height, sigma = with_hidden(height, sigma, block.read(filtered.ground) > 0, seen, filtered.hidden.read(block))
+    forest = filtered.hidden.read(block)
+    height, sigma = with_hidden(height, sigma, block.read(filtered.ground) > 0, seen, s, forest)
     water = np.isin(codes, LEVELLED)
     stated = np.where(water, s.values, stated_sigma(sigma.values, block.read(filtered.slope)))
     sigma = Raster(np.where(water, s.values, sigma.values), block.grid)

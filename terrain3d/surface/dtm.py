@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.coarse import resampled
+from terrain3d.surface.gaps import from_gaps
 from terrain3d.surface.ground import ground_share
 from terrain3d.surface.under_canopy import HiddenGround
 
@@ -23,8 +24,6 @@ _STEP_SLOPE = 0.3  # the same, per unit of terrain slope
 _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurred with the crowns around it
 _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not under the gap's middle
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
-_GAP_REACH = 5.0  # m: how far around a gap its ground corrects the estimate
-_GAP_SHARE = 0.05  # of cells around that show ground: it counts like an estimate whose sigma is its doubt
 _EVEN, _EVEN_SLOPE, _SEEN_SIGMA = 0.4, 0.15, 0.15  # share of the sigma that level ground does not bear out; slope; m
 # Of clouds: m; m per unit of slope; growth between the points, m and m per unit of slope, at a metre; its power. From
 # points of the ground held out, one by one and by blocks of 6 and 16 m, of five of nine airborne clouds.
@@ -99,13 +98,14 @@ def hidden_share(ground: Bools, resolution: float) -> Singles:
 
 
 def with_hidden(
-    height: Raster, sigma: Raster, ground: Bools, dsm: Raster, hidden: HiddenGround
+    height: Raster, sigma: Raster, ground: Bools, dsm: Raster, dsm_sigma: Raster, hidden: HiddenGround
 ) -> tuple[Raster, Raster]:
     """Terrain and its sigma with the ground under trees in place of what was interpolated there.
 
     height, sigma: (h, w) metres. ground: (h, w) cells that were taken for ground; those that the estimate under the
-    trees rules out do not count. hidden: coarse, over all of ``height``. Where ground is seen the terrain stays, never
-    above the surface. Under trees it may pass over gaps: they bend it, and their noise does not show.
+    trees rules out do not count. dsm, dsm_sigma: what was measured. hidden: coarse, over all of ``height``. Where
+    ground is seen the terrain stays, never above the surface. Under trees it may pass over gaps: they bend it, and
+    their noise does not show.
     """
     grid = height.grid
     weight = resampled(Raster(cv2.blur(hidden.weight.values, (3, 3)), hidden.weight.grid), grid)
@@ -116,26 +116,12 @@ def with_hidden(
     crowns = (weight > 0.5) & (off > np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
     weight = np.where(np.isfinite(under), weight * hidden_share(ground & ~crowns, grid.resolution), np.float32(0))
     under, error = (np.where(np.isfinite(a), a, b.values) for a, b in ((under, height), (error, sigma)))
-    under += _from_gaps(dsm.values - under, ground, error, grid.resolution)
+    under = under + from_gaps(dsm, dsm_sigma, under, error)
     mixed = height.values + weight * (under - height.values)
     mixed -= (1 - weight) * np.fmax(mixed - dsm.values, 0)
     variance = sigma.values**2 + weight * (error**2 - sigma.values**2)
     variance += weight * (1 - weight) * (under - height.values) ** 2
     return replace(height, values=mixed.astype(np.float32)), replace(sigma, values=np.sqrt(variance).astype(np.float32))
-
-
-def _from_gaps(off: Singles, ground: Bools, error: Singles, resolution: float) -> Singles:
-    """Smooth correction (m) of the ground under trees by what is seen in gaps, less the fewer cells show it.
-
-    off: surface over the estimate, m. error: 1-sigma of the estimate, m. Ground that contradicts it does not count.
-    """
-    believed = ground & (np.abs(off) < np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
-    sigma = _GAP_REACH / resolution
-    share, total = (
-        cv2.GaussianBlur(a.astype(np.float32), (0, 0), sigma)
-        for a in (believed, np.where(believed, off, np.float32(0)))
-    )
-    return np.asarray(total / (share + _GAP_SHARE * (_DOUBT / np.maximum(error, np.float32(0.1))) ** 2), np.float32)
 
 
 def _known(raster: Raster, grid: Grid) -> Singles:

@@ -49,7 +49,7 @@ def test_cloud_terrain_sigma__is_of_points_and_slope_and_grows_between_points() 
     assert flat[80, 80] < 0.4 and steep[80, 80] > 5
 
 
-@pytest.mark.parametrize(("depth", "least", "most"), [(0.8, 0.3, 0.6), (-0.8, 0.3, 0.6), (9.0, 0.0, 0.0)])
+@pytest.mark.parametrize(("depth", "least", "most"), [(0.8, 0.6, 0.9), (-0.8, 0.6, 0.9), (9.0, 0.0, 0.0)])
 def test_with_hidden__a_gap_bends_the_estimate_without_a_rim(depth: float, least: float, most: float) -> None:
     """Also where the surface in the gap is lower; what is far off is no ground."""
     ground = np.zeros(GRID.shape, bool)
@@ -57,10 +57,10 @@ def test_with_hidden__a_gap_bends_the_estimate_without_a_rim(depth: float, least
     dsm = on(GRID, 112.0)
     dsm.values[ground] = 100.0 - depth
     hidden = HiddenGround(*(on(COARSE, v) for v in (100.0, 0.8, 1.0, 12.0, 0.0)))
-    height, _ = with_hidden(on(GRID, 104.0), on(GRID, 3.0), ground, dsm, hidden)
+    height, _ = with_hidden(on(GRID, 104.0), on(GRID, 3.0), ground, dsm, on(GRID, 0.2), hidden)
     bend = (100.0 - height.values) * np.sign(depth)
     assert least <= bend[80, 80] <= most + 1e-3
-    assert np.abs(np.diff(bend, axis=0)).max() < 0.08 and np.abs(bend[80, :40]).max() < 1e-3
+    assert np.abs(np.diff(bend, axis=0)).max() < 0.12 and np.abs(bend[80, :40]).max() < 1e-3
 
 
 def test_with_hidden__coarse_cells_do_not_show() -> None:
@@ -68,7 +68,9 @@ def test_with_hidden__coarse_cells_do_not_show() -> None:
     x, y = (a - c for a, c in zip(COARSE.centres(), (GRID.west + 80, GRID.north - 80), strict=True))
     hill = (500 - 0.01 * (x[None] ** 2 + y[:, None] ** 2)).astype(np.float32)
     dome = HiddenGround(Raster(hill, COARSE), *(on(COARSE, v) for v in (0.8, 1.0, 12.0, 0.0)))
-    height, _ = with_hidden(on(GRID, 500.0), on(GRID, 3.0), np.zeros(GRID.shape, bool), on(GRID, 520.0), dome)
+    height, _ = with_hidden(
+        on(GRID, 500.0), on(GRID, 3.0), np.zeros(GRID.shape, bool), on(GRID, 520.0), on(GRID, 0.2), dome
+    )
     bend = np.diff(height.values[80, 30:130].astype(float), 2)
     np.testing.assert_allclose(bend, -0.02, atol=0.005)
 
@@ -83,8 +85,8 @@ def test_with_hidden__only_where_ground_is_not_seen() -> None:
     weight = np.zeros(COARSE.shape, np.float32)
     weight[6:14, 6:14] = 1
     hidden = HiddenGround(on(COARSE, 100.5), on(COARSE, 0.8), Raster(weight, COARSE), on(COARSE, 12.0), on(COARSE, 0.0))
-    height, spread = with_hidden(terrain, sigma, ground, dsm, hidden)
-    assert np.allclose(height.values[64:96, 64:96], 100.5, atol=0.02)
+    height, spread = with_hidden(terrain, sigma, ground, dsm, on(GRID, 0.2), hidden)
+    assert np.allclose(height.values[64:96, 64:96], 100.5, atol=0.03)
     assert np.allclose(spread.values[64:96, 64:96], 0.8, atol=1e-3)
     assert np.array_equal(height.values[:30], dsm.values[:30])  # the terrain stood over the surface
     assert (spread.values <= 3.3).all() and (spread.values >= 0.79).all()
