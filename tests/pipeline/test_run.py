@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import laspy
 import numpy as np
 import pyogrio
@@ -118,10 +119,12 @@ def test_terrain__lies_under_the_surface_and_canopy_is_between(before: Path) -> 
     assert (over > 0.5).mean() < 0.01  # in gaps between crowns, where the ground under trees passes over noise
     np.testing.assert_array_equal(chm != -9999, valid)
     assert (chm[valid] >= 0).all()
-    # pits in crowns are closed and rims are kept, so the model is only higher than the plain difference, and only there
-    above = chm[valid] - np.maximum(dsm - dtm, 0)[valid]
-    assert above.min() > -1e-3
-    assert (np.abs(above) < 1e-3).mean() > 0.9
+    # pits in crowns are closed and rims are kept; only the steep rims of a canopy are means of what is around
+    plain = np.where(valid, np.maximum(dsm - dtm, 0), np.inf)
+    above = (chm - plain)[valid]
+    assert (chm - cv2.erode(plain, np.ones((9, 9), np.uint8)))[valid].min() > -1e-3
+    assert np.percentile(above, 1) > -2 and above.mean() > 0
+    assert (np.abs(above) < 1e-3).mean() > 0.85
 
 
 def test_ortho__has_a_picture_where_the_surface_is(before: Path) -> None:
