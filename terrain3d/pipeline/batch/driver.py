@@ -101,6 +101,7 @@ def run_batch(
     out = out.resolve()  # workers elsewhere have folders of their own
     with _locked(out), open_manifest(out / MANIFEST) as manifest, bounded_cache():
         recorder = Watch(reporter, out / LOG, manifest)
+        result: BatchResult | None = None
         try:
             if options.retry:
                 manifest.clear_problems()
@@ -113,9 +114,10 @@ def run_batch(
             recorder.expect(plan.core_s, executor.workers())
             recorder.note(f"{executor.where()}")
             _check_space(plan, out, recorder)
-            return _settle(area, plan, inputs, out, recorder, executor, manifest, options)
+            result = _settle(area, plan, inputs, out, recorder, executor, manifest, options)
+            return result
         finally:
-            recorder.end()
+            recorder.end(finished=result is not None)
 
 
 def _plan(area: Area, out: Path, known: list[Problem], reporter: Reporter) -> tuple[Plan, Inputs]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -45,10 +46,10 @@ def sheets_of(area: Area, covered: BaseGeometry, crs: str) -> list[Sheet]:
         tiles = tiles_over(covered, crs, f"utm-{_size_name(float(scheme.utm))}")
     else:
         tiles = _squares(covered, crs, float(scheme.utm or 0))
-    codes = [t.code for t in tiles]
-    twice = sorted({c for c in codes if codes.count(c) > 1}) if len(set(codes)) < len(codes) else []
+    count = Counter(t.code.casefold() for t in tiles)  # some disks take a and A for the same name
+    twice = [t.code for t in tiles if count[t.code.casefold()] > 1]
     if twice:
-        raise ConfigError(f"code of a sheet occurs twice: {twice[0]}", where=area.sheets)
+        raise ConfigError(f"code of a sheet occurs twice: {min(twice)}", where=area.sheets)
     if not tiles:
         raise ConfigError("no tile lies over the images", where=area.sheets, fix="check the scheme of tiles")
     return [Sheet(t.code, t.outline_in(crs)) for t in tiles]
@@ -81,6 +82,8 @@ def _index(path: Path, layer: str | None, column: str) -> list[Tile]:
                           fix=f"it has {', '.join(found.columns) or 'none'}")  # fmt: skip
     tiles = []
     for shape, code in zip(found.geometries, found.columns[column], strict=True):
+        if code is None or code != code:
+            raise ConfigError(f"a sheet has no code in column '{column}'", where=path, fix="give it one")
         name = str(code)
         if not SAFE.fullmatch(name) or ".." in name:
             raise ConfigError(f"code '{name[:60]}' of a sheet cannot be the name of a file", where=path,

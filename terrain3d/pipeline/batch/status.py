@@ -43,10 +43,14 @@ def status_lines(manifest: Manifest, *, working: bool) -> list[str]:
     for state, codes in sorted(by_state.items()):
         shown = ", ".join(codes[:LISTED]) + (", ..." if len(codes) > LISTED else "")
         lines.append(f"  {state}: {len(codes)} ({shown})")
-    lines.append(f"{'stage':32s}{'done':>8s}{'failed':>8s}{'CPU s':>10s}{'MB':>8s}")
-    for name, s in stages(manifest).items():
-        lines.append(f"{name:32s}{s.done:8d}{s.failed:8d}{s.cpu_s:10.1f}{s.memory_mb:8.0f}")
+    found = stages(manifest)
+    wide = max(map(len, found), default=5)
+    lines.append(f"{'stage':{wide}s}{'done':>8s}{'failed':>8s}{'CPU s':>10s}{'MB':>8s}")
+    for name, s in found.items():
+        lines.append(f"{name:{wide}s}{s.done:8d}{s.failed:8d}{s.cpu_s:10.1f}{s.memory_mb:8.0f}")
     lines += [f"{p.what} {p.place}: {p.message}" for p in problems[:LISTED]]
+    if len(problems) > LISTED:
+        lines.append(f"and {len(problems) - LISTED} more")
     return lines
 
 
@@ -59,5 +63,5 @@ def _progress_lines(p: Progress | None, working: bool) -> list[str]:
             f"{p.share:.0%} of all work done, {time_left(p.left_s)} left (as of {p.at})",
         ]
     if p.ended:
-        return [f"not working; left off at {p.at}"]
+        return [f"finished at {p.at}" if p.finished else f"not working; left off at {p.at}: start it again to go on"]
     return [f"not working; broke off in {p.stage} after {p.at}: start it again to go on"]

@@ -30,7 +30,7 @@ PROGRESS = "progress"
 class Progress:
     """stage: what is worked on, ``done`` of ``total`` items of it. share: of all work, known from before included.
     left_s: seconds until the end at the pace of now. since, at: when the batch was started, and when this was so;
-    ended: whether it has left off."""
+    ended: whether it has left off; finished: with nothing left to be tried."""
 
     stage: str
     done: int
@@ -40,6 +40,7 @@ class Progress:
     since: str
     at: str
     ended: bool = False
+    finished: bool = False
 
 
 class Watch(Recorder):
@@ -82,10 +83,10 @@ class Watch(Recorder):
         if time.perf_counter() - self._told > EVERY_S:
             self._keep()
 
-    def end(self) -> None:
+    def end(self, *, finished: bool) -> None:
         """The batch leaves off, finished or not."""
         self.close()
-        self._keep(ended=True)
+        self._keep(ended=True, finished=finished)
 
     def _note_new(self) -> None:
         now, worked = time.perf_counter(), self._worked()
@@ -100,13 +101,13 @@ class Watch(Recorder):
         self._passed += share
         self._passed_new += share * self._new / self._total
 
-    def _keep(self, *, ended: bool = False) -> None:
+    def _keep(self, *, ended: bool = False, finished: bool = False) -> None:
         weight = SHARES.get(self._stage, 0.0)
         share = min(self._passed + weight * self._done / self._total, 0.99)
         new = self._passed_new + weight * self._new / self._total
         pace = (PRIOR * self._pace + self._spent) / (PRIOR + new)
         progress = Progress(
-            self._stage, self._done, self._total, share, pace * (1 - share), self._since, _now(), ended=ended
+            self._stage, self._done, self._total, share, pace * (1 - share), self._since, _now(), ended, finished
         )
         self._told = time.perf_counter()
         self._manifest.note(PROGRESS, asdict(progress))

@@ -22,7 +22,7 @@ from terrain3d.pipeline.progress import Silent
 from terrain3d.simulate.scene import write_scene
 
 pytestmark = pytest.mark.slow
-SIZE, LONG = 360, 900
+SIZE, LONG = 360, 700
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = yaml.safe_load(made.config.read_text(encoding="utf-8")) | {"tiles": {"utm": 100}, "lidar": []}
     names = ["all.tif", "west.tif", "east.tif"]
     for k, (name, columns) in enumerate(zip(names, ((0.0, 1.0), (0.0, 0.72), (0.7, 1.0)), strict=True), 1):
-        cut_out(made.folder / "epoch1" / f"view_{k}.tif", made.folder / name, columns, (0.42, 0.55))
+        cut_out(made.folder / "epoch1" / f"view_{k}.tif", made.folder / name, columns, (0.44, 0.55))
     for name, images in (("area", names[:2]), ("more", names)):
         (made.folder / f"{name}.yaml").write_text(yaml.safe_dump(content | {"images": images}), encoding="utf-8")
     return made.folder

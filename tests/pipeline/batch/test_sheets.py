@@ -66,8 +66,15 @@ def test_sheets__codes_that_lead_out_of_the_folder_are_refused(tmp_path: Path, c
         sheets_of(area(tmp_path, sheets="index.gpkg", code="NUMBER"), COVERED, UTM54)
 
 
-def test_sheets__codes_must_be_unique(tmp_path: Path) -> None:
-    index(tmp_path / "index.gpkg", ["A", "A"])
+def test_sheets__each_needs_a_code(tmp_path: Path) -> None:
+    index(tmp_path / "index.gpkg", ["A", None])
+    with pytest.raises(ConfigError, match="a sheet has no code in column 'NUMBER'"):
+        sheets_of(area(tmp_path, sheets="index.gpkg", code="NUMBER"), COVERED, UTM54)
+
+
+@pytest.mark.parametrize("codes", [["A", "A"], ["A", "a"]])  # the latter are one folder on some disks
+def test_sheets__codes_must_be_unique(tmp_path: Path, codes: list[str]) -> None:
+    index(tmp_path / "index.gpkg", codes)
     with pytest.raises(ConfigError, match="occurs twice: A"):
         sheets_of(area(tmp_path, sheets="index.gpkg", code="NUMBER"), COVERED, UTM54)
 

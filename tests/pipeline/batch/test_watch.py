@@ -90,8 +90,10 @@ def test_status_lines__running_broken_off_and_ended(tmp_path: Path, manifest: Ma
     assert "on tiles, 0 of 4" in status_lines(manifest, working=True)[0]
     assert "left" in status_lines(manifest, working=True)[1]
     assert "broke off in tiles" in status_lines(manifest, working=False)[0]
-    made.end()
+    made.end(finished=False)
     assert "not working; left off" in status_lines(manifest, working=False)[0]
+    made.end(finished=True)
+    assert status_lines(manifest, working=False)[0].startswith("finished at ")
 
 
 def test_is_worked_on(tmp_path: Path) -> None:
