@@ -32,6 +32,7 @@ LON, LAT = "longitude in degrees", "latitude in degrees"  # beside the table's o
 HIGHEST = 1e5  # metres; fill values are larger
 OPTIONAL = ("sigma", "footprint", "canopy", "track", "time", "horizontal_sigma")
 NOT_WANTED = "not among the rows to keep"
+NO_TRACK = "no track"  # of rows that have none
 
 
 def read_table(path: Path, bounds: Bounds | None, rules: RuleSet, form: LidarFormat) -> Granule:
@@ -204,6 +205,13 @@ def seconds(values: NDArray[Any], path: Path) -> Floats:
 
 
 def track_index(values: NDArray[Any]) -> tuple[NDArray[np.int32], list[str]]:
-    """Index of each row's track, and the tracks' names in order."""
+    """Index of each row's track, and the tracks' names in order. Whole numbers are numbers of tracks, also where some are
+    missing and so all were read as real ones."""
     names, index = np.unique(values.astype(str) if values.dtype.kind == "O" else values, return_inverse=True)
-    return index.reshape(-1).astype(np.int32), [str(n) for n in names]
+    return index.reshape(-1).astype(np.int32), [_track_name(n) for n in names.tolist()]
+
+
+def _track_name(value: Any) -> str:
+    if value == "None" or (isinstance(value, float) and not np.isfinite(value)):
+        return NO_TRACK
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

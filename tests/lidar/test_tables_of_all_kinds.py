@@ -169,3 +169,12 @@ def test_geopackage__one_layer_of_several(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="table has no layer 'third'"):
         read_granule(path, form=form(columns={}, crs=None, layer="third"))
     assert read_granule(path, form=form(columns={}, crs=None, layer="second")).returns.height.tolist() == [601]
+
+
+@pytest.mark.parametrize("track", [[715, 715, None, 1377], ["715", "715", None, "1377"]])
+def test_parquet__rows_without_a_track(tmp_path: Path, track: list[Any]) -> None:
+    table = {"lon": [100.0] * 4, "lat": [30.0, 30.1, 30.2, 30.3], "h": [1.0, 2.0, 3.0, 4.0], "orbit": track}
+    write_parquet(tmp_path / "a.parquet", table)
+    returns = read_granule(tmp_path / "a.parquet", form=form(columns=LONLAT | {"track": "orbit"})).returns
+    names = [returns.track_names[k].partition("/")[2] for k in returns.track]
+    assert names == ["715", "715", "no track", "1377"]
