@@ -205,8 +205,8 @@ def seconds(values: NDArray[Any], path: Path) -> Floats:
 
 
 def track_index(values: NDArray[Any]) -> tuple[NDArray[np.int32], list[str]]:
-    """Index of each row's track, and the tracks' names in order. Whole numbers are numbers of tracks, also where some are
-    missing and so all were read as real ones."""
+    """Index of each row's track, and the tracks' names in order: whole numbers also where some are missing and so all
+    were read as real ones."""
     names, index = np.unique(values.astype(str) if values.dtype.kind == "O" else values, return_inverse=True)
     return index.reshape(-1).astype(np.int32), [_track_name(n) for n in names.tolist()]
 

@@ -20,6 +20,8 @@ ROUND_RATIO = 1.2  # length / width below this: a round spot with a Gaussian bea
 GAUSSIAN_REACH = 2.0  # a beam's diameter is given at 1/e^2, so it reaches two sigma
 PLANE_FITS = 4
 CLEAR_OFFSET = 1.5  # metres over the footprint's plane that make a sample an obstacle
+MOSTLY = 0.5  # of a footprint on objects, from which they are all that there is to see
+CONTINUED = 0.5  # 1-sigma of what gaps change, as a share of it: a hillside goes on in them, a bank ends in water
 
 POINTING = 5.0  # metres; larger errors come from a beam's pointing
 SHARED_BY_TRACK = 0.5  # of its variance; what slope alone does not tell of a displacement differs from place to place
@@ -55,7 +57,9 @@ class FootprintSample:
 
     heights: (N, 3) of the ground, metres: weighted mean, height of a robust plane at the centre, weighted median; what
         stands above the plane is lowered to it. On even ground these are one; on a bend or a terrace products differ in
-        which of them they give. height: their mean by the chances that ``Footprints.says`` has, unclear: 1-sigma of it.
+        which of them they give. Cells of objects do not count unless most are, for a blurred wall is no slope of the
+        ground. height: their mean by the chances that ``Footprints.says`` has. unclear: 1-sigma of it, with what voids
+        in the footprint leave open.
     slope_x, slope_y: derivative of the height toward east and north, of a robust plane.
     spread: robust 1-sigma of the surface around that plane, metres.
     raised: share of the samples that stand 1.5 m and more above the plane.
@@ -121,14 +125,16 @@ def sample_footprints(
     """
     columns, rows = dsm.grid.column_row(footprints.x - shift[0], footprints.y - shift[1])
     ratio = dsm.grid.resolution / objects.grid.resolution
-    heights, out = np.full((3, len(columns)), np.nan), np.full((6, len(columns)), np.nan)
+    heights, out = np.full((3, len(columns)), np.nan), np.full((8, len(columns)), np.nan)
     _sample(
         dsm.values, objects.values, dsm.grid.resolution, ratio, columns, rows, footprints.along_x, footprints.along_y,
         footprints.length, footprints.width, min_valid, heights, out,
     )  # fmt: skip
     height = np.einsum("nk,kn->n", footprints.says, heights)
-    unclear = np.sqrt(np.einsum("nk,kn->n", footprints.says, (heights - height) ** 2))
-    slope_x, slope_y, spread, raised, valid, on_objects = out
+    slope_x, slope_y, spread, raised, valid, on_objects, mean_by_voids, median_by_voids = out
+    by_voids = np.array([mean_by_voids, np.zeros(len(height)), median_by_voids])
+    variance = (heights - height) ** 2 + (CONTINUED * by_voids) ** 2
+    unclear = np.sqrt(np.einsum("nk,kn->n", footprints.says, variance))
     return FootprintSample(heights.T, height, slope_x, slope_y, spread, raised, valid, on_objects, unclear)
 
 
@@ -212,9 +218,9 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         east, north, weight = footprint_samples(length[k], width[k], along_x[k], along_y[k])
         most = len(east)
         u, v = np.empty(most), np.empty(most)
-        z, w = np.empty(most), np.empty(most)
+        z, w, stands = np.empty(most), np.empty(most), np.zeros(most, np.bool_)
         asked, got, n, on_object = 0.0, 0.0, 0, 0.0
-        end = most  # samples without a value are listed from there on
+        end = most  # samples without a value of the ground are listed from there on
         for i in range(most):
             asked += weight[i]
             c, r = columns[k] + east[i] / resolution, rows[k] - north[i] / resolution
@@ -233,11 +239,17 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
             end += 1
             got += weight[i]
             u[n], v[n], z[n], w[n] = east[i], north[i], value, weight[i]
-            n += 1
             orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
-            if objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0:
-                on_object += weight[i]
+            stands[n] = objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0
+            on_object += weight[i] * stands[n]
+            n += 1
         out[4, k] = got / asked
+        for i in range(n - 1 if on_object < MOSTLY * got else -1, -1, -1):
+            if stands[i]:
+                place, beam = (u[i], v[i]), w[i]
+                n, end = n - 1, end - 1
+                u[i], v[i], z[i], w[i] = u[n], v[n], z[n], w[n]
+                u[end], v[end], w[end] = place[0], place[1], beam
         if n < 3 or got < min_valid * asked:
             continue
         wr = w[:n].copy()
@@ -261,6 +273,7 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
             if residual[i] > CLEAR_OFFSET:
                 raised += w[i]
                 z[i] -= residual[i]  # to the ground beneath, or on a slope it would lift the median
+        mean, median = (w[:n] * z[:n]).sum() / w[:n].sum(), _weighted_median(z, w, n)
         for i in range(end, most):  # on a slope, what is missing on one side would move mean and median
             u[n], v[n], w[n], z[n] = u[i], v[i], w[i], a0 + p * u[i] + q * v[i]
             n += 1
@@ -268,3 +281,4 @@ def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, le
         heights[1, k], heights[2, k] = a0, _weighted_median(z, w, n)
         out[0, k], out[1, k], out[2, k] = p, q, scale
         out[3, k], out[5, k] = raised / got, on_object / got
+        out[6, k], out[7, k] = heights[0, k] - mean, heights[2, k] - median

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import rasterio
+from scipy import ndimage
 
 from terrain3d.crs import Reference, Vertical, from_lonlat, to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
@@ -453,6 +454,33 @@ def test_footprint__a_car_does_not_lift_it_and_voids_count() -> None:
     s = sample_footprints(model, object_map(model), place_footprints(returns, CRS), min_valid=0.0)
     assert s.height[5] == pytest.approx(returns.height[5], abs=0.02)
     assert s.valid[15] == pytest.approx(0.5, abs=0.12) and s.valid[5] == 1
+
+
+def test_footprint__the_flank_of_a_roof_beside_it_is_no_slope() -> None:
+    model = surface(plain)
+    returns = lidar(plain, n_tracks=1, noise=0.0).select(np.arange(10, 21))
+    places = place_footprints(returns, CRS)
+    column, row = (int(a[5].round()) for a in model.grid.column_row(places.x, places.y))
+    model.values[row - 12 : row + 12, column + 5 : column + 30] += 6
+    model = replace(model, values=ndimage.gaussian_filter(model.values, 0.7))
+    s = sample_footprints(model, object_map(model), places)
+    assert 0.05 < s.objects[5] < 0.3
+    assert abs(s.slope_x[5]) < 0.02 and s.height[5] == pytest.approx(returns.height[5], abs=0.05)
+
+
+def test_footprint__what_a_void_hides_is_unclear() -> None:
+    """A bank that ends in water, which has no heights: the mean of the footprint is that of bank and water."""
+    model = surface(lambda x, y: 50 - 0.5 * (x - WEST - 300) + 0 * y)
+    shore = model.grid.centres()[0] > WEST + 302.0
+    model.values[:, shore] = np.nan
+    x, y = np.full(3, WEST + 300.0), NORTH - 300 - 20 * np.arange(3.0)
+    lon, lat = to_lonlat(CRS, x, y)
+    returns = replace(lidar(plain).select(np.arange(3)), lon_deg=lon, lat_deg=lat)
+    scene = prepare(model, returns, None).hearing(np.tile([1.0, 0.0, 0.0], (3, 1)))
+    s = sample_footprints(model, scene.objects, scene.footprints)
+    true_mean = np.maximum(50 - 0.5 * np.linspace(-5.5, 5.5, 111), 49.0).mean()
+    assert 0.6 < s.valid[1] < 0.8
+    assert 0.2 < abs(s.height[1] - true_mean) < 2 * s.unclear[1]
 
 
 def test_object_map__houses_on_a_slope_but_not_the_hill() -> None:
