@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing as mp
+import signal
 import sys
 import threading
 import time
@@ -60,6 +61,8 @@ def _lost(task: Task, attempts: int) -> Outcome:
 
 
 def _begin(memory_limit: int | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # the driver tells what happened, its copies need not
+        signal.signal(number, signal.SIG_DFL)
     leave_with_driver()
     if memory_limit is None:
         keep_freed_memory()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing as mp
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from terrain3d.crs import Reference
 from terrain3d.errors import OutputError
 from terrain3d.io.objects import Desk, DeskShelf, Objects
 from terrain3d.io.scratch import StoredRaster, new_raster
+from terrain3d.pipeline.batch import executors
 from terrain3d.pipeline.batch.engine import BatchEngine, BlocksFailed
 from terrain3d.pipeline.batch.executors import DaskWorkers, Executor, Processes
 from terrain3d.pipeline.batch.keys import Keys
@@ -164,6 +167,25 @@ def test_engine__once_is_kept(tmp_path: Path, manifest: Manifest, here: Executor
     again = engine(tmp_path, manifest, here)
     assert (again.once(work, np.eye(3), 2.0) == first).all() and again.done == 0
     assert (again.once(work, np.eye(3), 3.0) == 1.5 * first).all() and again.done == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers are copies of the driver")
+def test_processes__workers_do_not_answer_signals_as_the_driver_does() -> None:
+    context = mp.get_context("fork")
+    ready = context.Event()
+
+    def worker() -> None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command line does
+        executors._begin(None)
+        ready.set()
+        time.sleep(60)
+
+    process = context.Process(target=worker)
+    process.start()
+    assert ready.wait(30)
+    process.terminate()
+    process.join(30)
+    assert process.exitcode == -signal.SIGTERM  # not by a KeyboardInterrupt and its traceback
 
 
 @pytest.mark.slow
