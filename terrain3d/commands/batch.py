@@ -93,9 +93,11 @@ def _say_result(result: BatchResult, out: Path) -> None:
         states[tile.state] = states.get(tile.state, 0) + 1
     say("tiles: " + ", ".join(f"{n} {state}" for state, n in sorted(states.items())))
     for problem in result.problems[:LISTED]:
-        say(f"{problem.what} {problem.place}: {problem.message}")
+        say(problem.line)
     if len(result.problems) > LISTED:
         say(f"and {len(result.problems) - LISTED} more: terrain3d batch --status")
+    if result.problems:
+        say("once that is mended, the same command with --retry-failed tries it again")
     say(f"results: {out} ({result.worked} items of work done now)")
 
 

@@ -104,6 +104,17 @@ def test_atl03__alone_a_return_a_segment_on_a_slope(tmp_path: Path) -> None:
     assert np.all(np.diff(returns.time_s[returns.track == 0]) > 0)
 
 
+def test_atl03__returns_do_not_depend_on_what_else_is_read(tmp_path: Path) -> None:
+    path, _ = write_pass(tmp_path)
+    whole = read_granule(path).returns
+    south = LAT0 + 70.0 / DEGREE  # all but the first segments
+    some = read_granule(path, (LON0 - 1, south, LON0 + 1, LAT0 + 1)).returns
+    here = np.isin(whole.time_s, some.time_s)
+    assert 0 < len(some) < len(whole) and here.sum() == len(some)
+    for name in ("lon_deg", "lat_deg", "height", "sigma", "length", "time_s"):
+        assert np.array_equal(getattr(some, name), getattr(whole, name)[here]), name
+
+
 def test_atl03__canopy_without_classes_is_more_than_one_surface(tmp_path: Path) -> None:
     path, _ = write_pass(tmp_path, ("gt1l",), canopy=True)
     granule = read_granule(path)

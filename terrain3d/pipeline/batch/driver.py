@@ -216,7 +216,7 @@ def _write_tiles(
     items = []
     for t in plan.tiles:
         near = [p for p in problems if _meet(p.bounds, t.sheet.bounds)]
-        note = "; ".join(sorted({f"{p.what} {p.place}: {p.message}" for p in near}))[:1000]
+        note = "; ".join(sorted({p.line for p in near}))[:1000]
         grid = tile_grid(t.sheet, like)
         own = features.within(t.sheet.outline, grid, shelf)
         items.append(TileItem(t.sheet, grid, lineage_of(t, inputs, result), own, note))

@@ -78,6 +78,11 @@ class Problem:
     message: str
     bounds: tuple[float, float, float, float] | None = None
 
+    @property
+    def line(self) -> str:
+        """For a person; the place once, where the message begins with it."""
+        return f"{self.what} {self.message if self.message.startswith(self.place) else f'{self.place}: {self.message}'}"
+
 
 class Manifest:
     """Open with ``open_manifest``. Raises OutputError where the disk is full, InputFileError for a damaged file."""

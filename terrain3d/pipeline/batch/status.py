@@ -48,7 +48,7 @@ def status_lines(manifest: Manifest, *, working: bool) -> list[str]:
     lines.append(f"{'stage':{wide}s}{'done':>8s}{'failed':>8s}{'CPU s':>10s}{'MB':>8s}")
     for name, s in found.items():
         lines.append(f"{name:{wide}s}{s.done:8d}{s.failed:8d}{s.cpu_s:10.1f}{s.memory_mb:8.0f}")
-    lines += [f"{p.what} {p.place}: {p.message}" for p in problems[:LISTED]]
+    lines += [p.line for p in problems[:LISTED]]
     if len(problems) > LISTED:
         lines.append(f"and {len(problems) - LISTED} more")
     return lines

@@ -10,7 +10,7 @@ import pytest
 
 from terrain3d.pipeline.batch import watch
 from terrain3d.pipeline.batch.driver import LOCK, is_worked_on
-from terrain3d.pipeline.batch.manifest import Manifest, open_manifest
+from terrain3d.pipeline.batch.manifest import Manifest, Problem, open_manifest
 from terrain3d.pipeline.batch.status import status_lines
 from terrain3d.pipeline.batch.watch import SHARES, Watch, progress_of
 from terrain3d.pipeline.progress import Silent, time_left
@@ -106,3 +106,8 @@ def test_is_worked_on(tmp_path: Path) -> None:
 
 def test_time_left() -> None:
     assert [time_left(s) for s in (5, 100, 3000, 7200)] == ["under 1 min", "2 min", "50 min", "2.0 h"]
+
+
+def test_problem__names_its_place_once() -> None:
+    assert Problem("image", "/a.tif", "/a.tif: is truncated").line == "image /a.tif: is truncated"
+    assert Problem("tile", "E1N1", "is lost").line == "tile E1N1: is lost"
