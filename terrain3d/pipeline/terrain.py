@@ -225,9 +225,11 @@ def _lower(
     if given.settled is not None:
         seen = Raster(np.where(codes == MaskCode.FILLED, np.float32(np.nan), z.values), block.grid)
     forest = filtered.hidden.read(block)
-    height, sigma = with_hidden(height, sigma, block.read(filtered.ground) > 0, seen, s, forest)
+    ground = block.read(filtered.ground) > 0
+    height, sigma = with_hidden(height, sigma, ground, seen, s, forest)
     water = np.isin(codes, LEVELLED)
-    stated = np.where(water, s.values, stated_sigma(sigma.values, block.read(filtered.slope)))
+    away = ground_distance(ground, block.grid.resolution)
+    stated = np.where(water, s.values, stated_sigma(sigma.values, block.read(filtered.slope), away))
     sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
     lower = np.where(known, height.values, np.float32(np.nan))
     lower[water] = z.values[water]

@@ -25,6 +25,7 @@ _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurr
 _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not under the gap's middle
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
 _EVEN, _EVEN_SLOPE, _SEEN_SIGMA = 0.4, 0.15, 0.15  # share of the sigma that level ground does not bear out; slope; m
+_FAR, _FAR_FROM, _FAR_TO = 0.3, 3.0, 12.0  # by so much more far from ground; from, and in full (m)
 # Of clouds: m; m per unit of slope; growth between the points, m and m per unit of slope, at a metre; its power. From
 # points of the ground held out, one by one and by blocks of 6 and 16 m, of five of nine airborne clouds.
 _CLOUD_SIGMA, _CLOUD_SLOPE = 0.05, 0.6
@@ -81,14 +82,17 @@ def cloud_terrain_sigma(dsm: Raster, ground: Bools, slope: Singles, hull: Bools,
     return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
 
 
-def stated_sigma(sigma: Singles, slope: Singles) -> Singles:
+def stated_sigma(sigma: Singles, slope: Singles, distance: Singles) -> Singles:
     """Sigma of the terrain as errors of scenes with exact truth bear it out (m), from that by which it is worked out.
 
     What is guessed between ground that is seen holds better on even land than the doubt that keeps roofs and crowns out
-    of it. sigma, slope: (h, w) metres, and rise over run of the terrain.
+    of it, and worse far from all that is seen. sigma, slope, distance: (h, w) metres, rise over run of the terrain, and
+    metres to the nearest ground cell.
     """
     guessed = sigma**2 / (sigma**2 + np.float32(_SEEN_SIGMA**2))
-    return np.asarray(sigma * (1 - np.float32(_EVEN) * guessed / (1 + (slope / np.float32(_EVEN_SLOPE)) ** 2)))
+    away = np.clip((distance - _FAR_FROM) / (_FAR_TO - _FAR_FROM), 0, 1)
+    even = 1 - np.float32(_EVEN) * guessed / (1 + (slope / np.float32(_EVEN_SLOPE)) ** 2)
+    return np.asarray(sigma * even * (1 + np.float32(_FAR) * away), np.float32)
 
 
 def hidden_share(ground: Bools, resolution: float) -> Singles:

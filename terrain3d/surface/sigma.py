@@ -42,6 +42,10 @@ STANDING = 0.025  # share of the height over the terrain by which roofs and crow
 # logarithms of 1 + the height over the lowest around (m), and of the sigma so far over USUAL (m).
 GAP, LARGEST_HEIGHT = 0.89, 40.0  # share of the height; m
 GAP_SIGNS, GAP_OFFSET = (-1.2, 2.42), -0.54
+# The foot of a wall or crown: what is matched there may be its top after all. Of cells 0.5, 1, 1.5 and 2 m from what
+# stands at least FOOT_STEP over them every third, ninth, thirtieth and hundredth is off by the step.
+FOOT, FOOT_STEP, FOOT_HEIGHT = 0.5, 2.5, 1.0  # share of the step; m; m over the terrain up to which a cell is a foot
+FOOT_REACH, FOOT_WIDTH = 1.1, 0.25  # m, logistic decline of the share with distance
 USUAL, LARGEST_SIGMA = 0.3, 2.0  # m; what is larger is not told apart
 
 
@@ -68,8 +72,8 @@ def cell_sigma(height: Raster, matches: Raster, measured: Bools, odds: Singles |
 
 
 def standing_sigma(height: Singles, sigma: Singles, resolution: float) -> Singles:
-    """Sigma (h, w; m) of measured cells with the doubt of what stands over the terrain: how well it is matched, and
-    how likely it is a gap between crowns of which all pairs saw the tops.
+    """Sigma (h, w; m) of measured cells with the doubt of what stands over the terrain: how well it is matched, how
+    likely it is a gap between crowns of which all pairs saw the tops, and how likely what is at its foot belongs to it.
 
     height: of the surface over the terrain (m, NaN for none). sigma: of the cells as such (m).
     """
@@ -80,7 +84,18 @@ def standing_sigma(height: Singles, sigma: Singles, resolution: float) -> Single
     step = np.where(known, np.clip(height - lowest, 0, LARGEST_HEIGHT), np.float32(0))
     doubt = np.log(np.clip(sigma, np.float32(1e-3), LARGEST_SIGMA) / np.float32(USUAL))
     gap = GAP * above * _logistic(GAP_OFFSET, GAP_SIGNS, (np.log1p(step), doubt))
-    return np.sqrt(sigma**2 + (STANDING * above) ** 2 + gap**2).astype(np.float32)
+    foot = _foot(np.where(known, height, np.float32(-1e6)), resolution)
+    return np.sqrt(sigma**2 + (STANDING * above) ** 2 + gap**2 + foot**2).astype(np.float32)
+
+
+def _foot(height: Singles, resolution: float) -> Singles:
+    """Share of the step up to what stands beside a low cell, largest of all distances (m)."""
+    out = np.zeros(height.shape, np.float32)
+    for cells in range(1, int((FOOT_REACH + 3 * FOOT_WIDTH) / resolution) + 1):
+        step = cv2.dilate(height, np.ones((2 * cells + 1,) * 2, np.uint8)) - height
+        share = FOOT / (1 + np.exp((cells * resolution - FOOT_REACH) / FOOT_WIDTH))
+        out = np.fmax(out, np.where(step > FOOT_STEP, np.float32(share) * step, np.float32(0)))
+    return np.where((height > -FOOT_STEP) & (height < FOOT_HEIGHT), np.minimum(out, LARGEST_HEIGHT), np.float32(0))
 
 
 def _gross(height: Raster, matches: Singles, near: Singles, measured: Bools, odds: Singles | None) -> Singles:

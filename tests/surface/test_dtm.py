@@ -100,8 +100,10 @@ def test_hidden_share__nothing_open_and_in_between() -> None:
     assert (np.diff(share[80, 30:90]) >= -1e-6).all()
 
 
-def test_stated_sigma__less_where_level_ground_was_guessed() -> None:
-    sigma = np.float32([0.03, 1.0, 1.0, 1.0])
-    stated = stated_sigma(sigma, np.float32([0.0, 0.0, 0.15, 2.0])) / sigma
+def test_stated_sigma__less_where_level_ground_was_guessed_and_more_far_from_ground() -> None:
+    sigma, slope = np.float32([0.03, 1.0, 1.0, 1.0]), np.float32([0.0, 0.0, 0.15, 2.0])
+    stated = stated_sigma(sigma, slope, np.float32([0, 1, 3, 2])) / sigma
     assert stated[0] > 0.98 and stated[3] > 0.99  # what was seen, and steep land
     np.testing.assert_allclose(stated[1:3], [0.61, 0.80], atol=0.01)
+    away = stated_sigma(sigma, slope, np.float32([7.5, 12, 50, 1000])) / sigma
+    np.testing.assert_allclose(away / stated, [1.15, 1.3, 1.3, 1.3], rtol=1e-5)

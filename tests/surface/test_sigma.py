@@ -81,6 +81,18 @@ def test_standing_sigma__high_over_the_terrain_with_nothing_low_around() -> None
     assert wood[20] > 6.0  # gaps between its crowns may have been taken for them
     assert hall[20] < 0.8  # matched too well for that
     assert wood[20] > 1.5 * wood[48]  # near its edge the ground would have been seen
-    np.testing.assert_allclose(wood[50:], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(wood[53:], 0.8, rtol=1e-6)
     height[:, 60] = np.nan
     np.testing.assert_allclose(standing_sigma(height, np.ones(GRID.shape, np.float32), 0.5)[:, 60], 1.0)
+
+
+def test_standing_sigma__foot_of_a_wall_may_be_its_top() -> None:
+    """Half of the step beside the wall, less with every cell away from it; nothing on the roof or far off."""
+    height = np.zeros(GRID.shape, np.float32)
+    height[:, 60:] = 10.0
+    spread = standing_sigma(height, np.full(GRID.shape, 0.1, np.float32), 0.5)[30]
+    share = np.sqrt(spread[56:60] ** 2 - 0.1**2) / 10.0
+    np.testing.assert_allclose(share[::-1], [0.458, 0.299, 0.084, 0.0], atol=0.001)
+    np.testing.assert_allclose(spread[:55], 0.1, rtol=1e-5)
+    low = np.where(height > 0, np.float32(2), height)  # a hedge is no wall
+    np.testing.assert_allclose(standing_sigma(low, np.full(GRID.shape, 0.1, np.float32), 0.5)[30, :55], 0.1, rtol=1e-5)
