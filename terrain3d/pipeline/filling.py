@@ -19,7 +19,7 @@ from terrain3d.raster import Raster, odd_cells
 from terrain3d.register.move import Move
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.rims import MARGIN as RIM_MARGIN
-from terrain3d.surface.sigma import cell_sigma
+from terrain3d.surface.sigma import cell_sigma, missing_pairs
 from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
 
 Singles = NDArray[np.float32]
@@ -64,13 +64,14 @@ def fill_model(
     def work(block: Block) -> None:
         z = block.read(clean)
         known, fill = np.isfinite(z), void(block) & ~left_open.read(block)
-        matches = np.where(known, block.read(model.sigma), np.float32(np.nan))
+        own = missing_pairs(block.read(model.sigma), block.read(model.pairs), grid.resolution)
+        matches = np.where(known, own, np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)
         hanging = None if odds is None else np.where(known, block.read(odds).astype(np.float32), NO_RIM)
-        own = cell_sigma(filled, spread, known, hanging)
+        cells = cell_sigma(filled, spread, known, hanging)
         part = block.around_core(baseline_cells(block.grid.resolution))  # for slopes
         inner = block.part(*part)
-        total = with_frame(Raster(own.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)
+        total = with_frame(Raster(cells.values[part], inner.grid), Raster(filled.values[part], inner.grid), frame)
         block.write(dsm, filled.values)
         inner.write(sigma, total.values)
         codes = np.where(known, MaskCode.MEASURED, np.where(fill & np.isfinite(filled.values), MaskCode.FILLED, 0))

@@ -27,6 +27,7 @@ Bools = NDArray[np.bool_]
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
 REACH = 4.25  # m within which what is below a cell is looked for
 MATCH, NEAR, SLOPE = 0.22, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+PAIRS_AROUND = 8.0  # m within which the largest number of pairs is what might have seen a cell
 STEP, LEAST_STEP = 0.51, 0.4  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its
 # height over the lowest around and of 1 + the near roughness (m), metres to the next void, logarithm of the matches'
@@ -69,6 +70,16 @@ def cell_sigma(height: Raster, matches: Raster, measured: Bools, odds: Singles |
     filled = s**2 + (FILLED * wide / (1 + wide)) ** 2
     sigma = np.sqrt(np.where(measured, seen, filled))
     return Raster(np.where(np.isfinite(z), sigma, np.nan).astype(np.float32), height.grid)
+
+
+def missing_pairs(matches: Singles, pairs: NDArray[np.uint8], resolution: float) -> Singles:
+    """Sigma (h, w; m) of the matches in each cell, more where pairs that see what is around found nothing: what some
+    could not match, the others match worse than they say. pairs: (h, w) number of stereo pairs in a cell.
+
+    Cells farther than ``PAIRS_AROUND`` from the border do not depend on what lies beyond it.
+    """
+    most = cv2.dilate(pairs, np.ones((odd_cells(2 * PAIRS_AROUND, resolution),) * 2, np.uint8))
+    return np.asarray(matches * np.sqrt(most / np.maximum(pairs, 1)), np.float32)
 
 
 def standing_sigma(height: Singles, sigma: Singles, resolution: float) -> Singles:

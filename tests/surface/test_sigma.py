@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from terrain3d.crs import Reference
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.sigma import MATCH, cell_sigma, standing_sigma
+from terrain3d.surface.sigma import MATCH, cell_sigma, missing_pairs, standing_sigma
 
 GRID = Grid(Reference("EPSG:32654"), 1000.0, 2000.0, 0.5, 60, 80)
 ALL = np.ones(GRID.shape, bool)
@@ -96,3 +97,12 @@ def test_standing_sigma__foot_of_a_wall_may_be_its_top() -> None:
     np.testing.assert_allclose(spread[:55], 0.1, rtol=1e-5)
     low = np.where(height > 0, np.float32(2), height)  # a hedge is no wall
     np.testing.assert_allclose(standing_sigma(low, np.full(GRID.shape, 0.1, np.float32), 0.5)[30, :55], 0.1, rtol=1e-5)
+
+
+def test_missing_pairs__doubt_where_pairs_around_see_more() -> None:
+    pairs = np.full((60, 60), 4, np.uint8)
+    pairs[:, 30:] = 1  # beyond 8 m of the edge there is but one pair to be had
+    pairs[10, 10] = 2
+    sigma = missing_pairs(np.full(pairs.shape, 0.1, np.float32), pairs, 0.5)
+    assert sigma[10, 10] == pytest.approx(0.1 * np.sqrt(2))
+    np.testing.assert_allclose(sigma[40, [5, 29, 30, 45, 46, 59]], [0.1, 0.1, 0.2, 0.2, 0.1, 0.1], rtol=1e-6)
