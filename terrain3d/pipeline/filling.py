@@ -27,6 +27,8 @@ Singles = NDArray[np.float32]
 NARROW = 3.0  # metres: what is no wider belongs to no large void, however long it is
 STRIP_ROWS = 256
 BASELINE = 1.5  # m, about as far as a model may lie off sideways
+# Of the sigma that registration states: errors of 29 placed models, up, east and north, are 0.94, 0.79 and 0.95 of it.
+PLACED = 0.9
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
 
@@ -102,7 +104,8 @@ def common_variance(frame: Frame, x: NDArray[np.float64], y: NDArray[np.float64]
     ``surface_slopes``, of the same cells."""
     variance = frame.orientation.sample(x[None, :], y[:, None]) ** 2
     if frame.move is not None and frame.move.applied:
-        variance = variance + frame.move.sigma_at(x[None, :], y[:, None]) ** 2 + sideways_variance(slopes, frame.move)
+        vertical = frame.move.sigma_at(x[None, :], y[:, None]) ** 2
+        variance = variance + PLACED**2 * (vertical + sideways_variance(slopes, frame.move))
     return np.asarray(variance, np.float32)
 
 
