@@ -66,7 +66,7 @@ def test_register__puts_a_displaced_surface_back(ridge: Ridge, tmp_path: Path) -
     assert back.grid == read_raster(given).grid and back.grid.reference.vertical.name == "egm96"
     x, y = (a.ravel() for a in np.meshgrid(*ridge.dsm.grid.window(40, 40, 300, 300).centres()))
     off = to_vertical(back, ELLIPSOID).sample(x, y) - ridge.dsm.sample(x, y)
-    assert abs(np.nanmedian(off)) < 0.1
+    assert abs(np.nanmedian(off)) < 2 * np.sqrt(made.registration.covariance[2, 2]) < 0.4
     sigma = read_raster(tmp_path / "out" / "dsm_sigma.tif").values
     assert 0.3 < np.nanmedian(sigma) < 0.6
     # a place is known to some decimetres only, which is nothing on level ground
