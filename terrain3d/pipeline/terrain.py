@@ -86,12 +86,14 @@ class _CoarseGround:
     surface: StoredRaster
     slope: StoredRaster
     kept: StoredRaster
+    built: StoredRaster
     factor: int
 
     def read(self, block: Block) -> Ground:
         """Ground under the window of a block of the fine grid."""
         over = coarse_block(block, self.factor)
-        return Ground(over.read(self.kept) > 0, over.read(self.surface), over.read(self.slope))
+        kept, built = (over.read(a) > 0 for a in (self.kept, self.built))
+        return Ground(kept, over.read(self.surface), over.read(self.slope), built)
 
 
 def make_terrain(
@@ -120,7 +122,7 @@ def make_terrain(
     terrain, slope, spread = (
         new_raster(folder / f"{n}.raw", grid, np.float32) for n in ("terrain", "slope", "dtm_sigma")
     )
-    ground = new_raster(folder / "ground.raw", grid, np.uint8)
+    ground, built = (new_raster(folder / f"{n}.raw", grid, np.uint8) for n in ("ground", "built"))
 
     def refine(block: Block) -> None:
         z, evidence = Raster(block.read(dsm), block.grid), block.read(mask) == MaskCode.MEASURED
@@ -128,6 +130,7 @@ def make_terrain(
         block.write(terrain, fine.surface)
         block.write(slope, fine.slope)
         block.write(ground, fine.mask)
+        block.write(built, fine.built)
 
     for_blocks(refine, cut(grid, grid.resolution * coarse.factor), workers)
     shares = with_rim(overview(ground, step), OVERVIEW_RIM, 0.0)
@@ -140,14 +143,15 @@ def make_terrain(
         total = terrain_sigma(z, s, seen, steep, extent.hull(block), resampled(far, block.grid))
         block.write(spread, total.values)
         measured = block.read(mask) == MaskCode.MEASURED
-        cells.write(block, canopy_cells(z, s, block.read(terrain), seen, measured))
+        trees = Raster(np.where(block.read(built) > 0, np.float32(np.nan), z.values), block.grid)
+        cells.write(block, canopy_cells(trees, s, block.read(terrain), seen, measured))
 
     for_blocks(judge, blocks, workers, reporter)
     hidden = under_trees(cells, returns, folder, workers)
     check = check_canopy(cells, returns, workers)
     filtered = _Filtered(terrain, slope, ground, spread, hidden)
     made = _finish(_Given(dsm, sigma, mask, settled, bridges, envelope), filtered, folder, workers)
-    for done in (terrain, slope, ground, coarse.surface, coarse.slope, coarse.kept, *cells.layers):
+    for done in (terrain, slope, ground, built, coarse.surface, coarse.slope, coarse.kept, coarse.built, *cells.layers):
         done.remove()
     return replace(made, check=check)
 
@@ -163,7 +167,7 @@ def _coarse_ground(
     g, factor = dsm.grid, coarse_factor(dsm.grid.resolution)
     grid = replace(g, resolution=g.resolution * factor, height=g.height // factor, width=g.width // factor)
     surface, slope = (new_raster(folder / f"coarse_{n}.raw", grid, np.float32) for n in ("surface", "slope"))
-    kept = new_raster(folder / "coarse_kept.raw", grid, np.uint8)
+    kept, built = (new_raster(folder / f"coarse_{n}.raw", grid, np.uint8) for n in ("kept", "built"))
 
     def work(block: Block) -> None:
         over = coarse_block(block, factor)
@@ -172,9 +176,10 @@ def _coarse_ground(
         over.write(surface, found.surface)
         over.write(slope, found.slope)
         over.write(kept, found.mask)
+        over.write(built, found.built)
 
     for_blocks(work, cut(g, GROUND_MARGIN, BLOCK_CELLS * factor), workers)
-    return _CoarseGround(surface, slope, kept, factor)
+    return _CoarseGround(surface, slope, kept, built, factor)
 
 
 def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers) -> Terrain:

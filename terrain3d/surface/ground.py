@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.coarse import pooled
-from terrain3d.surface.land import land, roofs
+from terrain3d.surface.land import buildings, land, roofs
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
     CELL,
@@ -52,11 +52,13 @@ _CLIFF = 0.9  # rise over run
 @dataclass(frozen=True)
 class Ground:
     """Ground of a raster. mask: (h, w) cells on the ground; surface: (h, w) float32 terrain everywhere, metres;
-    slope: (h, w) float32, rise over run of the terrain. All NaN / False if there was nothing to filter."""
+    slope: (h, w) float32, rise over run of the terrain; built: (h, w) cells of buildings that are no canopy. All NaN /
+    False if there was nothing to filter."""
 
     mask: Bools
     surface: Singles
     slope: Singles
+    built: Bools
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     ok = np.isfinite(coarse) & (-pool_min(-(evidence & np.isfinite(level)).astype(np.float32), factor) > 0)
     if not ok.any():
         nothing = np.full(coarse.shape, np.nan, np.float32)
-        return Ground(ok, nothing, nothing.copy())
+        return Ground(ok, nothing, nothing.copy(), ok.copy())
     work = membrane(coarse, origin=origin)
     if cell <= 2 * CELL:
         work = blur(work, CELL / cell)
@@ -133,7 +135,7 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     if not keep.any():
         keep = ok
     surface = membrane(work, keep, origin=origin)
-    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt))
+    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt), buildings(work, ok, surface, cell))
 
 
 def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) -> Ground:
@@ -143,7 +145,8 @@ def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) 
     out = expand(coarse.surface, factor, z.shape) + plane.on(heights.grid)
     steep = expand(coarse.slope, factor, z.shape)
     near = np.abs(z - out) <= _TOLERANCE + 0.3 * steep
-    return Ground(evidence & near & _expand_mask(coarse.mask, factor, z.shape), out, steep)
+    mask, built = (_expand_mask(a, factor, z.shape) for a in (coarse.mask, coarse.built))
+    return Ground(evidence & near & mask, out, steep, built)
 
 
 def ground_share(ground: NDArray[Any], resolution: float) -> Singles:
