@@ -135,7 +135,8 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     if not keep.any():
         keep = ok
     surface = membrane(work, keep, origin=origin)
-    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt), buildings(work, ok, surface, cell))
+    built = buildings(work, ok, surface, cell, heights.grid.resolution)
+    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt), built)
 
 
 def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) -> Ground:

@@ -29,9 +29,10 @@ _FOOT, _FOOT_RISE = 3.0, 1.0  # m around the foot of a blurred wall, and over it
 _STEP = 5.0  # m between two pieces of land nearby: a wall joins them
 _WALL, _WALLED, _KNOWN = 1.0, 0.9, 0.6  # slope of a wall, share of a roof's rim that is one, and that is known
 _WIDEST_AREA = 60_000.0  # m2 of a roof
-# Of buildings: least height, radius of a smooth part of a roof (m, and cells), metres from it to the wall's foot, and
-# share of its height over which that wall is. Forests of scenes with exact truth have no such part at all.
-_HIGH, _ROOF_RADIUS, _ROOF_CELLS, _TO_FOOT, _OF_WALL = 6.0, 4.0, 3, 20.0, 0.5
+# Of buildings: least height, radius of a smooth part of a roof, metres from it to the wall's foot, share of its height
+# over which that wall is, and the cell (m) up to which matching shows crowns. Forests of scenes with exact truth have
+# no such part at all; windows of matching smooth a canopy where cells are larger, so that it must be as much larger.
+_HIGH, _ROOF_RADIUS, _TO_FOOT, _OF_WALL, _CROWNS = 6.0, 4.0, 20.0, 0.5, 0.5
 
 
 def land(z: Singles, ok: Bools, cut: Bools, cell: float, tilt: tuple[float, float] = (0.0, 0.0)) -> Bools:
@@ -67,24 +68,26 @@ def roofs(z: Singles, ok: Bools, cell: float, tilt: tuple[float, float] = (0.0, 
     return cv2.dilate(roof[labels].astype(np.uint8), disk(_OUT / cell)) > 0
 
 
-def buildings(z: Singles, ok: Bools, ground: Singles, cell: float) -> Bools:
+def buildings(z: Singles, ok: Bools, ground: Singles, cell: float, resolution: float) -> Bools:
     """Cells of buildings with parts of their roofs smooth as no canopy is, and of what stands as high beside them.
 
     z, ground: (h, w) metres, everywhere: surface, and terrain under it. ok: cells with evidence.
+    resolution: metres, of the cells that were matched.
     """
     above = z - ground
-    smooth = (ok & (above > _HIGH) & (bend(z, cell) < _BEND)).astype(np.uint8)
-    roof = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(max(_ROOF_RADIUS / cell, _ROOF_CELLS))) > 0
+    wider = max(resolution / _CROWNS, 1.0)
+    smooth = (ok & (above > _HIGH) & (bend(z, cell, wider * _BEND_REACH) < _BEND)).astype(np.uint8)
+    roof = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(wider * _ROOF_RADIUS / cell)) > 0
     height = cv2.dilate(np.where(roof, above, np.float32(0)), disk(_TO_FOOT / cell))
     return np.asarray((height > 0) & (above > _OF_WALL * height))
 
 
-def bend(z: Singles, cell: float) -> Singles:
-    """Largest second difference over ``_BEND_REACH`` metres to both sides, along rows, columns and diagonals; metres.
+def bend(z: Singles, cell: float, metres: float = _BEND_REACH) -> Singles:
+    """Largest second difference over so many metres to both sides, along rows, columns and diagonals; metres.
 
     It is small on planes of any slope, and large where they meet: at the foot and the top of walls, and on crowns.
     """
-    reach = max(round(_BEND_REACH / cell), 1)
+    reach = min(max(round(metres / cell), 1), min(z.shape) - 1)
     aslant = max(round(reach / np.sqrt(2)), 1)
     padded = cv2.copyMakeBorder(z, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
     h, w = z.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import laspy
 import numpy as np
 import pytest
@@ -151,6 +152,22 @@ def test_raster_terrain__of_a_raster_off_the_multiples(tmp_path: Path) -> None:
     assert np.nanmax(np.abs(dtm.values - truth)) < 1.0
     chm = read_raster(tmp_path / "out" / "chm.tif").values
     assert chm[70, 75] == pytest.approx(9, abs=0.7) and chm[20, 20] < 0.1
+
+
+def test_raster_terrain__nothing_is_left_of_towers(tmp_path: Path) -> None:
+    y, x = np.mgrid[0:440, 0:480] * 0.5
+    ground = 40 + 0.03 * x + 1.5 * np.sin(y / 50)
+    z, towers = ground.copy(), np.zeros(ground.shape, bool)
+    for row, column, side, height in ((40, 40, 56, 45), (60, 230, 70, 150), (240, 60, 90, 90), (250, 300, 60, 120)):
+        towers[row : row + side, column : column + side] = True
+        z[row : row + side, column : column + side] = ground[row, column] + height
+    z = cv2.GaussianBlur(z, (0, 0), 2.0) + np.random.default_rng(8).normal(0, 0.1, z.shape)
+    grid = Grid(Reference("EPSG:32633"), 5e5, 5.2e6, 0.5, *z.shape)
+    write_raster(tmp_path / "model.tif", Raster(z.astype(np.float32), grid), nodata=-9999)
+    raster_terrain(tmp_path / "model.tif", tmp_path / "out", Silent())
+    error = read_raster(tmp_path / "out/dtm.tif").values - ground
+    assert np.abs(error[towers]).max() < 2.0
+    assert np.sqrt((error**2).mean()) < 0.4
 
 
 def test_clouds__what_is_refused(

@@ -119,3 +119,24 @@ def test_ground_cells__a_hall_wider_than_the_openings_is_no_ground() -> None:
     found = ground_cells(raster(matched(z), 0.5))
     assert not found.mask[120:380, 150:360].any()
     assert np.sqrt(((found.surface - terrain)[120:380, 150:360] ** 2).mean()) < 1.5
+
+
+def test_ground_cells__towers_are_built_and_forest_is_not() -> None:
+    terrain = hills((500, 600), 0.5)
+    z = terrain.copy()
+    rng = np.random.default_rng(6)
+    towers, forest = np.zeros(z.shape, bool), np.s_[:, 400:]
+    for row, column, side, height in ((40, 40, 50, 45), (60, 230, 60, 150), (260, 60, 80, 90), (320, 270, 45, 120)):
+        part = np.s_[row : row + side, column : column + side]
+        towers[part] = True
+        z[part] = terrain[part].mean() + height + 2.5 * (rng.random((side, side)) < 0.002)  # and what stands on roofs
+    y, x = np.mgrid[0:500, 0:600] * 0.5
+    for cx, cy in zip(rng.uniform(204, 296, 900), rng.uniform(4, 246, 900), strict=True):
+        part = np.s_[int(cy - 4) * 2 : int(cy + 4) * 2, int(cx - 4) * 2 : int(cx + 4) * 2]
+        r = np.hypot(x[part] - cx, y[part] - cy)
+        z[part] = np.maximum(z[part], terrain[part] + rng.uniform(12, 24) * np.sqrt(np.maximum(1 - (r / 3.5) ** 2, 0)))
+    found = ground_cells(raster(matched(z), 0.5))
+    assert not found.built[forest].any()
+    assert found.built[towers].mean() > 0.98
+    assert not found.built[cv2.dilate(towers.astype(np.uint8), np.ones((13, 13), np.uint8)) == 0].any()  # 3 m
+    assert np.abs(found.surface - terrain)[towers].max() < 2.0
