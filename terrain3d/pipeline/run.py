@@ -32,6 +32,7 @@ from terrain3d.pipeline.load import (
     output_reference,
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
+from terrain3d.pipeline.memory import keep_freed_memory
 from terrain3d.pipeline.model import register
 from terrain3d.pipeline.products import RASTERS, RUN_FILES, optional_files, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
@@ -56,6 +57,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
     """Run a scene and write all products to ``out``. Raises Terrain3dError; then ``out`` is as it was before."""
     workers = workers or os.cpu_count() or 1
     cv2.setNumThreads(1)  # the program's own threads fill the machine
+    keep_freed_memory()
     recorder = Recorder(reporter)
     recorder.stage("inputs")
     views = load_views(scene)

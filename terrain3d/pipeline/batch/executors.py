@@ -20,16 +20,8 @@ import cv2
 
 from terrain3d.errors import ConfigError, MissingExtraError
 from terrain3d.pipeline.batch.compiled import load_compiled
-from terrain3d.pipeline.batch.worker import (
-    KEPT_BYTES,
-    Outcome,
-    Task,
-    keep_freed_memory,
-    leave_with_driver,
-    limit_memory,
-    perform,
-    prepare,
-)
+from terrain3d.pipeline.batch.worker import Outcome, Task, leave_with_driver, perform, prepare
+from terrain3d.pipeline.memory import KEPT_BYTES, keep_freed_memory, limit_memory
 
 ATTEMPTS = 3  # of a task whose worker was lost
 AHEAD = 2  # tasks in hand, for each worker

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
 import signal
 import threading
 import time
@@ -22,8 +20,6 @@ from terrain3d.pipeline.batch.parcel import pack_value, unpack_work
 from terrain3d.pipeline.quality import peak_memory_mb
 
 CLEAR_REFS = Path("/proc/self/clear_refs")
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
-LARGE_BYTES, KEPT_BYTES = 32 * 2**20, 256 * 2**20  # of arrays that are given back at once; of others, that are not
 
 
 @dataclass(frozen=True)
@@ -117,21 +113,6 @@ def prepare() -> None:
 
     cv2.setNumThreads(1)
     rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES).__enter__()
-
-
-def limit_memory(most: int) -> None:
-    """Data that this process may hold, bytes; beyond it work ends with a MemoryError, not with the machine's."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-
-
-def keep_freed_memory(most: int = KEPT_BYTES) -> None:
-    """Let arrays take the memory of those before them. By itself the C library gives it back to the system after each
-    piece of work, which then clears every page of it for the next one: a twentieth of all that a worker does."""
-    with suppress(OSError, AttributeError):  # only glibc has this
-        library = ctypes.CDLL(None)
-        library.mallopt(M_MMAP_THRESHOLD, min(LARGE_BYTES, most))
-        library.mallopt(M_TRIM_THRESHOLD, most)
 
 
 def leave_with_driver() -> None:
