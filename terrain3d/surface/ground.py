@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.raster import Grid, Raster
+from terrain3d.surface.buildings import buildings
 from terrain3d.surface.coarse import pooled
-from terrain3d.surface.land import buildings, land, roofs
+from terrain3d.surface.land import land, roofs
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
     CELL,
@@ -135,8 +136,8 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     if not keep.any():
         keep = ok
     surface = membrane(work, keep, origin=origin)
-    built = buildings(work, ok, surface, cell, heights.grid.resolution)
-    return Ground(keep, surface, terrain_slope(surface, cell, tilt=tilt), built)
+    slope = terrain_slope(surface, cell, tilt=tilt)
+    return Ground(keep, surface, slope, buildings(work, ok, keep, surface, slope, cell, heights.grid.resolution))
 
 
 def fine_ground(heights: Raster, evidence: Bools, coarse: Ground, plane: Plane) -> Ground:

@@ -18,8 +18,8 @@ Bools = NDArray[np.bool_]
 Labels = NDArray[np.int32]
 
 _LEVEL_SLOPE = 0.5  # of benches, terraces and streets, which no wall has
-_BEND, _BEND_REACH = 1.0, 3.0  # m of a second difference, over m: planes that meet at a wall, and crowns, have more
-_LEAST_AREA = 100.0  # m2, more than the tops of crowns
+BEND, BEND_REACH = 1.0, 3.0  # m of a second difference, over m: planes that meet at a wall, and crowns, have more
+LEAST_AREA = 100.0  # m2, more than the tops of crowns
 _KEPT = 0.15  # share that the openings leave of land; of a roof they leave nothing
 _OUT = 4.0  # m beyond a rim, past what matching blurs of a wall
 _FALL, _FALL_WIDE = 0.4, 0.65  # slope to there that tells a rim from which a piece falls off; of a large piece
@@ -28,11 +28,7 @@ _STANDING = 0.55  # share of a rim that falls off where something stands on the 
 _FOOT, _FOOT_RISE = 3.0, 1.0  # m around the foot of a blurred wall, and over it
 _STEP = 5.0  # m between two pieces of land nearby: a wall joins them
 _WALL, _WALLED, _KNOWN = 1.0, 0.9, 0.6  # slope of a wall, share of a roof's rim that is one, and that is known
-_WIDEST_AREA = 60_000.0  # m2 of a roof
-# Of buildings: least height, radius of a smooth part of a roof, metres from it to the wall's foot, share of its height
-# over which that wall is, and the cell (m) up to which matching shows crowns. Forests of scenes with exact truth have
-# no such part at all; windows of matching smooth a canopy where cells are larger, so that it must be as much larger.
-_HIGH, _ROOF_RADIUS, _TO_FOOT, _OF_WALL, _CROWNS = 6.0, 4.0, 20.0, 0.5, 0.5
+WIDEST_AREA = 60_000.0  # m2 of a roof
 
 
 def land(z: Singles, ok: Bools, cut: Bools, cell: float, tilt: tuple[float, float] = (0.0, 0.0)) -> Bools:
@@ -44,10 +40,10 @@ def land(z: Singles, ok: Bools, cut: Bools, cell: float, tilt: tuple[float, floa
     found = np.zeros(z.shape, bool)
     if min(z.shape) < 3:
         return found
-    for smooth in (_level(z, cell, tilt), bend(z, cell) < _BEND):
+    for smooth in (_level(z, cell, tilt), bend(z, cell) < BEND):
         labels, area = _pieces(smooth & ok, cell)
         kept = np.bincount(labels[~cut], minlength=len(area)) * cell**2
-        terrain = (kept >= _KEPT * area) & (area >= _LEAST_AREA)
+        terrain = (kept >= _KEPT * area) & (area >= LEAST_AREA)
         terrain[0] = False
         whole = np.where(terrain, area, 0.0)[labels]
         found |= (whole > 0) & ~_standing(z, ok, cut, whole, cell)
@@ -63,26 +59,12 @@ def roofs(z: Singles, ok: Bools, cell: float, tilt: tuple[float, float] = (0.0, 
         return np.zeros(z.shape, bool)
     labels, area = _pieces(_level(z, cell, tilt) & ok, cell)
     rim, walled, known = _rims(z, ok, labels, len(area), cell, _WALL)
-    roof = (walled >= _WALLED * known) & (known >= _KNOWN * rim) & (area >= _LEAST_AREA) & (area <= _WIDEST_AREA)
+    roof = (walled >= _WALLED * known) & (known >= _KNOWN * rim) & (area >= LEAST_AREA) & (area <= WIDEST_AREA)
     roof[0] = False
     return cv2.dilate(roof[labels].astype(np.uint8), disk(_OUT / cell)) > 0
 
 
-def buildings(z: Singles, ok: Bools, ground: Singles, cell: float, resolution: float) -> Bools:
-    """Cells of buildings with parts of their roofs smooth as no canopy is, and of what stands as high beside them.
-
-    z, ground: (h, w) metres, everywhere: surface, and terrain under it. ok: cells with evidence.
-    resolution: metres, of the cells that were matched.
-    """
-    above = z - ground
-    wider = max(resolution / _CROWNS, 1.0)
-    smooth = (ok & (above > _HIGH) & (bend(z, cell, wider * _BEND_REACH) < _BEND)).astype(np.uint8)
-    roof = cv2.morphologyEx(smooth, cv2.MORPH_OPEN, disk(wider * _ROOF_RADIUS / cell)) > 0
-    height = cv2.dilate(np.where(roof, above, np.float32(0)), disk(_TO_FOOT / cell))
-    return np.asarray((height > 0) & (above > _OF_WALL * height))
-
-
-def bend(z: Singles, cell: float, metres: float = _BEND_REACH) -> Singles:
+def bend(z: Singles, cell: float, metres: float = BEND_REACH) -> Singles:
     """Largest second difference over so many metres to both sides, along rows, columns and diagonals; metres.
 
     It is small on planes of any slope, and large where they meet: at the foot and the top of walls, and on crowns.

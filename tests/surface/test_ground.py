@@ -140,3 +140,18 @@ def test_ground_cells__towers_are_built_and_forest_is_not() -> None:
     assert found.built[towers].mean() > 0.98
     assert not found.built[cv2.dilate(towers.astype(np.uint8), np.ones((13, 13), np.uint8)) == 0].any()  # 3 m
     assert np.abs(found.surface - terrain)[towers].max() < 2.0
+
+
+def test_ground_cells__rough_towers_on_coarse_cells_are_built_and_a_wooded_knoll_is_not() -> None:
+    rng = np.random.default_rng(7)
+    terrain = hills((200, 260), 2.0)
+    y, x = np.mgrid[0:200, 0:260] * 2.0
+    knoll = 60 * np.exp(-(((x - 400) / 40) ** 2 + ((y - 200) / 40) ** 2))
+    z = terrain + knoll + np.where(np.hypot(x - 400, y - 200) < 90, rng.uniform(8, 20, x.shape), 0)
+    towers = np.zeros(z.shape, bool)
+    for row, column, side, height in ((30, 40, 12, 60), (90, 80, 18, 140), (150, 30, 14, 90)):
+        towers[row : row + side, column : column + side] = True
+        z[row : row + side, column : column + side] = terrain[row, column] + height + rng.normal(0, 2, (side, side))
+    found = ground_cells(raster(cv2.GaussianBlur(z, (0, 0), 0.8), 2.0))
+    assert found.built[towers].mean() > 0.9
+    assert not found.built[:, 140:].any()
