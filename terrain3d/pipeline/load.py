@@ -73,7 +73,7 @@ def collar_warnings(views: list[View]) -> list[str]:
     """A line on each image around which a value stands that its file does not declare."""
     return [
         f"{v.name}: {v.image.collar:g} fills it from a corner on; taken for no data, which the file does not declare "
-        f"(to silence this: gdal_edit.py -a_nodata {v.image.collar:g} {v.image.path.name})"
+        f"(to silence this: gdal_edit.py -a_nodata {v.image.collar:g} {v.image.path.name}; -a_nodata 0 if it is light)"
         for v in views
         if v.image.collar is not None
     ]
