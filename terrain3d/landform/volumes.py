@@ -57,8 +57,8 @@ class ErrorModel:
 @dataclass(frozen=True)
 class PartialVolume:
     """What a part of a polygon adds. area, without: m2 with and without heights in both surfaces. cut, fill: m3, both
-    positive. variance: of net, cut, fill (m6), without what is common. areas: of cut
-    and fill, m2."""
+    positive. variance: of net, cut, fill (m6), without what is common. areas: of cut and fill,
+    m2."""
 
     area: float = 0.0
     without: float = 0.0

@@ -16,7 +16,6 @@ from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robus
 
 Floats = NDArray[np.float64]
 
-MIN_USED_HORIZONTAL = 20
 MIN_USED_SHIFT = 25  # some 20 returns agree with a wrong shift by chance as well as with the true one
 CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
 CLEAR_SIGMA = 0.8  # metres; above it other shifts than the one found may be about as likely

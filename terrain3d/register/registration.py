@@ -16,7 +16,7 @@ from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.crowns import CLEAR_OF_CANOPY, contradict, crown_height
 from terrain3d.register.heights import Heights, SmoothCorrection, node_grid, settle_heights
-from terrain3d.register.horizontal import MIN_USED_HORIZONTAL, UNPLACED_SIGMA, Placement, settle_horizontal
+from terrain3d.register.horizontal import UNPLACED_SIGMA, Placement, settle_horizontal
 from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.offsets import TrackOffset
@@ -39,6 +39,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MIN_USED = 4
+ENOUGH = 20  # returns that need no help of less precise ones, nor of crowns
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
 SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
@@ -115,7 +116,7 @@ def register_dsm(
     # returns whose own footprint misjudges the ground under a misplaced model may still help to place it
     precise = horizontal_sigma(returns) < PRECISE
     candidates = ~(returns.canopy > CLEAR_OF_CANOPY)
-    if (candidates & precise).sum() >= MIN_USED_HORIZONTAL:
+    if (candidates & precise).sum() >= ENOUGH:
         candidates &= precise
     start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
     fit, problem = scene.fit(SHIFT, start)
@@ -125,7 +126,7 @@ def register_dsm(
     placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved)
     fit, problem = placed.fit, placed.problem
     n_used = int(fit.used.sum())
-    if n_used < MIN_USED_HORIZONTAL:
+    if n_used < ENOUGH:
         crowns = crown_height(scene, unmoved)
         if crowns is not None and (n_used < MIN_USED or contradict(fit, crowns)):
             return _on_crowns(scene, unmoved, fit, crowns, placed.reason)
@@ -179,7 +180,7 @@ def _with_beams_placed(scene: Scene, fit: Fit, problem: Linearization) -> tuple[
     precise = int((fit.used & (scene.footprints.shared == 0)).sum())
     up = float(fit.parameters[DZ])
     footprints, names = place_beams(
-        scene.dsm, scene.objects, scene.returns, scene.footprints, problem.at, up, precise >= MIN_USED_HORIZONTAL
+        scene.dsm, scene.objects, scene.returns, scene.footprints, problem.at, up, precise >= ENOUGH
     )
     if not names:
         return scene, fit, problem, []

@@ -62,8 +62,7 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
     step = _STEP_SIGMA + _STEP_SLOPE * slope
     gap = hidden * (_GAP_SIGMA + _GAP_SLOPE * slope)
     spread = np.sqrt(at**2 + step**2 * distance + gap**2)
-    outside = ground_distance(np.isfinite(dsm.values), resolution) > _REACH
-    return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
+    return _where_given(spread, dsm, hull)
 
 
 def cloud_terrain_sigma(dsm: Raster, ground: Bools, slope: Singles, hull: Bools, far: Singles) -> Raster:
@@ -78,6 +77,11 @@ def cloud_terrain_sigma(dsm: Raster, ground: Bools, slope: Singles, hull: Bools,
         distance = np.where(own <= DTM_MARGIN, own, far)
     between = (_BETWEEN + _BETWEEN_SLOPE * slope) * distance**_BETWEEN_POWER
     spread = np.sqrt(_CLOUD_SIGMA**2 + (_CLOUD_SLOPE * slope) ** 2 + between**2)
+    return _where_given(spread, dsm, hull)
+
+
+def _where_given(spread: Singles, dsm: Raster, hull: Bools) -> Raster:
+    """Sigma of a terrain, NaN outside the hull and far from all cells of the surface."""
     outside = ground_distance(np.isfinite(dsm.values), dsm.grid.resolution) > _REACH
     return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
 
