@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 
-from terrain3d.adjust.network import build_network, with_lidar
+from terrain3d.adjust.network import Network, build_network, with_lidar
 from terrain3d.config import Scene
 from terrain3d.crs import Reference
 from terrain3d.image.view import View, ground_sample_distance
@@ -43,10 +43,12 @@ from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import make_surfaces
 from terrain3d.pipeline.threads import Workers, hold, once
+from terrain3d.points import LidarReturns
 from terrain3d.raster import Bounds, Grid
 from terrain3d.register.cameras import move_camera
 from terrain3d.register.kept import Registered, kept
 from terrain3d.register.lines import Lines
+from terrain3d.register.registration import Registration
 from terrain3d.stereo.pairs import choose_pairs
 
 SPARSE = 0.2  # of the cells that are measured or water, below which a user is warned
@@ -108,38 +110,64 @@ def compute(
     spool = match_scene(network.views, chosen, inside, surfaces, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))
     grid = kept_grid(grid, [p.bounds for p in spool.parts], workers, recorder.note)
-    registration, registered = None, tuple[str, ...]()
+    placed = _Placed(network, crs)
     if lidar is not None:
-        lines = Lines.of(network.views, crs, middle)
-        registration = register(spool, grid, lidar.returns, lines, folder, workers, recorder, lost)
-        model = tuple(p.path.name for p in spool.parts)
-        found = Registered.of(registration, lidar.returns, model, grid)
-        found = hold(
-            "registration", found, lambda old, new: kept(old, new, recorder.note), workers, begin=not lost
-        )  # fmt: skip
-        registration, registered = found.registration, found.files
-        # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
-        levelled = once(with_lidar, workers, network, lidar.returns, crs)
-        network = replace(network, height_ties=levelled.height_ties)
-    for note in () if registration is None else registration.notes:
-        recorder.note(note)
-    for warning in () if registration is None else registration.warnings:
-        recorder.warn(warning)
-    final = network.views
-    if registration is not None and registration.applied:
-        final = [move_camera(v, registration, crs, network.heights) for v in network.views]
-    returns = None if lidar is None or registration is None else registration.placed(lidar.returns, crs)
+        placed = _place(placed, spool, grid, lidar, folder, workers, recorder, lost)
+    registration, final = placed.registration, placed.views()
     orientation = kept_orientation(network, grid, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
+    returns = None if lidar is None else placed.returns(lidar)
     made = make_surfaces(spool, grid, final, frame, returns, folder, workers, recorder, lost, options)
     cells = count_cells(made, reference.vertical)
     if cells["measured_share"] + cells["water_share"] < SPARSE:
         share = f"{100 * cells['measured_share']:.2g} %"
         recorder.warn(f"only {share} of the cells could be measured: cloud, snow, water or ground without texture")
     return RunResult(
-        scene, reference, final, network, decided, lidar, registration, made, cells, spool.count,
-        tuple(recorder.warnings), registered=registered,
+        scene, reference, final, placed.network, decided, lidar, registration, made, cells, spool.count,
+        tuple(recorder.warnings), registered=placed.files,
     ), spool  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A network and how its model was registered to lidar, if there was any; files: of points behind that."""
+
+    network: Network
+    crs: str
+    registration: Registration | None = None
+    files: tuple[str, ...] = ()
+
+    def views(self) -> list[View]:
+        """Images with cameras in the frame of the registered model."""
+        views = self.network.views
+        if self.registration is None or not self.registration.applied:
+            return views
+        return [move_camera(v, self.registration, self.crs, self.network.heights) for v in views]
+
+    def returns(self, lidar: LidarSet) -> LidarReturns | None:
+        """Lidar where the registration found it to lie."""
+        return None if self.registration is None else self.registration.placed(lidar.returns, self.crs)
+
+
+def _place(
+    scene: _Placed, spool: Spool, grid: Grid, lidar: LidarSet, folder: Place, workers: Workers, recorder: Recorder,
+    lost: Sequence[Bounds],
+) -> _Placed:  # fmt: skip
+    """The model registered to lidar, or as it was registered before while that holds."""
+    network, crs = scene.network, scene.crs
+    lines = Lines.of(network.views, crs, sum(network.heights) / 2)
+    registration = register(spool, grid, lidar.returns, lines, folder, workers, recorder, lost)
+    found = Registered.of(registration, lidar.returns, tuple(p.path.name for p in spool.parts), grid)
+    found = hold(
+        "registration", found, lambda old, new: kept(old, new, recorder.note), workers, begin=not lost
+    )  # fmt: skip
+    # for the report: lidar in the adjustment moves what correcting the finished model moves, with less to go by
+    levelled = once(with_lidar, workers, network, lidar.returns, crs)
+    for note in found.registration.notes:
+        recorder.note(note)
+    for warning in found.registration.warnings:
+        recorder.warn(warning)
+    return _Placed(replace(network, height_ties=levelled.height_ties), crs, found.registration, found.files)
 
 
 def resolution_of(scene: Scene, views: list[View], crs: str, height: float) -> float:
