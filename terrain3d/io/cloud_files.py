@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from terrain3d.crs import UNDECLARED, Reference, Vertical, metres_per_unit, parse_crs, vertical_from_name
+from terrain3d.crs import UNDECLARED, Reference, metres_per_unit, parse_crs, vertical_from_name
 from terrain3d.errors import FrameError, InputFileError
 from terrain3d.io.atomic import atomic_path, output_error
 from terrain3d.io.clouds import CHUNK, LAS_ERRORS, damaged, open_cloud
@@ -143,7 +143,7 @@ def open_cloud_file(path: Path, crs: str | None, vertical: str | None, *, need_c
     reference = reference_from_crs(whole)
     if not reference.crs.is_projected:
         raise FrameError(f"CRS '{whole.name}' is not projected", where=path, fix="reproject the cloud, e.g. to UTM")
-    declared = _in_metres(reference.vertical) if reference.vertical.is_declared else heights or UNDECLARED
+    declared = reference.vertical if reference.vertical.is_declared else heights or UNDECLARED
     return CloudFile(
         path, Reference(reference.horizontal, declared), metres_per_unit(whole), crs if own is None else None
     )
@@ -152,14 +152,6 @@ def open_cloud_file(path: Path, crs: str | None, vertical: str | None, *, need_c
 def _parsed(crs: str) -> CRS:
     parse_crs(crs)
     return CRS.from_user_input(crs)
-
-
-def _in_metres(vertical: Vertical) -> Vertical:
-    """A vertical reference under a name that does not speak of feet."""
-    name = vertical.name
-    for unit in (" (ftUS)", " (ft)"):
-        name = name.replace(unit, "")
-    return Vertical(name, vertical.grid_path)
 
 
 def _tables(path: Path, lines: int = _LINES) -> Iterator[tuple[list[str], Floats]]:

@@ -6,14 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from pyproj import CRS
-from pyproj.exceptions import CRSError
 
-from terrain3d.crs import Reference, Vertical, metres_per_unit
+from terrain3d.crs import Reference, Vertical
 from terrain3d.io.geoid import to_vertical
-from terrain3d.io.rasters import open_raster, read_grid, read_values
+from terrain3d.io.rasters import read_grid, read_values
 from terrain3d.raster import Grid, Raster
 
 
@@ -22,14 +19,13 @@ class RasterFile:
     """One band of a file. grid: with the vertical reference of the heights that ``read`` gives.
 
     codes: integers as they are (classes, masks), else float32 with NaN for no value. stated: vertical reference of the
-    file's own heights. unit: metres of one unit of its values.
+    file's own heights.
     """
 
     path: Path
     grid: Grid
     stated: Vertical
     codes: bool = False
-    unit: float = 1.0
     band: int = 1
 
     def read(self, row: int, column: int, height: int, width: int) -> NDArray[Any]:
@@ -38,8 +34,6 @@ class RasterFile:
         values = read_values(self.path, self.band, window, codes=self.codes)
         if self.codes:
             return values
-        if self.unit != 1.0:
-            values = values * np.float32(self.unit)
         if self.stated.name == self.grid.reference.vertical.name:
             return values
         part = self.grid.window(*window)
@@ -64,14 +58,4 @@ def raster_file(path: str | Path, *, codes: bool = False) -> RasterFile:
     """A raster in a file. Raises InputFileError, and FrameError if it has no CRS or is not north-up."""
     path = Path(path)
     grid = read_grid(path)
-    return RasterFile(path, grid, grid.reference.vertical, codes, 1.0 if codes else _height_unit(path))
-
-
-def _height_unit(path: Path) -> float:
-    """Metres of one unit of the heights; 1 unless the CRS declares another for its vertical axis."""
-    with open_raster(path) as file:
-        try:
-            crs = CRS.from_wkt(file.crs.to_wkt(version="WKT2_2019"))
-        except CRSError:
-            return 1.0
-    return metres_per_unit(crs)[1] if crs.is_compound or len(crs.axis_info) == 3 else 1.0
+    return RasterFile(path, grid, grid.reference.vertical, codes)

@@ -33,6 +33,7 @@ from terrain3d.crs import (
     UNDECLARED,
     Reference,
     Vertical,
+    metres_per_unit,
     vertical_from_name,
     vertical_of_crs,
 )
@@ -47,11 +48,15 @@ from terrain3d.raster import Grid, Raster
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 HEIGHT_NODATA = -9999.0
+MOST_VALUE = 32000.0  # no height of the Earth, in metres or feet, reaches it; what is beyond stands for no value
 BLOCK = 512  # largest block, pixels a side
 LEAST_BLOCK = 128  # of what GDAL writes
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 HELD_BYTES = 64 * 2**20  # raster up to which no file is needed on the way to its own
+FEET = dict.fromkeys(("ft", "foot", "feet", "international foot"), 0.3048) | dict.fromkeys(
+    ("us ft", "ftus", "us foot", "us feet", "us survey foot", "us survey feet", "foot us"), 1200 / 3937
+)  # metres, by the names that bands give to their unit
 Overviews = Literal["average", "nearest"]
 # rasterio cannot decode a message that quotes a damaged header
 GDAL_ERRORS = (RasterioError, rasterio._err.CPLE_BaseError, UnicodeDecodeError)
@@ -225,7 +230,8 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def read_raster(path: str | Path, band: int = 1, *, window: tuple[int, int, int, int] | None = None) -> Raster:
-    """One band as float32, NaN where the file has no value; scale and offset of the band applied.
+    """One band as float32, NaN where the file has no value; scale and offset of the band applied, feet of height in
+    metres. What stands for no value in files that do not say so (-9999, -32768, the least float) is none here either.
 
     window: (row, column, height, width), inside the raster; all of it by default.
     The reference's vertical part is ELLIPSOID, egm96, a Vertical with only a name, or UNDECLARED.
@@ -256,8 +262,13 @@ def _floats(file: Any, path: Path, band: int, window: tuple[int, int, int, int] 
     values = _read(file, path, band, window, masked=True)
     scale, offset = file.scales[band - 1], file.offsets[band - 1]
     out: NDArray[np.float32] = np.ma.filled(values.astype(np.float32), np.nan)
-    out[~np.isfinite(out)] = np.nan
-    return out if (scale, offset) == (1.0, 0.0) else (out * scale + offset).astype(np.float32)
+    if np.issubdtype(values.dtype, np.signedinteger):
+        out[values == np.iinfo(values.dtype).min] = np.nan
+    if (scale, offset) != (1.0, 0.0):
+        out = (out * scale + offset).astype(np.float32)
+    out[~(np.abs(out) <= MOST_VALUE) | (out == HEIGHT_NODATA)] = np.nan
+    unit = _height_unit(file.crs.to_wkt(version="WKT2_2019"), file.units[band - 1])
+    return out if unit == 1.0 else (out * unit).astype(np.float32)
 
 
 def _integers(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None) -> NDArray[Any]:
@@ -311,4 +322,21 @@ def _vertical(name: str | None) -> Vertical:
         return UNDECLARED
     if name == "ellipsoid":
         return ELLIPSOID
-    return vertical_from_name("egm96") if name == "egm96" else Vertical(name)
+    if name == "egm96":
+        return vertical_from_name("egm96")
+    for unit in (" (ftUS)", " (ft)"):  # heights are in metres once they are read
+        name = name.replace(unit, "")
+    return Vertical(name)
+
+
+@lru_cache(maxsize=64)
+def _height_unit(wkt: str, unit: str | None) -> float:
+    """Metres of one unit of the values: as the vertical part of the CRS says, else the unit that the band names."""
+    try:
+        crs = CRS.from_wkt(wkt)
+    except CRSError:
+        return 1.0
+    if crs.is_compound or len(crs.axis_info) == 3:
+        return metres_per_unit(crs)[1]
+    name = "" if unit is None else unit.strip().lower().replace("-", " ").replace("_", " ")
+    return FEET.get(name, 1.0)

@@ -263,3 +263,50 @@ def test_read_raster__wide_cells_of_a_model_in_degrees_are_seen_as_square(tmp_pa
     np.testing.assert_allclose(found.values[:, 1:-1], truth[:, 1:-1], atol=1e-3)
     part = read_raster(tmp_path / "a.tif", window=(20, 10, 5, 6))
     np.testing.assert_array_equal(part.values, found.values[20:25, 10:16])
+
+
+@pytest.mark.parametrize("dtype, hole", [
+    ("int16", -32768), ("int16", -9999), ("float32", -9999), ("float32", -3.4028234663852886e38), ("float64", -1e30),
+])  # fmt: skip
+def test_read_raster__what_stands_for_no_value_undeclared_is_no_height(tmp_path: Path, dtype: str, hole: float) -> None:
+    values = np.full((20, 30), 120, dtype)
+    values[3, 4] = hole
+    path = _plain_tif(tmp_path / "dem.tif", values)
+    read = read_raster(path).values
+    assert np.isnan(read[3, 4]) and np.isfinite(read).sum() == read.size - 1
+    assert np.nanmax(read) == np.nanmin(read) == 120
+
+
+def test_read_raster__least_integer_is_no_height_after_scaling(tmp_path: Path) -> None:
+    values = np.full((20, 30), 1200, np.int16)
+    values[3, 4] = -32768
+    path = _plain_tif(tmp_path / "decimetres.tif", values)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.1,)
+    read = read_raster(path).values
+    assert np.isnan(read[3, 4]) and np.nanmin(read) == pytest.approx(120.0)
+
+
+def test_read_raster__feet_of_the_vertical_crs_or_of_the_band_become_metres(tmp_path: Path) -> None:
+    values = np.full((20, 30), 1000.0, np.float32)
+    navd88_feet = _plain_tif(tmp_path / "navd88.tif", values, "EPSG:32654+8228")
+    read = read_raster(navd88_feet)
+    np.testing.assert_allclose(read.values, 304.8, rtol=1e-6)
+    assert read.grid.reference.vertical.name == "NAVD88 height"
+    band = _plain_tif(tmp_path / "band.tif", values)
+    with rasterio.open(band, "r+") as file:
+        file.units = ("US survey foot",)
+    np.testing.assert_allclose(read_raster(band).values, 1000 * 1200 / 3937, rtol=1e-6)
+
+
+def _plain_tif(path: Path, values: np.ndarray, crs: str = "EPSG:32654") -> Path:
+    profile = {
+        "driver": "GTiff",
+        "count": 1,
+        "dtype": values.dtype,
+        "crs": crs,
+        "transform": Affine(1, 0, 3e5, 0, -1, 4e6),
+    }
+    with rasterio.open(path, "w", height=values.shape[0], width=values.shape[1], **profile) as file:
+        file.write(values, 1)
+    return path
