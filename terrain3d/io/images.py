@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -124,16 +125,19 @@ def read_bands(image: ImageFile, row: int, column: int, height: int, width: int)
     row, column: first line and sample, may be negative; the window may stick out on any side. The file is opened
     anew in every call, so calls from several threads do not meet. Raises InputFileError.
     """
-    out = np.full((len(image.bands), height, width), np.nan, np.float32)
+    shape = len(image.bands), height, width
     r0, r1 = max(row, 0), min(row + height, image.height)
     c0, c1 = max(column, 0), min(column + width, image.width)
     if r0 >= r1 or c0 >= c1:
-        return out
+        return np.full(shape, np.nan, np.float32)
     window = Window(c0, r0, c1 - c0, r1 - r0)
     found = _pixels(image, window=window)
     if image.mask is not None:
         with open_raster(image.mask) as file:
             found[:, file.read(1, window=window) == 0] = np.nan
+    if found.shape == shape:
+        return found
+    out = np.full(shape, np.nan, np.float32)
     out[:, r0 - row : r1 - row, c0 - column : c1 - column] = found
     return out
 
@@ -164,16 +168,18 @@ def _pixels(image: ImageFile, *, window: Window | None = None, out_shape: tuple[
         values = file.read(wanted, window=window, out_shape=shape, resampling=Resampling.nearest)
     light = values[: len(image.bands)]
     out = light.astype(np.float32)
-    missing = ~np.isfinite(out).all(axis=0)
+    missing = np.zeros(out.shape[1:], np.bool_)
+    if light.dtype.kind == "f":
+        missing = ~reduce(np.logical_and, np.isfinite(out))
     if image.nodata is not None and np.isfinite(image.nodata) and _fits(image.nodata, light.dtype):
         # a shadow may be 0 in one band; any other value is one that somebody chose to say nodata
         marked = light == light.dtype.type(image.nodata)
-        missing |= marked.all(axis=0) if image.nodata == 0 else marked.any(axis=0)
+        missing |= reduce(np.logical_and if image.nodata == 0 else np.logical_or, marked)
     if image.collar is not None:
-        missing |= (light == light.dtype.type(image.collar)).all(axis=0)
+        missing |= reduce(np.logical_and, light == light.dtype.type(image.collar))
     if image.alpha is not None:
         missing |= values[-1] == 0
-    out[:, missing] = np.nan
+    np.copyto(out, np.nan, where=missing)
     return out
 
 

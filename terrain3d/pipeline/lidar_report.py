@@ -24,6 +24,7 @@ MAP_PX = 700
 MAP_LIMIT = 1.0  # metres, of the strongest colours
 PROFILES = 24
 PROFILE_POINTS = 500
+PROFILE_TOGETHER = 10  # points whose cells are read at once
 MIN_RETURNS = 5  # of a track that is drawn
 ERRORS = ("n", "bias m", "NMAD m", "RMSE m", "LE90 m")
 
@@ -170,6 +171,9 @@ def _cells(raster: StoredRaster, x: Floats, y: Floats) -> Floats:
     column, row = (np.rint(a).astype(int) for a in raster.grid.column_row(x, y))
     inside = (column >= 0) & (row >= 0) & (column < raster.grid.width) & (row < raster.grid.height)
     out = np.full(len(x), np.nan)
-    for i in np.flatnonzero(inside):
-        out[i] = raster.read(int(row[i]), int(column[i]), 1, 1)[0, 0]
+    places = np.flatnonzero(inside)
+    for part in (places[i : i + PROFILE_TOGETHER] for i in range(0, places.size, PROFILE_TOGETHER)):
+        top, left = int(row[part].min()), int(column[part].min())
+        window = raster.read(top, left, int(row[part].max()) + 1 - top, int(column[part].max()) + 1 - left)
+        out[part] = window[row[part] - top, column[part] - left]
     return out

@@ -124,15 +124,22 @@ def smooth_between_edges(disparity: Any, radius: int = 2, step_px: float = 1.0) 
     """Mean over the neighbours within ``step_px`` of the centre; NaN stays NaN."""
     height, width = disparity.shape
     out = np.empty((height, width), np.float32)
+    total, count, limit = np.empty(width, np.float32), np.empty(width, np.float32), np.float32(step_px)
     for y in range(height):
+        total[:], count[:] = 0, 0
+        for v in range(max(y - radius, 0), min(y + radius + 1, height)):
+            for u in range(-radius, radius + 1):
+                first = max(-u, 0)
+                centre, beside, sums, counts = (
+                    disparity[y, first:],
+                    disparity[v, max(u, 0) :],
+                    total[first:],
+                    count[first:],
+                )
+                for x in range(width - abs(u)):
+                    near = abs(beside[x] - centre[x]) < limit
+                    sums[x] += beside[x] if near else np.float32(0)
+                    counts[x] += np.float32(1) if near else np.float32(0)
         for x in range(width):
-            centre = disparity[y, x]
-            total, count = np.float32(0), np.float32(0)
-            for v in range(max(y - radius, 0), min(y + radius + 1, height)):
-                for u in range(max(x - radius, 0), min(x + radius + 1, width)):
-                    d = disparity[v, u]
-                    if abs(d - centre) < step_px:
-                        total += d
-                        count += 1
-            out[y, x] = total / count if count > 0 else np.nan
+            out[y, x] = total[x] / count[x] if count[x] > 0 else np.nan
     return out

@@ -256,11 +256,11 @@ def box(values: Floats, size: int) -> Floats:
 def _sum_rows(values: Any, half: int, out: Any) -> None:
     height, width = values.shape
     for i in range(height):
-        for j in range(width):
-            total = 0.0
-            for k in range(max(j - half, 0), min(j + half + 1, width)):
-                total += values[i, k]
-            out[i, j] = total
+        out[i] = 0.0
+        for k in range(-half, half + 1):
+            total, more = out[i, max(-k, 0) :], values[i, max(k, 0) :]
+            for j in range(width - abs(k)):
+                total[j] += more[j]
 
 
 @njit(**_JIT)
