@@ -109,11 +109,21 @@ def height_limits(views: list[View]) -> tuple[float, float]:
 
 
 def check_overlap(views: list[View], heights: tuple[float, float]) -> None:
-    """Raises OverlapError, naming the image, if one shares no ground with any other at any of the heights.
+    """Raises OverlapError, naming the image, if one shares no ground with any other at any of the heights, or has the
+    camera of another: the same image twice, or an RPC that is not its own.
 
     Where images meet depends on the height: small crops may miss each other at the middle of the RPCs' range and
     still show the same slope.
     """
+    owners: dict[bytes, View] = {}
+    for view in views:
+        owner = owners.setdefault(view.camera.rpc.packed.tobytes(), view)
+        if owner is not view:
+            raise OverlapError(
+                f"image has the very RPC of {owner.image.path}: no two images are taken from one place",
+                where=view.image.path,
+                fix="leave one out if they are the same image, else give this one its own RPC",
+            )
     levels = [[footprint(v, LONLAT, h) for v in views] for h in np.linspace(*heights, 9)]
     for i, view in enumerate(views):
         if not any(prints[i].intersects(p) for prints in levels for j, p in enumerate(prints) if j != i):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,18 @@ import yaml
 
 from terrain3d.config import OutputConfig, Scene, load_scene
 from terrain3d.crs import parse_crs, transform_xy
-from terrain3d.errors import ConfigError, FrameError, InputFileError
+from terrain3d.errors import ConfigError, FrameError, InputFileError, OverlapError
 from terrain3d.io.vectors import write_layer
 from terrain3d.lidar.frames import TargetFrame, zone_crs
-from terrain3d.pipeline.load import check_frame, load_lidar, load_water, target_frame
+from terrain3d.pipeline.load import (
+    check_frame,
+    check_overlap,
+    height_limits,
+    load_lidar,
+    load_views,
+    load_water,
+    target_frame,
+)
 from terrain3d.simulate.scene import SceneFiles
 
 
@@ -80,3 +89,12 @@ def test_load_water__polygons_in_the_crs_of_the_run(hamlet: SceneFiles, tmp_path
         load({"polygons": "none.gpkg"})
     with pytest.raises(ConfigError, match="known keys here: polygons, flatten"):
         load({"polygon": "good.gpkg"})
+
+
+def test_check_overlap__two_images_with_one_rpc(hamlet: SceneFiles) -> None:
+    scene = load_scene(hamlet.config)
+    views = load_views(scene)
+    check_overlap(views, height_limits(views))
+    twice = [*views, replace(views[0], image=views[-1].image)]
+    with pytest.raises(OverlapError, match=r"has the very RPC of .*view_1\.tif.*leave one out"):
+        check_overlap(twice, height_limits(twice))
