@@ -28,7 +28,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.crs import to_lonlat
-from terrain3d.image.cubic import cubic
+from terrain3d.image.spline import REACH_PX, coefficients, spline
 from terrain3d.raster import Raster
 from terrain3d.surface import plate
 from terrain3d.surface.ortho import OrthoView, RankedView
@@ -57,7 +57,7 @@ HELD = 0.1  # information that holds a cell where it is: most of what the matche
 HELD_BY_EDGES = 1.0  # the same less than ``CALM_CELLS`` from edges and voids, where the plate ends and views are hidden
 LARGEST_STEP = 1.2
 TRUSTED = 1.0  # A / c whose steps are followed by half
-SLOPE_NOISE = 2.9  # variance of a cubic's derivative over that of its value, white noise, mean of all places; 1 / px2
+SLOPE_NOISE = 2.8  # variance of a spline's derivative over that of its value, white noise, mean of all places; 1 / px2
 MARGIN_CELLS = TURNS * (
     plate.MARGIN_CELLS
     + max(NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + 2 * (ROUGH_CELLS // 2) + 1)
@@ -159,13 +159,13 @@ def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: 
     used = places[np.isfinite(places).all(axis=-1)]
     if not len(used):
         return
-    first = np.clip(np.floor(used.min(axis=0)).astype(int) - 2, 0, view.shape)
-    last = np.clip(np.ceil(used.max(axis=0)).astype(int) + 3, 0, view.shape)
+    first = np.clip(np.floor(used.min(axis=0)).astype(int) - 2 - REACH_PX, 0, view.shape)
+    last = np.clip(np.ceil(used.max(axis=0)).astype(int) + 3 + REACH_PX, 0, view.shape)
     if (last - first < 4).any():
         return
     image = view.read(int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])).mean(axis=0)
     offset = row - int(rows[0]), column - int(columns[0])
-    _sample_cells(image, places, first, offset, low, z, wanted, value, slope)
+    _sample_cells(coefficients(image), places, first, offset, low, z, wanted, value, slope)
 
 
 def _nodes(first: int, count: int) -> NDArray[np.int64]:
@@ -199,7 +199,7 @@ def _sample_cells(
                     )
             t = level - k
             line, sample = at[0, 0] + t * (at[1, 0] - at[0, 0]), at[0, 1] + t * (at[1, 1] - at[0, 1])
-            value[i, j], by_line, by_sample = cubic(image, line - first[0], sample - first[1])
+            value[i, j], by_line, by_sample = spline(image, line - first[0], sample - first[1])
             slope[i, j] = (by_line * (at[1, 0] - at[0, 0]) + by_sample * (at[1, 1] - at[0, 1])) / LEVEL_M
 
 
