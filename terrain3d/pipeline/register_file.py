@@ -19,6 +19,7 @@ from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.io.warp import resample
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
+from terrain3d.pipeline.doubts import geoid_doubt
 from terrain3d.pipeline.filling import baseline_cells, sideways_variance, surface_slopes
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
 from terrain3d.pipeline.lidar_quality import lidar_figures
@@ -78,7 +79,8 @@ def run_register(
         surfaces = [_stored(file, name, folder, reporter) for file, name in zip(given, names, strict=True)]
         reporter.stage("registration to lidar")
         found = _registration(surfaces[0], returns, path)
-        warnings = (*returns.warnings, *found.warnings)
+        doubt = geoid_doubt(found, surfaces[0].height.grid.reference.horizontal)
+        warnings = (*returns.warnings, *found.warnings, *(() if doubt is None else (doubt,)))
         for warning in warnings:
             reporter.warn(warning)
         reporter.stage("correction", len(surfaces))

@@ -18,6 +18,7 @@ from terrain3d.io.rasters import bounded_cache
 from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
+from terrain3d.pipeline.doubts import placement_doubts, pointing_doubts
 from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.growth import kept_grid, kept_network, kept_orientation, kept_pairs, kept_surfaces
 from terrain3d.pipeline.load import (
@@ -100,7 +101,7 @@ def compute(
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits)
     network = kept_network(network, views, scene, crs, workers, recorder.note)
-    for note in network.warnings:
+    for note in [*network.warnings, *pointing_doubts(network, crs)]:
         recorder.warn(note)
     middle = sum(network.heights) / 2
     decided = kept_pairs(choose_pairs(network.views, crs, middle), network.views, workers)
@@ -114,6 +115,9 @@ def compute(
     if lidar is not None:
         placed = _place(placed, spool, grid, lidar, folder, workers, recorder, lost)
     registration, final = placed.registration, placed.views()
+    if registration is not None:
+        for doubt in placement_doubts(registration, crs, max(p.base_to_height for p in chosen)):
+            recorder.warn(doubt)
     orientation = kept_orientation(network, grid, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
     returns = None if lidar is None else placed.returns(lidar)
