@@ -98,7 +98,7 @@ def derive(
         fill_from_reference(dsm, sigma, mask, extent, options.reference, workers, reporter)
     reporter.stage("water", 3 * len(cut(model.grid)))
     grey = draw_grey(dsm, extent, light, folder, workers, reporter)
-    evidence = Evidence(clean, model.confidence, grey)
+    evidence = Evidence(clean, model.confidence, grey, placed=frame.move is not None and frame.move.applied)
     waters, bridges = level_water(evidence, dsm, sigma, mask, options.water, folder, workers, reporter)
     for used in (clean, model.confidence, grey.values):
         used.remove()

@@ -17,6 +17,7 @@ from terrain3d.pipeline.picture import VALUES, Grey
 from terrain3d.pipeline.polygons import burned
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.running import Counts, Tally, tally
+from terrain3d.pipeline.sea import ShoreCells, sea_level
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.raster import Grid, Raster
 from terrain3d.stats import NMAD_FACTOR
@@ -73,11 +74,12 @@ class GivenWater:
 @dataclass(frozen=True)
 class Evidence:
     """What water is found by. heights: surface before voids were filled, NaN where nothing was matched; confidence: of
-    the matches, 0 to 1; grey: what the images show."""
+    the matches, 0 to 1; grey: what the images show. placed: the heights are true to lidar."""
 
     heights: StoredRaster
     confidence: StoredRaster
     grey: Grey
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def find_waters(
 ) -> Waters | None:
     """Water of a scene; None if there is none."""
     clean, confidence = evidence.heights, evidence.confidence
-    looks, patches = _seen(clean, sigma, evidence.grey, folder, workers, reporter)
+    looks, patches = _seen(evidence, sigma, folder, workers, reporter)
     if not looks and not given.shapes:
         if patches is not None:
             patches.labels.remove()
@@ -127,10 +129,10 @@ def find_waters(
     kinds = _claimed(bodies, given, workers)
     every = np.arange(len(bodies) + 1) > 0
     beside = max(SHORE, RIM_CELLS * grid.resolution)
-    levels, found, _ = _levels(bodies, every, clean, sigma, workers, kinds=kinds, reach=beside)
+    levels, found, _ = _levels(bodies, every, evidence, sigma, workers, kinds=kinds, reach=beside)
     missing = np.isin(np.arange(len(bodies) + 1), [k for k in kinds if k not in levels])
     if missing.any():
-        wider, more, _ = _levels(bodies, missing, clean, sigma, workers, kinds=kinds, reach=WIDE_SHORE)
+        wider, more, _ = _levels(bodies, missing, evidence, sigma, workers, kinds=kinds, reach=WIDE_SHORE)
         levels, found = levels | wider, found | more
     large = bodies.area * grid.resolution**2 >= FRAGMENT
     levels = {k: level for k, level in levels.items() if k in kinds or (large[k] and not is_pit(level))}
@@ -160,9 +162,10 @@ def body_shape(bodies: Components, number: int, cell: float, most: int) -> BodyS
 
 
 def _seen(
-    clean: StoredRaster, sigma: StoredRaster, picture: Grey, folder: Place, workers: Workers, reporter: Reporter
+    evidence: Evidence, sigma: StoredRaster, folder: Place, workers: Workers, reporter: Reporter
 ) -> tuple[dict[int, Look], Components | None]:
     """Patches that the images show to be water, by number."""
+    clean, picture = evidence.heights, evidence.grey
     limits = _limits(clean, picture, workers, reporter)
     if limits is None:
         return {}, None
@@ -176,7 +179,7 @@ def _seen(
     reach = max(SHORE, LOST_CELLS * grid.resolution)
 
     def looked_at(which: NDArray[np.bool_], least: float) -> dict[int, Look]:
-        levels, _, values = _levels(patches, which, clean, sigma, workers, image=image, reach=reach)
+        levels, _, values = _levels(patches, which, evidence, sigma, workers, shown=True, reach=reach)
         return {
             k: Look(*_centre_and_spread(values, k), level)
             for k, level in levels.items()
@@ -284,13 +287,14 @@ def _claimed(bodies: Components, given: GivenWater, workers: Workers) -> dict[in
 
 
 def _levels(
-    bodies: Components, which: NDArray[np.bool_], dsm: StoredRaster, sigma: StoredRaster, workers: Workers, *,
-    image: StoredRaster | None = None, kinds: dict[int, WaterKind | None] | None = None, reach: float = SHORE,
+    bodies: Components, which: NDArray[np.bool_], evidence: Evidence, sigma: StoredRaster, workers: Workers, *,
+    shown: bool = False, kinds: dict[int, WaterKind | None] | None = None, reach: float = SHORE,
 ) -> tuple[dict[int, WaterLevel], dict[int, float], list[Values]]:  # fmt: skip
-    """Levels of bodies from their shores; the sigma there at its best; and, by block, the values of the image in them:
-    body, value, how often."""
+    """Levels of bodies from their shores, or of the sea where these agree on none; the sigma there at its best; and, by
+    block, the values of the picture in them if they are to be shown: body, value, how often."""
     if not which.any():
         return {}, {}, []
+    dsm, image = evidence.heights, evidence.grey.values
 
     def work(block: Block) -> tuple[Shores, Values | None] | None:
         numbers = bodies.read(block)
@@ -299,7 +303,7 @@ def _levels(
             return None
         z = Raster(block.read(dsm), block.grid)
         beside = shores(z, block.read(sigma), numbers, block.origin, block.core, reach)
-        if image is None:
+        if not shown:
             return beside, None
         inside = numbers[block.core] > 0
         body, value = numbers[block.core][inside], block.read(image)[block.core][inside]
@@ -317,7 +321,10 @@ def _levels(
     levels, best = {}, {}
     for k, at in zip(names.tolist(), np.split(order, start)[1:], strict=True):
         shape = body_shape(bodies, k, SHAPE_CELL, SHAPE_CELLS)
-        level = water_level(shape, row[at], column[at], height[at], (kinds or {}).get(k))
+        cells = ShoreCells(row[at], column[at], height[at])
+        level = water_level(shape, cells.row, cells.column, cells.height, (kinds or {}).get(k))
+        if level is not None and is_pit(level) and k not in (kinds or {}):
+            level = sea_level(level, cells, bodies, k, image, placed=evidence.placed) or level
         if level is not None:
             levels[k], best[k] = level, float(np.nanquantile(spread[at], 0.1))
     return levels, best, [f[1] for f in found if f[1] is not None]

@@ -13,12 +13,11 @@ from shapely.geometry.base import BaseGeometry
 
 from terrain3d.change.outline import outline
 from terrain3d.change.regions import Patch
-from terrain3d.crs import to_lonlat, vertical_from_name
-from terrain3d.io.geoid import undulation
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.bridges import Bridges, find_bridges
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.sea import geoid_height
 from terrain3d.pipeline.threads import Workers
 from terrain3d.pipeline.water_bodies import Evidence, GivenWater, Waters, body_shape, find_waters
 from terrain3d.raster import Grid
@@ -109,13 +108,9 @@ def _seas_joined(waters: Waters, grid: Grid) -> dict[int, WaterLevel]:
     levels = dict(waters.levels)
     cell = grid.resolution**2
     for k, level in levels.items():
-        if level.kind is WaterKind.LAKE and k not in waters.given and waters.bodies.area[k] * cell >= SEA_AREA:
-            top, left, bottom, right = waters.bodies.bounds[k]
-            x = grid.west + (left + right) / 2 * grid.resolution
-            y = grid.north - (top + bottom) / 2 * grid.resolution
-            lon, lat = to_lonlat(grid.reference.horizontal, np.array([x]), np.array([y]))
-            if abs(level.low - float(undulation(vertical_from_name("egm96"), lon, lat)[0])) < SEA_HEIGHT:
-                levels[k] = level.made_level(level.low, WaterKind.SEA)
+        large = waters.bodies.area[k] * cell >= SEA_AREA and level.kind is WaterKind.LAKE and k not in waters.given
+        if large and abs(level.low - geoid_height(grid, waters.bodies.bounds[k])) < SEA_HEIGHT:
+            levels[k] = level.made_level(level.low, WaterKind.SEA)
     seas = [k for k, level in levels.items() if level.kind is WaterKind.SEA]
     if seas:
         weights = [levels[k].stretches for k in seas]

@@ -298,6 +298,43 @@ def test_level_water__a_coast_is_found_and_the_sea_has_one_level(tmp_path: Path)
     assert np.ptp(heights[water]) < 1e-3 and abs(heights[water][0] - geoid - 0.4) < 0.4
 
 
+def cliff_coast(high: float, *, open_sea: bool = True) -> tuple[Grid, float, Arrays]:
+    """A sea in the west that walls of 15 to 40 m bound, some of them at both, so that shores agree on no level; the
+    geoid there; heights, picture and sea. high: metres that all lies over it. open_sea: else land is all around."""
+    rng = np.random.default_rng(5)
+    grid = replace(GRID, resolution=1.0)
+    x, y = grid.centres()
+    lon, lat = to_lonlat(grid.reference.horizontal, x[200:201], y[200:201])
+    geoid = float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+    row, column = np.mgrid[0:N, 0:N] * 1.0
+    land = (column > 180 + 15 * np.sin(row / 30)) | (np.hypot(row - 150, column - 70) < 25)
+    if not open_sea:
+        land |= (row < 30) | (row > 370) | (column < 30)
+    z = geoid + high + 15 + 25 * (np.sin(row / 25) + 1) / 2 + rng.normal(0, 0.1, (N, N))
+    invented = cv2.resize(rng.normal(high, 25, (40, 40)), (N, N), interpolation=cv2.INTER_NEAREST)
+    blotches = cv2.resize((rng.random((40, 40)) < 0.15).astype(np.float32), (N, N), interpolation=cv2.INTER_NEAREST)
+    z[~land] = np.where(blotches > 0, geoid + invented, np.nan)[~land]
+    image = np.where(land, rng.normal(600, 120, (N, N)), rng.normal(150, 7, (N, N))).clip(1).astype(np.uint16)
+    return grid, geoid, (z.astype(np.float32), image, ~land)
+
+
+def test_level_water__under_cliffs_the_sea_lies_at_the_geoid(tmp_path: Path) -> None:
+    grid, geoid, (z, image, sea) = cliff_coast(0.0)
+    (water, heights, sigma), bodies = worked(tmp_path, z, image, GivenWater(), grid)
+    assert [b.level.kind for b in bodies] == [WaterKind.SEA]
+    assert (water & sea).sum() > 0.98 * sea.sum() and (water & ~sea).sum() < 0.01 * sea.sum()
+    assert np.allclose(heights[water], geoid, atol=0.05) and 1.2 < sigma[water].min() == sigma[water].max() < 4
+
+
+@pytest.mark.parametrize(("high", "open_sea"), [(60.0, True), (-45.0, True), (0.0, False)])
+def test_level_water__walled_water_inland_below_the_sea_or_within_the_scene_has_no_level(
+    tmp_path: Path, high: float, open_sea: bool
+) -> None:
+    grid, _, (z, image, _) = cliff_coast(high, open_sea=open_sea)
+    (water, heights, _), bodies = worked(tmp_path, z, image, GivenWater(), grid)
+    assert not bodies and not water.any() and np.array_equal(heights, z, equal_nan=True)
+
+
 def test_level_water__without_flattening_heights_stay(tmp_path: Path) -> None:
     z, image, _ = scene()
     (water, heights, _), bodies = worked(tmp_path, z, image, GivenWater(flatten=False))
