@@ -379,7 +379,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _prepare_process() -> None:
-    """A process that is asked to end tidies up as after Ctrl-C; without terminal and streams it works, too."""
+    """A process that is asked to end tidies up as after Ctrl-C; without terminal and streams it works, too. Threads of
+    the program fill the machine: those of linear algebra would only wait for each other."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

@@ -64,8 +64,7 @@ class StoredRaster:
         try:
             with self.path.open("r+b", buffering=0) as file:
                 for i, cells in self._runs(rows):
-                    file.seek(self._offset(row + i, column))
-                    _put(file, cells.data)
+                    _put(file.fileno(), cells.data, self._offset(row + i, column))
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -147,10 +146,11 @@ def _fill(file: FileIO, data: memoryview) -> None:
         data = data[n:]
 
 
-def _put(file: FileIO, data: memoryview) -> None:
-    """Write all of ``data``; one call writes 2 GiB at most."""
+def _put(file: int, data: memoryview, at: int) -> None:
+    """Write all of ``data`` from a byte of an open file on; one call writes 2 GiB at most."""
     while len(data):
-        data = data[file.write(data) :]
+        done = os.pwrite(file, data, at)
+        data, at = data[done:], at + done
 
 
 class Shelf(Protocol):

@@ -27,7 +27,9 @@ class Tally:
 def tally(values: NDArray[Any], top: float, bins: int) -> Tally:
     """Count finite values that are not negative in equal bins from 0 to ``top``; larger ones count as the last."""
     index = np.minimum(values.ravel() / (top / bins), bins - 1).astype(np.int64)
-    return Tally(*np.unique(index, return_counts=True))
+    number = np.bincount(index, minlength=bins)
+    found = np.flatnonzero(number)
+    return Tally(found, number[found])
 
 
 class Counts:

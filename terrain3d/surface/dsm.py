@@ -50,8 +50,8 @@ def rasterize(cloud: PointCloud, grid: Grid) -> SurfaceModel:
     near = np.flatnonzero((column >= -1) & (row >= -1) & (column <= grid.width) & (row <= grid.height))
     width, height = grid.width + 2, grid.height + 2
     cell = (row[near] + 1) * width + column[near] + 1
-    order = near[np.argsort(cell, kind="stable")]
     start = np.append(0, np.cumsum(np.bincount(cell, minlength=width * height)))
+    order = near[_by_cell(cell, start)]
     out = np.full((_LAYERS + LOOKS, *grid.shape), np.nan, np.float32)
     _rasterize(
         x[order], y[order], cloud.xyz[order, 2], cloud.sigma[order], cloud.confidence[order], cloud.pair[order],
@@ -78,6 +78,16 @@ def _cell(x: NDArray[np.float64], origin: float, resolution: float) -> tuple[NDA
     return whole.astype(np.int64) - first, place - whole - 0.5
 
 
+@njit(cache=True, nogil=True)
+def _by_cell(cell: Any, start: Any) -> Any:
+    """Points in the order of their cells, those of one as they come. start: number of the first point of each cell."""
+    place, order = start.copy(), np.empty(cell.size, np.int64)
+    for k in range(cell.size):
+        order[place[cell[k]]] = k
+        place[cell[k]] += 1
+    return order
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _rasterize(
     px: Any, py: Any, z: Any, sigma: Any, confidence: Any, pair: Any, start: Any, stride: int, out: Any
@@ -85,7 +95,7 @@ def _rasterize(
     height, width = out.shape[1:]
     most = _most_points(start, stride, height, width)
     index, weight, dx, dy = np.empty(most, np.int64), np.empty(most), np.empty(most), np.empty(most)
-    above, light = np.empty(LOOKS), np.empty(LOOKS)
+    above, light, few = np.empty(LOOKS), np.empty(LOOKS), (np.empty(FEW_POINTS), np.empty(FEW_POINTS))
     for y in range(height):
         for x in range(width):
             n = 0
@@ -101,7 +111,9 @@ def _rasterize(
                         weight[n] = near * (0.1 + confidence[k]) / (sigma[k] ** 2 + 0.01)
                         n += 1
             if n > 0:
-                _fuse(index[:n], weight[:n], dx[:n], dy[:n], z, sigma, confidence, pair, above, light, out[:, y, x])
+                _fuse(
+                    index[:n], weight[:n], dx[:n], dy[:n], z, sigma, confidence, pair, above, light, few, out[:, y, x]
+                )
 
 
 @njit(nogil=True)
@@ -119,8 +131,8 @@ def _most_points(start: Any, stride: int, height: int, width: int) -> int:
 
 
 @njit(nogil=True)
-def _weighted_median(z: Any, index: Any, weight: Any) -> float:
-    """Of the heights of some points."""
+def _weighted_median(z: Any, index: Any, weight: Any, few: Any) -> float:
+    """Of the heights of some points. few: room for ``FEW_POINTS`` heights and weights."""
     n = index.size
     if n > FEW_POINTS:
         order, half, run = np.argsort(z[index]), 0.5 * weight.sum(), 0.0
@@ -129,7 +141,7 @@ def _weighted_median(z: Any, index: Any, weight: Any) -> float:
             if run >= half:
                 return z[index[k]]
         return z[index[order[-1]]]
-    value, mass = np.empty(FEW_POINTS), np.empty(FEW_POINTS)
+    value, mass = few
     total = 0.0
     for i in range(n):
         v, k = z[index[i]], i
@@ -149,7 +161,7 @@ def _weighted_median(z: Any, index: Any, weight: Any) -> float:
 @njit(nogil=True, error_model="numpy")
 def _fuse(
     index: Any, weight: Any, dx: Any, dy: Any, z: Any, sigma: Any, confidence: Any, pair: Any, above: Any, light: Any,
-    out: Any,
+    few: Any, out: Any,
 ) -> None:  # fmt: skip
     """All layers of one cell from its points; dx, dy: offsets from its centre, cells;
     above, light: room for sums by look.
@@ -157,7 +169,7 @@ def _fuse(
     The height is that of a plane through the points at the centre of the cell. The slope is held towards zero by a
     prior, because few points close together say little of it.
     """
-    centre = _weighted_median(z, index, weight)
+    centre = _weighted_median(z, index, weight, few)
     total, mean, square, formal, sure, under = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     mx, my, xx, xy, yy, xz, yz = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     seen = np.uint64(0)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from terrain3d.crs import to_lonlat
 from terrain3d.image.spline import REACH_PX, coefficients, spline
-from terrain3d.raster import Raster
+from terrain3d.raster import Grid, Raster
 from terrain3d.surface import plate
-from terrain3d.surface.ortho import OrthoView, RankedView
+from terrain3d.surface.ortho import RankedView
 from terrain3d.surface.plate import second_difference
 from terrain3d.surface.visibility import visible
 
@@ -73,6 +73,20 @@ class _Information:
     step: Floats
 
 
+@dataclass(frozen=True)
+class _Look:
+    """A view as it meets the cells of a grid. image: coefficients of its pixels from line and sample ``first`` on.
+    places: (levels, rows, columns, 2) line and sample of nodes around the cells, at heights ``LEVEL_M`` apart from
+    number ``low`` on. offset: row and column of the first cell, counted from the first node."""
+
+    view: RankedView
+    image: Singles
+    first: NDArray[np.int64]
+    places: Floats
+    low: int
+    offset: tuple[int, int]
+
+
 def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     """Heights (h, w; m, NaN voids) of ``dsm`` refined where the surface is even and at least two views see it.
 
@@ -85,10 +99,13 @@ def refined(dsm: Raster, views: Sequence[RankedView]) -> Singles:
     even, calm = even_cells(high), even_cells(high, CALM_CELLS)
     if len(views) < 2 or not even.any():
         return start
+    reach = LARGEST_STEP * resolution
+    heights = float(start[even].min()) - reach, float(start[even].max()) + reach
+    looks = [look for v in views if (look := _look(v, dsm.grid, heights)) is not None]
     origin = round(-dsm.grid.north / resolution), round(dsm.grid.west / resolution)
     z, steps = start, np.zeros(start.shape)
     for _ in range(TURNS):
-        found = _information(Raster(z, dsm.grid), even, views)
+        found = _information(z, resolution, even, looks)
         steps = _followed(found, high, steps, even, calm, origin)
         z = np.asarray(start + (resolution * steps).astype(np.float32), np.float32)
     return z
@@ -124,21 +141,19 @@ def stiffness(high: Floats, calm: Bools) -> Floats:
     return np.where(share < LEAST_CALM, STIFF_CROWNS, found)
 
 
-def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Information:
-    z, shape = np.asarray(dsm.values, np.float32), dsm.grid.shape
-    values = np.full((len(views), *shape), np.nan, np.float32)
-    slopes = np.full((len(views), *shape), np.nan, np.float32)
-    for ranked, value, slope in zip(views, values, slopes, strict=True):
-        sees = visible(z, dsm.grid.resolution, ranked.lean) & even  # beside edges lies the light of something else
-        if sees.any():
-            _sample(ranked.view, dsm, sees, value, slope)
-            _normalise(value, slope)
-    weight, step, residual, count = (np.zeros(shape) for _ in range(4))
-    slopes *= np.float32(dsm.grid.resolution)
+def _information(z: Singles, resolution: float, even: Bools, looks: Sequence[_Look]) -> _Information:
+    values = np.full((len(looks), *z.shape), np.nan, np.float32)
+    slopes = np.full((len(looks), *z.shape), np.nan, np.float32)
+    for look, value, slope in zip(looks, values, slopes, strict=True):
+        sees = visible(z, resolution, look.view.lean) & even  # beside edges lies the light of something else
+        _sample_cells(look.image, look.places, look.first, look.offset, look.low, z, sees, value, slope)
+        _normalise(value, slope)
+    weight, step, residual, count = (np.zeros(z.shape) for _ in range(4))
+    slopes *= np.float32(resolution)
     _joint(values, slopes, even, weight, step, residual, count)
     noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
     doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
-    leans = np.array([(np.hypot(*v.lean) * dsm.grid.resolution / v.pixel) ** 2 for v in views], np.float32)
+    leans = np.array([(np.hypot(*k.view.lean) * resolution / k.view.pixel) ** 2 for k in looks], np.float32)
     seen = np.isfinite(values).astype(np.float32)
     lean = np.tensordot(leans, seen, 1) / np.maximum(seen.sum(axis=0), 1)  # of the views of each cell alone
     false = SLOPE_NOISE * lean * box(residual, NOISE_CELLS) / np.maximum(box(weight, NOISE_CELLS), 1e-9)
@@ -146,11 +161,11 @@ def _information(dsm: Raster, even: Bools, views: Sequence[RankedView]) -> _Info
     return _Information(weight * true**2 / doubt, step * true / doubt)
 
 
-def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: Singles) -> None:
-    """Value of a view at cells, and its derivative by height (1 / m)."""
-    z, grid = dsm.values, dsm.grid
-    low = int(np.floor(z[wanted].min() / LEVEL_M))
-    levels = int(np.floor(z[wanted].max() / LEVEL_M)) - low + 2
+def _look(ranked: RankedView, grid: Grid, heights: tuple[float, float]) -> _Look | None:
+    """What a view has at the cells of a grid between the lowest and the highest of them; None if they lie beside it."""
+    view = ranked.view
+    low = int(np.floor(heights[0] / LEVEL_M))
+    levels = int(np.floor(heights[1] / LEVEL_M)) - low + 2
     row, column = round(-grid.north / grid.resolution), round(grid.west / grid.resolution)
     rows, columns = _nodes(row, grid.height), _nodes(column, grid.width)
     x, y = np.meshgrid((columns + 0.5) * grid.resolution, -(rows + 0.5) * grid.resolution)
@@ -158,14 +173,13 @@ def _sample(view: OrthoView, dsm: Raster, wanted: Bools, value: Singles, slope: 
     places = np.stack([np.stack(view.camera.project(lon, lat, (low + k) * LEVEL_M), -1) for k in range(levels)])
     used = places[np.isfinite(places).all(axis=-1)]
     if not len(used):
-        return
+        return None
     first = np.clip(np.floor(used.min(axis=0)).astype(int) - 2 - REACH_PX, 0, view.shape)
     last = np.clip(np.ceil(used.max(axis=0)).astype(int) + 3 + REACH_PX, 0, view.shape)
     if (last - first < 4).any():
-        return
+        return None
     image = view.read(int(first[0]), int(first[1]), int(last[0] - first[0]), int(last[1] - first[1])).mean(axis=0)
-    offset = row - int(rows[0]), column - int(columns[0])
-    _sample_cells(coefficients(image), places, first, offset, low, z, wanted, value, slope)
+    return _Look(ranked, coefficients(image), first, places, low, (row - int(rows[0]), column - int(columns[0])))
 
 
 def _nodes(first: int, count: int) -> NDArray[np.int64]:
@@ -177,6 +191,7 @@ def _nodes(first: int, count: int) -> NDArray[np.int64]:
 def _sample_cells(
     image: Any, places: Any, first: Any, offset: Any, low: int, z: Any, wanted: Any, value: Any, slope: Any
 ) -> None:
+    """Value of a view at the cells that are wanted, and its derivative by height (1 / m); see ``_Look``."""
     height, width = z.shape
     at = np.empty((2, 2))
     for i in range(height):
@@ -212,9 +227,9 @@ def _normalise(value: Singles, slope: Singles) -> None:
     mean = box(known, NORMAL_CELLS) / weight
     square = box(known * known, NORMAL_CELLS) / weight
     deviation = np.sqrt(np.maximum(square - mean * mean, 1e-9 * square + 1e-30))
-    enough = seen & (inside > LEAST_SEEN)
-    value[:] = np.where(enough, (value - mean) / deviation, np.nan)
-    slope[:] = np.where(enough, slope / deviation, np.nan)
+    deviation[~seen | (inside <= LEAST_SEEN)] = np.nan
+    np.divide(value - mean, deviation, out=value, casting="same_kind")
+    np.divide(slope, deviation, out=slope, casting="same_kind")
 
 
 @njit(**_JIT)
