@@ -33,7 +33,7 @@ _PIT_DEPTH = 0.3  # share of the height around it
 _AROUND = 1.5  # m, sigma of the mean that an unmatched cell has
 _RIM = 3.0  # m between neighbours, from which on a rim is steep
 _HIGHEST = 1e4  # m, over all that stands
-_DOUBT = 0.7  # cells, 1-sigma of the place of a rim
+_DOUBT = 1.0  # cells, 1-sigma of the place of a rim
 
 
 def canopy_height(dsm: Raster, dtm: Raster, unmatched: Bools | None = None, canopy: Bools | None = None) -> Raster:

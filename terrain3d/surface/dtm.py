@@ -30,6 +30,7 @@ _FAR, _FAR_FROM, _FAR_TO = 0.3, 3.0, 12.0  # by so much more far from ground; fr
 # points of the ground held out, one by one and by blocks of 6 and 16 m, of five of nine airborne clouds.
 _CLOUD_SIGMA, _CLOUD_SLOPE = 0.05, 0.6
 _BETWEEN, _BETWEEN_SLOPE, _BETWEEN_POWER = 0.02, 1.3, 0.8
+_SPLINE = np.float32(0.125)  # of second differences, between a quadratic spline's nodes and its values there
 _DOUBT_SIGMAS, _DOUBT = 0.75, 0.7  # ground farther than this (sigmas and m) from the ground under trees is a crown
 
 
@@ -119,7 +120,7 @@ def with_hidden(
     weight = resampled(Raster(cv2.blur(hidden.weight.values, (3, 3)), hidden.weight.grid), grid)
     if not (weight > 0).any():
         return replace(height, values=np.fmin(height.values, dsm.values)), sigma
-    under, error = _known(hidden.height, grid), _known(hidden.sigma, grid)
+    under, error = _known(_with_bends(hidden), grid), _known(hidden.sigma, grid)
     off = np.abs(dsm.values - under)
     crowns = (weight > 0.5) & (off > np.hypot(_DOUBT_SIGMAS * error, _DOUBT))
     weight = np.where(np.isfinite(under), weight * hidden_share(ground & ~crowns, grid.resolution), np.float32(0))
@@ -130,6 +131,19 @@ def with_hidden(
     variance = sigma.values**2 + weight * (error**2 - sigma.values**2)
     variance += weight * (1 - weight) * (under - height.values) ** 2
     return replace(height, values=mixed.astype(np.float32)), replace(sigma, values=np.sqrt(variance).astype(np.float32))
+
+
+def _with_bends(hidden: HiddenGround) -> Raster:
+    """Ground under trees as nodes of the spline of ``_known`` that is to pass through it: a spline has an eighth of the
+    second differences less than its nodes (Unser 1999), which at the brow and the foot of a cliff is metres. Bends that
+    are no larger than the sigma stay smoothed."""
+    z, variance = hidden.height.values, np.nan_to_num(hidden.sigma.values) ** 2
+    around = np.pad(z, 1, constant_values=np.nan)
+    nodes = z.copy()
+    for sides in (around[:-2, 1:-1] + around[2:, 1:-1], around[1:-1, :-2] + around[1:-1, 2:]):
+        bend = np.nan_to_num(sides - 2 * z)
+        nodes -= _SPLINE * bend**3 / np.maximum(bend**2 + variance, np.float32(1e-6))
+    return replace(hidden.height, values=nodes)
 
 
 def _known(raster: Raster, grid: Grid) -> Singles:

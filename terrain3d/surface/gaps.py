@@ -5,6 +5,8 @@ a filter of ground. The coarse estimate under the trees says within a metre or t
 that height are ground and which the feet of crowns, the surface itself tells: ground is smooth and low among its
 neighbours, is matched precisely and lies off the crowns. What is likely ground then bends the estimate, over
 some metres first and nearer by after that. No cell is asked again with the bent estimate: it would climb the crowns.
+Crowns are told by their height over the estimate, so one that may be off by as much is not bent: on cliffs and beside
+voids the feet of crowns would pass for ground.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def from_gaps(dsm: Raster, sigma: Raster, under: Singles, error: Singles) -> Sin
         spots = np.float32(4 * np.pi * (reach / spot) ** 2 / ERROR**2)  # of a window, by their information
         known, total = (cv2.GaussianBlur(a, (0, 0), cells) for a in (weight, weight * (off - correction)))
         correction += spots * total / (spots * known + 1 / (np.float32(share) * error) ** 2)
-    return correction
+    return np.asarray(correction / (1 + (error / np.float32(CROWN)) ** 4), np.float32)
 
 
 def likely_ground(dsm: Raster, sigma: Raster, under: Singles) -> Singles:

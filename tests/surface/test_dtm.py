@@ -107,3 +107,15 @@ def test_stated_sigma__less_where_level_ground_was_guessed_and_more_far_from_gro
     np.testing.assert_allclose(stated[1:3], [0.61, 0.80], atol=0.01)
     away = stated_sigma(sigma, slope, np.float32([7.5, 12, 50, 1000])) / sigma
     np.testing.assert_allclose(away / stated, [1.15, 1.3, 1.3, 1.3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("sigma", "least", "most"), [(1.0, 0.0, 0.8), (30.0, 1.7, 2.6)])
+def test_with_hidden__brow_and_foot_of_a_cliff_are_not_smoothed(sigma: float, least: float, most: float) -> None:
+    """A bend of 20 m between cells of a sure estimate stands, that of an unsure one is smoothed by an eighth of it."""
+    cells = np.interp(np.arange(COARSE.width), [7, 12], [180.0, 80.0]).astype(np.float32)
+    cliff = Raster(np.broadcast_to(cells, COARSE.shape).copy(), COARSE)
+    hidden = HiddenGround(cliff, *(on(COARSE, v) for v in (sigma, 1.0, 12.0, 0.0)))
+    ground, nothing = np.zeros(GRID.shape, bool), on(GRID, np.nan)
+    height, _ = with_hidden(on(GRID, 90.0), on(GRID, 3.0), ground, nothing, on(GRID, 0.2), hidden)
+    middles = (height.values[80, 3::8] + height.values[80, 4::8]) / 2
+    assert least <= np.abs(middles - cells)[2:-2].max() <= most

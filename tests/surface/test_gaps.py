@@ -56,3 +56,11 @@ def test_from_gaps__closed_crowns_and_voids_change_nothing() -> None:
     surface = np.full(GRID.shape, 112.0)
     surface[50:80] = np.nan
     assert (from_gaps(raster(surface), raster(np.full(GRID.shape, 0.2)), under, error) == 0).all()
+
+
+def test_from_gaps__an_estimate_off_by_more_than_a_crown_is_not_bent() -> None:
+    surface, _ = forest(np.full(GRID.shape, 100.0))
+    under, sigma = np.full(GRID.shape, 98.5, np.float32), raster(np.full(GRID.shape, 0.15))
+    sure, unsure = (from_gaps(raster(surface), sigma, under, np.full(GRID.shape, e, np.float32)) for e in (2, 12))
+    assert np.median(sure) > 1.0
+    assert np.median(np.abs(unsure)) < 0.1 and np.abs(unsure).max() < 0.4
