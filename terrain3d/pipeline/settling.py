@@ -28,11 +28,12 @@ NO_RIM = -30.0  # odds of a cell that hangs over nothing
 class Settled:
     """envelope: heights without what the looks do not agree upon, refined by all views. heights: the same without
     overhangs; a void in place of one is filled from the lower side, where it belongs. odds: logarithm, that a cell is
-    ground which a crown or roof was carried over, or ``NO_RIM``."""
+    ground which a crown or roof was carried over, or ``NO_RIM``. pairs: of images that saw a cell."""
 
     envelope: StoredRaster
     heights: StoredRaster
     odds: StoredRaster
+    pairs: StoredRaster
 
 
 def settled_heights(
@@ -77,4 +78,4 @@ def settled_heights(
     for_blocks(by_light, cut(grid), workers)
     for used in (clean, odds, light, model.below, *model.looks):
         used.remove()
-    return Settled(envelope, settled, final)
+    return Settled(envelope, settled, final, model.pairs)

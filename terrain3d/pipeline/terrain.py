@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +19,8 @@ from terrain3d.pipeline.running import OVERVIEW_RIM, overview, overview_step, wi
 from terrain3d.pipeline.settling import Settled
 from terrain3d.pipeline.threads import Workers, learned
 from terrain3d.points import LidarReturns
-from terrain3d.raster import Raster
-from terrain3d.surface.canopy import canopy_height
+from terrain3d.raster import Raster, odd_cells
+from terrain3d.surface.canopy import Seen, canopy_height
 from terrain3d.surface.canopy_cells import CELLS_MARGIN, canopy_cells
 from terrain3d.surface.coarse import resampled
 from terrain3d.surface.dtm import DTM_MARGIN, ground_distance, stated_sigma, terrain_sigma, with_hidden
@@ -34,6 +35,7 @@ from terrain3d.surface.ground import (
     fit_plane,
 )
 from terrain3d.surface.mask import MaskCode
+from terrain3d.surface.rims import AROUND
 from terrain3d.surface.water import banks_above
 
 LAST_MARGIN = 64.0  # metres, of the share of ground, of gaps and pits in crowns, and of coarse cells under trees
@@ -197,7 +199,8 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
         under, sigma, stated = _lower(block, z, s, codes, given, filtered)
         block.write(filtered.sigma, stated)
         block.write(dtm, under.values)
-        unmatched = filled = codes == MaskCode.FILLED
+        filled = codes == MaskCode.FILLED
+        seen = np.where(filled, Seen.NOT, Seen.WELL).astype(np.uint8)
         if settled is not None:
             water = np.isin(codes, LEVELLED)
             over = Overhangs(block.read(settled.envelope), block.read(settled.odds).astype(np.float32))
@@ -208,15 +211,24 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
                 block.write(given.mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
             block.write(surface, z.values)
             block.write(surface_sigma, s.values)
-            z, unmatched = upper.height, filled & ~np.isfinite(over.heights)
+            z, seen = upper.height, _seen(over, filled, block.read(settled.pairs), grid.resolution)
         canopy = resampled(filtered.hidden.read(block).weight, block.grid) > 0
-        block.write(chm, canopy_height(z, under, unmatched, canopy).values)
+        block.write(chm, canopy_height(z, under, seen, canopy).values)
 
     for_blocks(work, cut(grid, LAST_MARGIN), workers)
     if settled is not None:
         for used in (given.dsm, given.sigma):
             used.remove()
     return Terrain(dtm, filtered.sigma, chm, None, surface, surface_sigma)
+
+
+def _seen(over: Overhangs, filled: NDArray[np.bool_], pairs: NDArray[np.uint8], resolution: float) -> NDArray[np.uint8]:
+    """How the cells of a block were matched, see ``Seen``."""
+    matched = np.isfinite(over.heights)
+    most = cv2.dilate(pairs, np.ones((odd_cells(AROUND, resolution),) * 2, np.uint8))
+    seen = np.where(2 * pairs < most, Seen.PARTLY, Seen.WELL)
+    seen = np.where(matched & (over.odds > 0), Seen.HANGING, seen)
+    return np.where(filled & ~matched, Seen.NOT, seen).astype(np.uint8)
 
 
 def _lower(
