@@ -252,22 +252,23 @@ def _loss(rest: Floats, weight: Floats) -> float:
 
 
 def _along(shape: BodyShape) -> tuple[Singles, NDArray[np.int64]]:
-    """Distance (m) of the cells of a body from one of its ends by water, and for all cells the flat index of the
-    nearest one of the body."""
+    """How far (m) the cells of a body lie between its two ends, and for all cells the flat index of the nearest one of
+    the body. By the ways to both ends: one alone is shorter along the inner bank of a bend, and longer up a side arm,
+    where water is level."""
     cell = np.float32(shape.step * shape.resolution)
     start = int(np.flatnonzero(shape.mask)[0])
     for _ in range(2):  # the farthest from anywhere is an end
         distance = _by_water(shape.mask, start, cell)
-        reached = np.where(np.isfinite(distance), distance, -1)
-        start = int(reached.argmax())
-    distance = _by_water(shape.mask, start, cell)
+        start = int(np.where(np.isfinite(distance), distance, -1).argmax())
     known = np.isfinite(distance)
+    distance = np.where(known, distance, np.float32(0))
+    along = (distance - np.where(known, _by_water(shape.mask, start, cell), np.float32(0)) + distance.max()) / 2
     _, label = cv2.distanceTransformWithLabels(
         (~known).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
     index = np.zeros(int(label.max()) + 1, np.int64)
     index[label[known]] = np.flatnonzero(known)
-    return np.where(known, distance, np.float32(0)), index[label]
+    return np.where(known, along, np.float32(0)).astype(np.float32), index[label]
 
 
 @njit(**_JIT)

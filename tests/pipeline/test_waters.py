@@ -358,3 +358,17 @@ def test_water_level__shores_of_a_canyon_that_match_nothing() -> None:
     at = np.arange(20, 1580, 40)
     assert np.abs(found.at(np.full(at.size, 60), at) - (100 - 0.002 * at)).max() < 0.25
     assert 0.3 < found.agreement < 0.9
+
+
+def test_water_level__the_inner_bank_of_a_bend_is_no_shorter_way() -> None:
+    """A river turns back within three times its width and falls with the angle: 1.26 m, sections are level."""
+    y, x = np.mgrid[-10:110, -60:60]
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    wet, shore = (radius >= 30) & (radius < 50) & (y >= 0), (radius >= 29) & (radius < 51) & (y >= 0)
+    shore &= ~wet
+    fall = (20 - 0.4 * angle).astype(np.float32)
+    found = water_level(BodyShape(wet, 1, (0, 0), 2.0), *np.nonzero(shore), fall[shore], WaterKind.RIVER)
+    assert found is not None
+    height, section = found.at(*np.nonzero(wet)), (angle[wet] * 10).astype(int)
+    assert max(float(np.ptp(height[section == k])) for k in range(2, 29)) < 0.13
+    assert np.abs(height - fall[wet]).max() < 0.2
