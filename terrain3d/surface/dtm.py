@@ -136,8 +136,8 @@ def with_hidden(
 def _with_bends(hidden: HiddenGround) -> Raster:
     """Ground under trees as nodes of the spline of ``_known`` that is to pass through it: a spline has an eighth of the
     second differences less than its nodes (Unser 1999), which at the brow and the foot of a cliff is metres. Bends that
-    are no larger than the sigma stay smoothed."""
-    z, variance = hidden.height.values, np.nan_to_num(hidden.sigma.values) ** 2
+    are no larger than two sigma stay smoothed."""
+    z, variance = hidden.height.values, (2 * np.nan_to_num(hidden.sigma.values)) ** 2
     around = np.pad(z, 1, constant_values=np.nan)
     nodes = z.copy()
     for sides in (around[:-2, 1:-1] + around[2:, 1:-1], around[1:-1, :-2] + around[1:-1, 2:]):
