@@ -20,7 +20,7 @@ from terrain3d.register.move import Move
 from terrain3d.surface.mask import MaskCode
 from terrain3d.surface.rims import MARGIN as RIM_MARGIN
 from terrain3d.surface.sigma import cell_sigma, missing_pairs
-from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids
+from terrain3d.surface.voids import FILL_MARGIN, MAX_VOID_AREA, fill_voids, sunken_islands
 
 Singles = NDArray[np.float32]
 
@@ -64,8 +64,11 @@ def fill_model(
     left_open = voids.values(large)
 
     def work(block: Block) -> None:
-        z = block.read(clean)
-        known, fill = np.isfinite(z), void(block) & ~left_open.read(block)
+        z, fill = block.read(clean), void(block) & ~left_open.read(block)
+        if odds is not None:
+            sunken = sunken_islands(Raster(z, block.grid), fill)
+            z, fill = np.where(sunken, np.float32(np.nan), z), fill | sunken
+        known = np.isfinite(z)
         own = missing_pairs(block.read(model.sigma), block.read(model.pairs), grid.resolution)
         matches = np.where(known, own, np.float32(np.nan))
         filled, spread = fill_voids(Raster(z, block.grid), Raster(matches, block.grid), fill, block.origin)

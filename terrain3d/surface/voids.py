@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from terrain3d.raster import Raster
 from terrain3d.surface import membrane
@@ -35,6 +36,7 @@ _SLIMMEST = 10.0  # widths: of towers only masts are slimmer, and they are not m
 _GAP_CELLS = 2  # of a void, that what stands beyond it is still beside a patch: ``remove_islands`` joins them too
 CLEAN_MARGIN = 64.0  # m: the longest string of cells that is still an island or a spike
 FILL_MARGIN = 64.0  # m: beyond it a void's boundary no longer shapes what fills it
+_SUNKEN, _AROUND = 3.0, 32.0  # m under what fills a void around an island, m of the void that tells it
 LARGEST_SIGMA = 0.8  # m: matches beside a void may be wrong themselves
 GROWTH = 0.1  # of the sigma, m per metre from what was measured
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
@@ -260,6 +262,32 @@ def remove_islands(dsm: Raster, max_area: float = ISLAND_AREA) -> Raster:
     """
     label, area = _groups(dsm)
     return replace(dsm, values=np.where((area > max_area)[label], dsm.values, np.float32(np.nan)))
+
+
+def sunken_islands(dsm: Raster, fill: Bools) -> Bools:
+    """Cells of small islands in the voids that lie far under what would fill the void without them, (h, w): matches
+    that water and shadows invent, which would pull down all that is filled around. A crown stands above.
+
+    fill: the cells to be filled. Islands are told by what lies within ``_AROUND`` of them.
+    """
+    label, area = _groups(dsm)
+    small = area <= ISLAND_AREA
+    small[0] = False
+    found = np.isfinite(dsm.values) & small[label]
+    out, reach = np.zeros_like(found), round(_AROUND / dsm.grid.resolution)
+    for number, box in enumerate(find_objects(np.where(found, label, 0)), 1):
+        if box is None:
+            continue
+        part = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in box)
+        z = np.asarray(dsm.values[part], np.float32)
+        island, rest = found[part] & (label[part] == number), np.where(found[part], np.float32(np.nan), z)
+        around = cv2.dilate(island.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        if not (around & fill[part]).any() or not np.isfinite(rest).any():
+            continue
+        window = replace(dsm, values=rest, grid=dsm.grid.window(part[0].start, part[1].start, *rest.shape))
+        without, _ = fill_voids(window, replace(window, values=np.zeros_like(rest)), fill[part] | found[part])
+        out[part] |= island & bool(np.median((without.values - z)[island]) > _SUNKEN)
+    return out
 
 
 def largest_group(dsm: Raster) -> float:
