@@ -51,6 +51,7 @@ HEIGHT_NODATA = -9999.0
 MOST_VALUE = 32000.0  # no height of the Earth, in metres or feet, reaches it; what is beyond stands for no value
 BLOCK = 512  # largest block, pixels a side
 LEAST_BLOCK = 128  # of what GDAL writes
+PICTURE_BANDS = 3
 MOST_BANDS = 1024  # more than any sensor has; a damaged header may say thousands
 CACHE_BYTES = 128 * 2**20
 HELD_BYTES = 64 * 2**20  # raster up to which no file is needed on the way to its own
@@ -259,6 +260,8 @@ def read_values(path: str | Path, band: int, window: tuple[int, int, int, int], 
 
 
 def _floats(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | None) -> NDArray[np.float32]:
+    if file.count >= PICTURE_BANDS and set(file.dtypes) == {"uint8"}:
+        raise InputFileError(f"is a picture of {file.count} bands of 8 bits, not heights", where=path)
     values = _read(file, path, band, window, masked=True)
     scale, offset = file.scales[band - 1], file.offsets[band - 1]
     out: NDArray[np.float32] = np.ma.filled(values.astype(np.float32), np.nan)

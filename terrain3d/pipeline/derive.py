@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.errors import ConfigError
+from terrain3d.errors import ConfigError, OverlapError
 from terrain3d.io.rasters import HEIGHT_NODATA, write_strips
 from terrain3d.io.scratch import new_raster
 from terrain3d.io.vectors import write_layer
@@ -57,6 +57,8 @@ def run_derive(path: Path, out: Path, options: DeriveOptions, reporter: Reporter
         breach_length=options.breach_length, breach_depth=options.breach_depth,
     )  # fmt: skip
     file = open_heights(path, layer="dtm")
+    if not any(np.isfinite(strip.values).any() for _, _, strip in strips(file, 64, 0)):
+        raise OverlapError("raster has no cell with a height", where=file.path, fix="check its nodata value")
     return [_make(product, file, out, options, reporter) for product in PRODUCTS if product in options.products]
 
 

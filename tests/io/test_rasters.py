@@ -310,3 +310,18 @@ def _plain_tif(path: Path, values: np.ndarray, crs: str = "EPSG:32654") -> Path:
     with rasterio.open(path, "w", height=values.shape[0], width=values.shape[1], **profile) as file:
         file.write(values, 1)
     return path
+
+
+def test_read_raster__a_picture_is_no_height(tmp_path: Path) -> None:
+    path = tmp_path / "ortho.tif"
+    profile = {
+        "driver": "GTiff",
+        "count": 3,
+        "dtype": "uint8",
+        "crs": "EPSG:32654",
+        "transform": Affine(1, 0, 3e5, 0, -1, 4e6),
+    }
+    with rasterio.open(path, "w", height=20, width=30, **profile) as file:
+        file.write(np.full((3, 20, 30), 90, np.uint8))
+    with pytest.raises(InputFileError, match="a picture of 3 bands of 8 bits, not heights"):
+        read_raster(path)

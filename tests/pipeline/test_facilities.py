@@ -161,11 +161,13 @@ def test_bad_input__is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]
     write_raster(folder / "lonlat.tif", Raster(z, lonlat), nodata=HEIGHT_NODATA)
     orthometric = Grid(Reference(CRS, vertical_from_name("egm96")), 3e5, 4e6, 0.5, *z.shape)
     write_raster(folder / "h.tif", Raster(z, orthometric), nodata=HEIGHT_NODATA)
+    write_raster(folder / "empty.tif", Raster(np.full_like(z, np.nan), GRID), nodata=HEIGHT_NODATA)
     write_layer(folder / "line.gpkg", "l", [shapely.LineString([(0, 0), (9, 9)])], {}, CRS)
     old, out, pad = folder / "old.tif", folder / "out", folder / "p.gpkg"
     for arguments, expected in (
         (("derive", folder / "lonlat.tif", "--out", out), "not projected in metres"),
         (("derive", folder / "none.tif", "--out", out), "no such file"),
+        (("derive", folder / "empty.tif", "--out", out), "no cell with a height"),
         (("derive", old, "--out", out, "--only", "relief"), "no product 'relief'"),
         (("derive", old, "--out", out, "--interval", "0.001"), "more than 20000 contours"),
         (("profile", old, "--line", "1,2", "--out", out), "no such file"),
