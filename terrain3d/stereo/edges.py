@@ -101,9 +101,8 @@ def _settle(
                 continue
             far, near = low[y, x], high[y, x]
             here = sure[y, x]
-            of_far, of_near = _surface(sure, y, x, far), _surface(sure, y, x, near)
-            cost_far = _residual(left, right, noise, y, x, of_far)
-            cost_near = _residual(left, right, noise, y, x, of_near)
+            of_far, of_near = _surfaces(sure, y, x, far, near)
+            cost_far, cost_near = _residuals(left, right, noise, y, x, of_far, of_near)
             half = 0.5 * (near - far)
             if cost_far <= cost_near and cost_far < LARGEST_RESIDUAL:
                 if not abs(here - far) < half:
@@ -121,38 +120,51 @@ def _settle(
 
 
 @njit(inline="always")
-def _surface(sure: Any, y: int, x: int, level: float) -> float:
-    """Disparity at a pixel of the surface that has ``level`` somewhere near: the near ones count most."""
-    total, weight = 0.0, 0.0
+def _surfaces(sure: Any, y: int, x: int, far: float, near: float) -> tuple[float, float]:
+    """Disparities at a pixel of the surfaces that have ``far`` and ``near`` around it: what is nearest counts most."""
+    total_far, weight_far, total_near, weight_near = 0.0, 0.0, 0.0, 0.0
     for v in range(max(y - BESIDE_PX, 0), min(y + BESIDE_PX + 1, sure.shape[0])):
         for u in range(max(x - BESIDE_PX, 0), min(x + BESIDE_PX + 1, sure.shape[1])):
             d = sure[v, u]
-            if abs(d - level) < STEP_PX:
-                w = 1.0 / (1.0 + (v - y) ** 2 + (u - x) ** 2)
-                total += w * d
-                weight += w
-    return total / weight
+            w = 1.0 / (1.0 + (v - y) ** 2 + (u - x) ** 2)
+            if abs(d - far) < STEP_PX:
+                total_far += w * d
+                weight_far += w
+            if abs(d - near) < STEP_PX:
+                total_near += w * d
+                weight_near += w
+    return total_far / weight_far, total_near / weight_near
 
 
 @njit(inline="always")
-def _residual(left: Any, right: Any, noise: float, y: int, x: int, disparity: float) -> float:
-    """Mean difference of radiance, noise sigmas, at a disparity over the pixels that look like (x, y)."""
-    at = x - disparity
-    first = int(np.floor(at))
-    if first - RADIUS < 0 or first + RADIUS + 1 >= right.shape[1]:
-        return 1e9
-    t = at - first
-    total, weight = 0.0, 1e-9
+def _residuals(left: Any, right: Any, noise: float, y: int, x: int, far: float, near: float) -> tuple[float, float]:
+    """Mean difference of radiance, noise sigmas, at two disparities over the pixels that look like (x, y)."""
+    first_far, first_near = int(np.floor(x - far)), int(np.floor(x - near))
+    inside_far = RADIUS <= first_far < right.shape[1] - RADIUS - 1
+    inside_near = RADIUS <= first_near < right.shape[1] - RADIUS - 1
+    t_far, t_near = x - far - first_far, x - near - first_near
+    total_far, weight_far, total_near, weight_near = 0.0, 1e-9, 0.0, 1e-9
     for v in range(max(y - RADIUS, 0), min(y + RADIUS + 1, left.shape[0])):
         for u in range(max(x - RADIUS, 0), min(x + RADIUS + 1, left.shape[1])):
-            k = first + u - x
-            difference = abs(left[v, u] - (1 - t) * right[v, k] - t * right[v, k + 1]) / noise
-            if difference >= 0:  # not NaN
-                like = abs(left[v, u] - left[y, x]) / (SIMILAR * noise)
-                w = np.exp(-like - ((v - y) ** 2 + (u - x) ** 2) / (2.0 * RADIUS**2))
-                total += w * min(difference, 4.0)
-                weight += w
-    return total / weight
+            like = abs(left[v, u] - left[y, x]) / (SIMILAR * noise)
+            w = np.exp(-like - ((v - y) ** 2 + (u - x) ** 2) / (2.0 * RADIUS**2))
+            if inside_far:
+                difference = _difference(left[v, u], right, v, first_far + u - x, t_far) / noise
+                if difference >= 0:  # not NaN
+                    total_far += w * min(difference, 4.0)
+                    weight_far += w
+            if inside_near:
+                difference = _difference(left[v, u], right, v, first_near + u - x, t_near) / noise
+                if difference >= 0:
+                    total_near += w * min(difference, 4.0)
+                    weight_near += w
+    return total_far / weight_far if inside_far else 1e9, total_near / weight_near if inside_near else 1e9
+
+
+@njit(inline="always")
+def _difference(value: float, right: Any, v: int, k: int, t: float) -> float:
+    """Size of the difference of a value to that of the right image between columns ``k`` and ``k + 1``."""
+    return abs(value - (1 - t) * right[v, k] - t * right[v, k + 1])
 
 
 # Logarithms of 1 + confidence, residual over texture (3 x 3), residual over noise (5 x 5), and pixels of the same

@@ -41,12 +41,13 @@ def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
     start = smooth_between_edges(disparity)
     d = start.copy()
     warped, slope = warp_row(right, d)
-    step, _ = _increment(left, warped, slope, WINDOW)
+    step, _ = _increment(_products(left, warped, slope), WINDOW)
     d = _moved(d, step, start)
     smooth = _without_edges(d)
     warped, slope = warp_row(right, d)
-    near, near_variance = _increment(left, warped, slope, SMALL_WINDOW)
-    far, far_variance = _increment(left, warped, slope, LARGE_WINDOW)
+    products = _products(left, warped, slope)
+    near, near_variance = _increment(products, SMALL_WINDOW)
+    far, far_variance = _increment(products, LARGE_WINDOW)
     d = _moved(d, np.where(smooth, far, near), start)
     d = np.where(smooth, smooth_between_edges(d, 2, 0.5), d)
     variance = np.where(smooth, far_variance, near_variance)
@@ -69,33 +70,43 @@ def _without_edges(disparity: Singles) -> NDArray[np.bool_]:
     return np.asarray(high - low < SMOOTH_RANGE_PX)
 
 
-def _increment(left: Singles, warped: Singles, slope: Singles, window: int) -> tuple[Singles, Singles]:
+def _products(left: Singles, warped: Singles, slope: Singles) -> list[Singles]:
+    """Where all have a value (1); there the three and their products, 0 elsewhere."""
+    ok = (np.isfinite(left) & np.isfinite(warped) & np.isfinite(slope)).astype(np.float32)
+    a, b, g = (np.where(ok > 0, values, np.float32(0)) for values in (left, warped, slope))
+    return [ok, a, b, g, a * a, b * b, g * g, a * g, b * g, a * b]
+
+
+def _increment(products: list[Singles], window: int) -> tuple[Singles, Singles]:
     """Common increment of every window's disparities, and its variance, px and px^2.
 
-    The model is left = gain * right(x - d - step) + offset, and d right / d step = -slope.
+    The model is left = gain * right(x - d - step) + offset, and d right / d step = -slope. products: see there.
     """
-    ok = (np.isfinite(left) & np.isfinite(warped) & np.isfinite(slope)).astype(np.float32)
-    lw = np.where(ok > 0, left, 0).astype(np.float32)
-    rw = np.where(ok > 0, warped, 0).astype(np.float32)
-    gw = np.where(ok > 0, slope, 0).astype(np.float32)
+    means = [cv2.blur(a, (window, window), borderType=cv2.BORDER_CONSTANT).ravel() for a in products]
+    step, variance = np.empty_like(products[0]), np.empty_like(products[0])
+    _solve(*means, np.float32(window), step.ravel(), variance.ravel())
+    return step, variance
 
-    def mean(a: Singles) -> Singles:
-        return np.asarray(cv2.blur(a, (window, window), borderType=cv2.BORDER_CONSTANT) / weight, np.float32)
 
-    weight = np.maximum(cv2.blur(ok, (window, window), borderType=cv2.BORDER_CONSTANT), 1e-3)
-    ml, mr, mg = mean(lw), mean(rw), mean(gw)
-    vl = np.maximum(mean(lw * lw) - ml * ml, 1e-3)
-    vr = np.maximum(mean(rw * rw) - mr * mr, 1e-3)
-    gain = np.clip(np.sqrt(vl / vr), 0.25, 4.0)
-    gg = np.maximum(mean(gw * gw) - mg * mg, 0)
-    lg = mean(lw * gw) - ml * mg
-    rg = mean(rw * gw) - mr * mg
-    lr = mean(lw * rw) - ml * mr
-    noise = np.maximum(vl - 2 * gain * lr + gain * gain * vr, 0)  # mean squared difference left in the window
-    floor = 0.02 * vr + 1e-3  # windows without texture along the row stay where they are
-    step = -(lg - gain * rg) / (gain * (gg + floor))
-    n = np.maximum(weight * window * window / 4, 1)  # neighbouring pixels share the sensor's blur
-    return np.clip(step, -0.4, 0.4), noise / (gain * gain * (gg + floor) * n)
+@njit(cache=True, nogil=True, error_model="numpy")
+def _solve(
+    share: Any, a: Any, b: Any, g: Any, aa: Any, bb: Any, gg: Any, ag: Any, bg: Any, ab: Any, window: Any, step: Any,
+    variance: Any,
+) -> None:  # fmt: skip
+    """Increments from the means of ``_products`` over windows, all in single precision."""
+    one = np.float32
+    for k in range(share.size):
+        weight = max(share[k], one(1e-3))
+        ma, mb, mg = a[k] / weight, b[k] / weight, g[k] / weight
+        va, vb = max(aa[k] / weight - ma * ma, one(1e-3)), max(bb[k] / weight - mb * mb, one(1e-3))
+        gain = min(max(np.sqrt(va / vb), one(0.25)), one(4))
+        floor = one(0.02) * vb + one(1e-3)  # windows without texture along the row stay where they are
+        known = max(gg[k] / weight - mg * mg, one(0)) + floor
+        both, along = ab[k] / weight - ma * mb, ag[k] / weight - ma * mg - gain * (bg[k] / weight - mb * mg)
+        noise = max(va - one(2) * gain * both + gain * gain * vb, one(0))  # mean squared difference left in the window
+        n = max(weight * window * window / one(4), one(1))  # neighbouring pixels share the sensor's blur
+        step[k] = min(max(-along / (gain * known), one(-0.4)), one(0.4))
+        variance[k] = noise / (gain * gain * known * n)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
