@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -63,3 +64,19 @@ def test_version__is_that_of_the_package() -> None:
     text, _, loaded = probe(HELP.format(arguments=["--version"]))
     assert text.split()[0] == "terrain3d"
     assert loaded == []
+
+
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}, 3)])
+def test_linear_algebra__has_one_thread_unless_asked_for_more(given: dict[str, str], threads: int) -> None:
+    """Products of matrices in a process of the command line: as many threads as it then has."""
+    code = f"""
+import sys
+sys.argv = ["terrain3d", "--version"]
+{HELP.format(arguments="")}
+import os, numpy
+assert (numpy.ones((600, 600)) @ numpy.ones((600, 600)))[0, 0] == 600
+print(len(os.listdir("/proc/self/task")))
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean | given)
+    assert int(done.stdout.split()[-1]) == min(threads, len(os.sched_getaffinity(0)))

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from open_country import write_pair
 
+from terrain3d.cli import BLAS_THREADS
 from terrain3d.config import load_scene
 from terrain3d.pipeline.run import run_scene
 from terrain3d.simulate.scene import write_scene
@@ -168,7 +169,8 @@ def make_scene(folder: Path, kind: str, megapixels: float) -> None:
 
 def child(scene: Path, out: Path, workers: int) -> Run:
     command = [sys.executable, __file__, "--measure", str(scene), "--out", str(out), "--workers", str(workers)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    as_commands = dict.fromkeys(BLAS_THREADS, "1") | os.environ
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=as_commands)
     if done.returncode != 0:
         sys.exit(f"the run of {scene} failed")
     found = json.loads(done.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -34,9 +35,10 @@ class Keypoints:
         return len(self.line)
 
 
-def find_keypoints(view: View) -> Keypoints:
+def find_keypoints(view: View, threads: int = 1) -> Keypoints:
     """Key points on at most MAX_TILES evenly spread tiles; within a tile the strongest of every cell."""
-    parts = [_tile_keypoints(view, row, column) for row, column in _tiles(*view.image.shape)]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(lambda tile: _tile_keypoints(view, *tile), _tiles(*view.image.shape)))
     return Keypoints(
         np.concatenate([p.line for p in parts]),
         np.concatenate([p.sample for p in parts]),

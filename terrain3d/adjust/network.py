@@ -70,18 +70,20 @@ class Network:
         return len(lon), grid_share(*from_lonlat(crs, lon, lat), area)
 
 
-def build_network(views: list[View], crs: str, limits: tuple[float, float]) -> Network:
-    """Tie and adjust the views. ``limits``: heights that the scene can have at most.
+def build_network(views: list[View], crs: str, limits: tuple[float, float], *, threads: int = 1) -> Network:
+    """Tie and adjust the views. ``limits``: heights that the scene can have at most. threads: that look for ties, on
+    which the result does not depend.
 
     The first pass knows neither heights nor pointing; the second searches with both nearly known, which finds more
     ties and fewer wrong ones; patch matching then makes them precise. Raises AdjustmentError, naming the view, where
     ties are too few or so badly spread that they do not tell its correction.
     """
-    keypoints = [find_keypoints(v) for v in views]
-    rough = _adjusted(views, tie_views(views, keypoints, crs, limits), keypoints, crs, sum(limits) / 2)
+    keypoints = [find_keypoints(v, threads) for v in views]
+    first = tie_views(views, keypoints, crs, limits, threads=threads)
+    rough = _adjusted(views, first, keypoints, crs, sum(limits) / 2)
     low, high = rough.heights
     near = (max(low - REFINED_MARGIN_M, limits[0]), min(high + REFINED_MARGIN_M, limits[1]))
-    ties = tie_views(rough.views, keypoints, crs, near, pointing_px=REFINED_POINTING_PX)
+    ties = tie_views(rough.views, keypoints, crs, near, pointing_px=REFINED_POINTING_PX, threads=threads)
     refined = _adjusted(rough.views, ties, keypoints, crs, sum(near) / 2)
     network = _polished(refined if len(refined.ties.view) > len(rough.ties.view) // 2 else rough, keypoints, crs)
     warnings = _judge(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -47,17 +48,21 @@ def tie_views(
     heights: tuple[float, float],
     *,
     pointing_px: float = POINTING_PX,
+    threads: int = 1,
 ) -> Ties:
     """Ties of all pairs of views whose ground overlaps, as tracks over as many views as see the point.
 
     heights: lowest and highest ellipsoidal height that the scene can have. pointing_px: how far the cameras may
     disagree across the epipolar line.
     """
-    matches = {
-        (i, j): match_pair(views[i], views[j], keypoints[i], keypoints[j], crs, heights, pointing_px)
-        for i, j in combinations(range(len(views)), 2)
-    }
-    return _join(keypoints, matches)
+    pairs = list(combinations(range(len(views)), 2))
+
+    def match(pair: tuple[int, int]) -> Integers:
+        i, j = pair
+        return match_pair(views[i], views[j], keypoints[i], keypoints[j], crs, heights, pointing_px)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return _join(keypoints, dict(zip(pairs, pool.map(match, pairs), strict=True)))
 
 
 def match_pair(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,43 +32,49 @@ from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.run_report import run_report
 from terrain3d.pipeline.spool import Spool
 from terrain3d.pipeline.surfaces import Surfaces
+from terrain3d.pipeline.threads import for_each
 from terrain3d.pipeline.trees import tree_layers
 from terrain3d.pipeline.waters import WaterBody, shorelines
 from terrain3d.points import PointCloud
 from terrain3d.raster import Floats, Raster
 from terrain3d.surface.mask import MaskCode
 
+Writer = Callable[[], object]  # writes a file, or files that belong together
 STRIP_ROWS = 512
-RASTERS = 7  # files of ``write_rasters``
+RASTERS = 7  # of ``raster_writers``
 RUN_FILES = RASTERS + 6
 SUPER = "ortho_super.tif"
 OF_COARSER = re.compile(r"[0-9][0-9.e+]*m/(dsm|dtm|dsm_sigma|dtm_sigma|chm|ortho|mask)\.tif")
 
 
-def write_products(result: RunResult, spool: Spool, out: Path, reporter: Reporter) -> None:
-    """Write all files of the contract, each whole or not at all. Raises OutputError."""
-    write_rasters(result.surfaces, result.reference, out, reporter)
-    for level in result.coarser:
-        write_rasters(level, result.reference, out / folder_name(level.dsm.grid.resolution), reporter)
-    crs = result.reference.horizontal
-    write_layers(out / "water.gpkg", water_layers(result.surfaces.waters, result.reference), crs)
-    reporter.step()
-    write_layers(out / "trees.gpkg", tree_layers(result.surfaces), crs)
-    reporter.step()
-    clouds = (
-        to_output(c, result.reference)
-        for c in spool.clouds(None if result.registration is None else result.registration.move)
-    )
-    write_cloud(out / "cloud.laz", clouds)
-    reporter.step()
-    write_text(out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True))
+def write_products(result: RunResult, spool: Spool, out: Path, workers: int, reporter: Reporter) -> None:
+    """Write all files of the contract, each whole or not at all, several at once. Raises OutputError."""
+    reference, surfaces = result.reference, result.surfaces
+    move = None if result.registration is None else result.registration.move
+    clouds = (to_output(c, reference) for c in spool.clouds(move))
     figures = quality(result)
-    write_json(out / "quality.json", figures)
-    reporter.step()
-    write_report(out / "report.html", run_report(result, figures))
-    reporter.step()
+    writers: list[Writer] = [
+        lambda: write_cloud(out / "cloud.laz", clouds),  # takes longest
+        *raster_writers(surfaces, reference, out),
+        lambda: write_report(out / "report.html", run_report(result, figures)),
+        lambda: _write_layers(result, out),
+        lambda: write_text(
+            out / "config.yaml", yaml.safe_dump(result.scene.completed(), sort_keys=False, allow_unicode=True)
+        ),
+        lambda: write_json(out / "quality.json", figures),
+    ]
+    for level in result.coarser:
+        writers += raster_writers(level, reference, out / folder_name(level.dsm.grid.resolution))
+    for_each(lambda write: write(), writers, workers, reporter)
     write_json(out / "item.json", _item(result, out))
     reporter.step()
+
+
+def _write_layers(result: RunResult, out: Path) -> None:
+    """Water and trees, one after the other: GDAL's settings for vectors are those of the process."""
+    crs = result.reference.horizontal
+    write_layers(out / "water.gpkg", water_layers(result.surfaces.waters, result.reference), crs)
+    write_layers(out / "trees.gpkg", tree_layers(result.surfaces), crs)
 
 
 def optional_files(out: Path) -> list[Path]:
@@ -82,30 +89,35 @@ def optional_files(out: Path) -> list[Path]:
     return [f for f in inside if (out / f).is_file() and not (out / f).parent.is_symlink()]
 
 
-def write_rasters(s: Surfaces, reference: Reference, out: Path, reporter: Reporter, prefix: str = "") -> None:
-    """Write the rasters, heights over the vertical reference. prefix: of the names of the files. Raises OutputError."""
-    vertical = reference.vertical
-    for name, raster in (("dsm", s.dsm), ("dtm", s.dtm)):
+def raster_writers(s: Surfaces, reference: Reference, out: Path, prefix: str = "") -> list[Writer]:
+    """What writes the rasters, heights over the vertical reference, one a file. prefix: of the names of the files. They
+    raise OutputError."""
+
+    def heights(name: str, raster: StoredRaster) -> None:
         grid = replace(raster.grid, reference=reference)
-        strips = ((top, to_vertical(strip, vertical).values) for top, strip in _strips(raster))
+        strips = ((top, to_vertical(strip, reference.vertical).values) for top, strip in _strips(raster))
         write_strips(
             out / f"{prefix}{name}.tif", grid, strips, np.float32, nodata=HEIGHT_NODATA, band_names=("height",)
         )
-        reporter.step()
-    for name, raster, band in (
-        ("dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
-        ("dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
-        ("chm", s.chm, "height above ground, m"),
-    ):
+
+    def lengths(name: str, raster: StoredRaster, band: str) -> None:
         _write(out / f"{prefix}{name}.tif", raster, nodata=HEIGHT_NODATA, band_names=(band,))
-        reporter.step()
-    _write_ortho(out / f"{prefix}ortho.tif", s.ortho)
-    if s.finer:
-        _write_ortho(out / f"{prefix}{SUPER}", s.finer)
-    reporter.step()
+
+    def ortho() -> None:
+        _write_ortho(out / f"{prefix}ortho.tif", s.ortho)
+        if s.finer:
+            _write_ortho(out / f"{prefix}{SUPER}", s.finer)
+
     codes = ", ".join(f"{c.value} {c.name.lower()}" for c in MaskCode)
-    _write(out / f"{prefix}mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes})
-    reporter.step()
+    return [
+        partial(heights, "dsm", s.dsm),
+        partial(heights, "dtm", s.dtm),
+        partial(lengths, "dsm_sigma", s.dsm_sigma, "1-sigma of dsm, m"),
+        partial(lengths, "dtm_sigma", s.dtm_sigma, "1-sigma of dtm, m"),
+        partial(lengths, "chm", s.chm, "height above ground, m"),
+        ortho,
+        partial(_write, out / f"{prefix}mask.tif", s.mask, nodata=int(MaskCode.NODATA), tags={"CODES": codes}),
+    ]
 
 
 def _strips(raster: StoredRaster) -> Iterator[tuple[int, Raster]]:

@@ -75,7 +75,7 @@ def run_scene(scene: Scene, out: Path, reporter: Reporter, *, workers: int | Non
         recorder.stage("writing", RUN_FILES + RASTERS * len(coarser))
         result = replace(result, coarser=coarser, seconds=dict(recorder.seconds))
         with all_or_none(folder, out, optional_files(out)) as ready:
-            write_products(result, spool, ready, recorder)
+            write_products(result, spool, ready, workers, recorder)
             recorder.close()
             write_text(ready / "run.log", "\n".join(recorder.log) + "\n")
     return result
@@ -99,7 +99,7 @@ def compute(
     for warning in [*crop_warnings(scene), *collar_warnings(views), *(() if lidar is None else lidar.warnings)]:
         recorder.warn(warning)
     recorder.stage("tie points and adjustment")
-    network = once(build_network, workers, views, crs, limits)
+    network = once(build_network, workers, views, crs, limits, threaded=True)
     network = kept_network(network, views, scene, crs, workers, recorder.note)
     for note in [*network.warnings, *pointing_doubts(network, crs)]:
         recorder.warn(note)

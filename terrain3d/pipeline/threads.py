@@ -22,8 +22,8 @@ class Engine(Protocol):
     def each(self, work: Callable[[T], R], items: Sequence[T], reporter: Reporter | None = None) -> list[R]:
         """Results of the work on all items, in their order."""
 
-    def once(self, work: Callable[..., R], *given: Any) -> R:
-        """Result of work that needs to see everything."""
+    def once(self, work: Callable[..., R], *given: Any, threaded: bool = False) -> R:
+        """Result of work that needs to see everything. threaded: it takes a number of ``threads``."""
 
     def hold(self, name: str, value: R, held: Callable[[R, R], R | None], *, begin: bool = True) -> R:
         """What was held under a name from before, as long as it holds; else the value. See ``hold``."""
@@ -58,9 +58,12 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: Workers, repor
     return list(in_threads(one, items, workers))
 
 
-def once(work: Callable[..., R], workers: Workers, *given: Any) -> R:
-    """Result of work that needs to see everything, done here unless it is known from before."""
-    return work(*given) if isinstance(workers, int) else workers.once(work, *given)
+def once(work: Callable[..., R], workers: Workers, *given: Any, threaded: bool = False) -> R:
+    """Result of work that needs to see everything, done here unless it is known from before. threaded: it takes a
+    number of ``threads``, on which the result does not depend."""
+    if isinstance(workers, int):
+        return work(*given, **({"threads": workers} if threaded else {}))
+    return workers.once(work, *given, threaded=threaded)
 
 
 def hold(

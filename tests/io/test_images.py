@@ -146,7 +146,7 @@ def test_open_image__collars_that_nobody_declares(tmp_path: Path) -> None:
         return image.collar, np.isnan(read_window(image, 0, 0, 300, 400))
 
     def filled(value: float, kind: type = np.uint16) -> np.ndarray:
-        return np.where(outside, value, pixels).astype(kind)
+        return np.where(outside, value, pixels.astype(float)).astype(kind)
 
     for name, values in {
         "white": filled(65535), "below": filled(-9999, np.int16), "real": filled(-9999, np.float32),

@@ -45,7 +45,7 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     """
 
     def run(content: Content | str, *, ties: bool = False, out: Path | None = None) -> str:
-        def too_late(*_: object) -> None:
+        def too_late(*_: object, **__: object) -> None:
             raise AssertionError("the error comes after the work has begun")
 
         monkeypatch.setattr(f"terrain3d.pipeline.run.{'coarse_pass' if ties else 'build_network'}", too_late)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +88,7 @@ class BatchEngine:
         self._desk.take(piece for key in keys for piece in records[key].pieces)
         return [self._result(records[key]) for key in keys]
 
-    def once(self, work: Callable[..., R], *given: Any) -> R:
+    def once(self, work: Callable[..., R], *given: Any, threaded: bool = False) -> R:
         """Result of work that needs to see everything; done here, kept, and known the next time."""
         key = self._keys.key(work, given)
         self._keys.forget()
@@ -96,7 +97,8 @@ class BatchEngine:
         if record is not None and record.state == DONE:
             return self._result(record)  # type: ignore[no-any-return]
         wall, cpu = time.perf_counter(), time.process_time()
-        result = work(*given)
+        threads = min(self._executor.workers(), os.cpu_count() or 1)  # of this machine; others may do the rest
+        result = work(*given, **({"threads": threads} if threaded else {}))
         name = self._desk.objects.put(pack_value(result, self._desk))
         self.done += 1
         self._manifest.put(

@@ -18,8 +18,7 @@ from terrain3d.io.scratch import StoredRaster, padded
 from terrain3d.pipeline.batch.features import Features, inside
 from terrain3d.pipeline.batch.sheets import Sheet
 from terrain3d.pipeline.batch.worker import Products
-from terrain3d.pipeline.products import to_output, write_rasters
-from terrain3d.pipeline.progress import Silent
+from terrain3d.pipeline.products import raster_writers, to_output
 from terrain3d.pipeline.quality import count_cells
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.spool import Spool
@@ -71,7 +70,8 @@ def tile_writer(result: RunResult, spool: Spool, shelf: DeskShelf) -> Callable[[
         if cells["nodata_share"] == 1.0:
             return Products((), EMPTY)
         prefix = f"{item.code}_"
-        write_rasters(own, reference, out, Silent(), prefix)
+        for write in raster_writers(own, reference, out, prefix):
+            write()
         clouds = (to_output(c, reference) for c in _clouds(spool, item, move))
         write_cloud(out / f"{prefix}cloud.laz", clouds, item.lineage.end.date())
         assets = [
