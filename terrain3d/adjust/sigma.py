@@ -35,22 +35,31 @@ def height_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: An
     """1-sigma of heights that ``views`` (two or more indices) give at places of ``crs`` and ellipsoidal heights."""
     x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
     here = _by_parameters(adjustment, views, np.column_stack([*to_lonlat(crs, x, y), height]))
-    points = adjustment.points[:: -(-len(adjustment.points) // MODEL_POINTS)]
-    common = _by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
-    east, north = from_lonlat(crs, points[:, 0], points[:, 1])
-    middle = east.mean(), north.mean()
-    plane = np.linalg.pinv(_plane(east, north, middle)) @ common  # (3, n p): plane of the model by parameters
+    plane, middle = plane_by_parameters(adjustment, crs)
     apart = here - _plane(x, y, middle) @ plane
     return HeightSigma(_sigma(here, adjustment.covariance), _sigma(apart, adjustment.covariance))
 
 
-def position_sigma(adjustment: Adjustment, views: tuple[int, ...], crs: str, x: Any, y: Any, height: Any) -> Floats:
-    """1-sigma (N, 3) east, north and up (m) of points that ``views`` give at places of ``crs`` and ellipsoidal heights,
-    with all that a free network does not know: what the pointing of the images leaves open of the whole model."""
+def plane_by_parameters(adjustment: Adjustment, crs: str) -> tuple[Floats, tuple[float, float]]:
+    """Change of the plane through the model (3, n p) by the corrections' parameters: height at its middle in metres per
+    px, and tilt east and north in metres per km and px; and that middle in ``crs``."""
+    points = adjustment.points[:: -(-len(adjustment.points) // MODEL_POINTS)]
+    common = _by_parameters(adjustment, tuple(range(len(adjustment.cameras))), points)
+    east, north = from_lonlat(crs, points[:, 0], points[:, 1])
+    middle = float(east.mean()), float(north.mean())
+    return np.linalg.pinv(_plane(east, north, middle)) @ common, middle
+
+
+def position_covariance(
+    adjustment: Adjustment, views: tuple[int, ...], crs: str, x: Any, y: Any, height: Any
+) -> Floats:  # fmt: skip
+    """Covariance (N, 3, 3) of east, north and up (m^2) of points that ``views`` give at places of ``crs`` and
+    ellipsoidal heights, with all that a free network does not know: what the pointing of the images leaves open of the
+    whole model."""
     x, y, height = (np.atleast_1d(np.asarray(a, float)) for a in np.broadcast_arrays(x, y, height))
     points = np.column_stack([*to_lonlat(crs, x, y), height])
-    by = [_by_parameters(adjustment, views, points, axis) for axis in range(3)]
-    return np.stack([_sigma(b, adjustment.covariance) for b in by], axis=-1)
+    by = np.stack([_by_parameters(adjustment, views, points, axis) for axis in range(3)], axis=1)
+    return np.asarray(np.einsum("nip,pq,njq->nij", by, adjustment.covariance, by))
 
 
 def relative_sigma(

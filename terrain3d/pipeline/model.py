@@ -9,6 +9,7 @@ from math import ceil, floor
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.adjust.pointing import Pointing
 from terrain3d.errors import OverlapError
 from terrain3d.io.scratch import Place, StoredRaster, new_raster
 from terrain3d.pipeline.blocks import Block, at_resolution, cut, for_blocks
@@ -159,11 +160,11 @@ def _leave_empty(model: StoredModel, parts: Sequence[Bounds]) -> None:
 
 
 def register(
-    spool: Spool, grid: Grid, returns: LidarReturns, lines: Lines, folder: Place, workers: Workers,
+    spool: Spool, grid: Grid, returns: LidarReturns, lines: Lines, pointing: Pointing, folder: Place, workers: Workers,
     reporter: Reporter, lost: Sequence[Bounds] = (),
 ) -> Registration:  # fmt: skip
-    """Registration of the matched model to lidar, on a surface model fine enough for its footprints. lines: of the
-    images. lost: parts of the model to be left empty."""
+    """Registration of the matched model to lidar, on a surface model fine enough for its footprints. lines,
+    pointing: of the images. lost: parts of the model to be left empty."""
     area = grid.height * grid.width * grid.resolution**2
     cell = max(REGISTRATION_CELL, grid.resolution, float(np.ceil(np.sqrt(area / REGISTRATION_CELLS))))
     whole = at_resolution(grid, cell)
@@ -177,7 +178,7 @@ def register(
 
     for_blocks(work, cut(whole, CLEAN_MARGIN), workers)
     height, sigma = (Raster(r.read(0, 0, *whole.shape), whole) for r in (clean, model.sigma))
-    return once(register_dsm, workers, height, returns, sigma, lines)
+    return once(register_dsm, workers, height, returns, sigma, lines, pointing)
 
 
 def clean_heights(

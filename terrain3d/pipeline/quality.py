@@ -71,7 +71,7 @@ def _placement(result: RunResult) -> dict[str, Any]:
     p = placement(result)
     return {
         "east_sigma_m": p.east, "north_sigma_m": p.north, "height_sigma_m": p.height, "rests_on": p.rests_on,
-        "in_sigma_of_cells": p.rests_on == LIDAR,
+        "in_sigma_of_cells": p.rests_on == LIDAR, "pointing_sigma_px": p.pointing_px,
     }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from terrain3d.pipeline.load import (
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.memory import keep_freed_memory
 from terrain3d.pipeline.model import register
+from terrain3d.pipeline.placement import pointing, raised
 from terrain3d.pipeline.products import RASTERS, RUN_FILES, optional_files, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
 from terrain3d.pipeline.quality import count_cells
@@ -101,7 +102,8 @@ def compute(
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits, threaded=True)
     network = kept_network(network, views, scene, crs, workers, recorder.note)
-    for note in [*network.warnings, *pointing_doubts(network, crs)]:
+    doubts = pointing_doubts(network, crs)
+    for note in network.warnings:
         recorder.warn(note)
     middle = sum(network.heights) / 2
     decided = kept_pairs(choose_pairs(network.views, crs, middle), network.views, workers)
@@ -116,8 +118,11 @@ def compute(
         placed = _place(placed, spool, grid, lidar, folder, workers, recorder, lost)
     registration, final = placed.registration, placed.views()
     if registration is not None:
-        for doubt in placement_doubts(registration, crs, max(p.base_to_height for p in chosen)):
-            recorder.warn(doubt)
+        doubts = [*doubts, *placement_doubts(registration, crs, max(p.base_to_height for p in chosen))]
+    if not doubts and (wrong := pointing(network, grid).warning(raised(registration, grid))) is not None:
+        doubts = [wrong]
+    for doubt in doubts:
+        recorder.warn(doubt)
     orientation = kept_orientation(network, grid, workers)
     frame = Frame(None if registration is None else registration.move, orientation)
     returns = None if lidar is None else placed.returns(lidar)
@@ -159,8 +164,9 @@ def _place(
 ) -> _Placed:  # fmt: skip
     """The model registered to lidar, or as it was registered before while that holds."""
     network, crs = scene.network, scene.crs
-    lines = Lines.of(network.views, crs, sum(network.heights) / 2)
-    registration = register(spool, grid, lidar.returns, lines, folder, workers, recorder, lost)
+    seen = pointing(network, grid)
+    lines = Lines.of(network.views, crs, sum(network.heights) / 2, seen.tilt)
+    registration = register(spool, grid, lidar.returns, lines, seen, folder, workers, recorder, lost)
     found = Registered.of(registration, lidar.returns, tuple(p.path.name for p in spool.parts), grid)
     found = hold(
         "registration", found, lambda old, new: kept(old, new, recorder.note), workers, begin=not lost

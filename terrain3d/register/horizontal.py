@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.adjust.pointing import Pointing
 from terrain3d.points import LidarReturns, horizontal_sigma
 from terrain3d.register.profile import Profile, likely_shift, profile_shift, telling
 from terrain3d.register.scene import Scene
@@ -17,12 +18,13 @@ from terrain3d.register.validate import MIN_TRAINING, make_folds, restart, robus
 Floats = NDArray[np.float64]
 
 MIN_USED_SHIFT = 25  # some 20 returns agree with a wrong shift by chance as well as with the true one
+FAR, FEW = 4.0, 12  # metres of 1-sigma of pointing, from which so few are still better than none
 CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
-CLEAR_SIGMA = 0.8  # metres; above it other shifts than the one found may be about as likely
-MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all
+CLEAR_SIGMA = 0.5  # metres; above it other shifts than the one found may be about as likely
+MAX_HORIZONTAL_SIGMA = 2.5  # above it, and above that of pointing, they are not asked at all
 MAX_HORIZONTAL = 30.0
-UNPLACED_SIGMA = 2.0  # metres, of the place of a model that returns did not place
-POINTING_SIGMA = 3.0  # of the mean of some images, metres: what is known of the shift before any return is read
+# of the mean of some images, metres, east, north and up: what is known of a model of which only the surface is known
+USUAL = Pointing(np.diag([2.6, 2.6, 15.0]) ** 2)
 HELD_OUT_TOLERANCE = 0.03  # by which held-out tracks may fit worse, which for a small shift is chance
 
 
@@ -37,20 +39,26 @@ class Placement:
     reason: str
 
 
-def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: Linearization) -> Placement:
-    """Shift from the profile of the loss around ``fit``, drawn to zero as far as pointing knows better.
+def settle_horizontal(
+    scene: Scene, fit: Fit, problem: Linearization, unmoved: Linearization, pointing: Pointing
+) -> Placement:  # fmt: skip
+    """Shift from the profile of the loss around ``fit``, drawn to what pointing says as far as that knows better.
 
-    unmoved: the comparison without a shift, where the model stays if returns tell too little or held-out tracks fit
-    worse for it.
+    unmoved: the comparison without a shift. Where returns tell too little, or held-out tracks fit worse for what they
+    tell, the model is placed by pointing alone.
     """
     n_used = int(fit.used.sum())
+    before = Profile(*pointing.sideways(float(fit.parameters[DZ])))
+    loose = float(np.sqrt(np.linalg.eigvalsh(before.covariance)[-1]))
 
     def stay(reason: str) -> Placement:
-        height = fit_linear(unmoved, VERTICAL)
-        unknown = np.diag([UNPLACED_SIGMA**2, UNPLACED_SIGMA**2, 0.0, 0.0, 0.0])
-        return Placement(replace(height, covariance=height.covariance + unknown), unmoved, False, reason)
+        home = scene.linearize(_pair(before.shift)) if before.shift.any() else unmoved
+        height = fit_linear(home, VERTICAL)
+        covariance = height.covariance.copy()
+        covariance[:DZ, :DZ] = before.covariance
+        return Placement(replace(height, covariance=covariance), home, False, reason)
 
-    if n_used < MIN_USED_SHIFT:
+    if n_used < (FEW if loose > FAR else MIN_USED_SHIFT):
         return stay(f"{n_used} usable returns do not determine a horizontal shift")
     geolocation = _geolocation_variance(scene.returns, fit)
     folds = make_folds(problem.track, problem.ground.usable)
@@ -59,18 +67,18 @@ def settle_horizontal(scene: Scene, fit: Fit, problem: Linearization, unmoved: L
     sides = np.diag(free.covariance)[:DZ] if found is None else np.diag(found.covariance)
     covariance = _stretched(fit.covariance, np.maximum(np.diag(free.covariance)[:DZ], sides))
     shift = free.parameters[:2] if found is None else found.shift
-    sigma = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1] + geolocation))
+    alone = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
+    sigma = float(np.hypot(alone, np.sqrt(geolocation)))
     length = float(np.hypot(*shift))
-    if not sigma < MAX_HORIZONTAL_SIGMA:
+    if not sigma < max(MAX_HORIZONTAL_SIGMA, loose):
         return stay(f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m")
     if length > MAX_HORIZONTAL:
         return stay(f"the horizontal shift found, {length:.0f} m, is beyond the search")
-    drawn = _drawn(Profile(shift, covariance[:2, :2], () if found is None else found.held))
-    alone = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
-    if alone > CLEAR_SIGMA and length - 2 * alone < 2 * POINTING_SIGMA:
-        drawn = likely_shift(scene.select(telling(problem)).linearize, POINTING_SIGMA, folds) or drawn
-    held = [np.zeros(2) if h is None else h.shift for h in drawn.held]
-    if held and not _held_out_agree(scene, unmoved, folds, held):
+    drawn = _drawn(Profile(shift, covariance[:2, :2], () if found is None else found.held), before)
+    if alone > CLEAR_SIGMA and float(np.hypot(*(shift - before.shift))) - 2 * alone < 2 * loose:
+        drawn = likely_shift(scene.select(telling(problem)).linearize, before, shift, folds) or drawn
+    held = [before.shift if h is None else h.shift for h in drawn.held]
+    if held and not _held_out_agree(scene, scene.linearize(_pair(before.shift)), folds, held):
         return stay("held-out tracks fit worse with a horizontal shift")
     moved = scene.linearize(_pair(drawn.shift))
     covariance[:2, :2] = drawn.covariance
@@ -94,11 +102,11 @@ def _stretched(covariance: Floats, sides: Floats) -> Floats:
     return np.asarray(covariance * np.outer(factor, factor))
 
 
-def _drawn(found: Profile) -> Profile:
-    """A shift, and those without the folds, combined with the pointing of the images, which says zero."""
-    keep = POINTING_SIGMA**2 * np.linalg.inv(found.covariance + POINTING_SIGMA**2 * np.eye(2))
-    held = tuple(None if h is None else _drawn(h) for h in found.held)
-    return Profile(keep @ found.shift, keep @ found.covariance, held)
+def _drawn(found: Profile, before: Profile) -> Profile:
+    """A shift, and those without the folds, combined with what pointing says."""
+    keep = before.covariance @ np.linalg.inv(found.covariance + before.covariance)
+    held = tuple(None if h is None else _drawn(h, before) for h in found.held)
+    return Profile(before.shift + keep @ (found.shift - before.shift), keep @ found.covariance, held)
 
 
 def _pair(shift: Floats) -> tuple[float, float]:

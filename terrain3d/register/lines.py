@@ -34,13 +34,15 @@ class Strip:
 @dataclass(frozen=True)
 class Lines:
     """Lines of all images. along: unit vector, east and north, in which they follow one another. strips: empty where
-    all images see the same ground."""
+    all images see the same ground. tilt: (2, 2) covariance of the tilt east and north that ties leave of the model,
+    None where they are not known."""
 
     along: tuple[float, float] = (0.0, 1.0)
     strips: tuple[Strip, ...] = ()
+    tilt: Floats | None = None
 
     @classmethod
-    def of(cls, views: Sequence[View], crs: str, height: float) -> Lines:
+    def of(cls, views: Sequence[View], crs: str, height: float, tilt: Floats | None = None) -> Lines:
         """Of images on the ground at an ellipsoidal height, metres; outlines from the origin of the CRS."""
         along = line_direction(views, crs, height)
         outlines = [footprint(v, crs, height) for v in views]
@@ -49,12 +51,12 @@ class Lines:
             near = [g for g in groups if any(_share(outline, outlines[k]) > SAME_GROUND for k in g)]
             groups = [g for g in groups if g not in near] + [sorted([i, *(k for g in near for k in g)])]
         if len(groups) < 2:
-            return cls(along)
+            return cls(along, tilt=tilt)
         strips = [
             Strip(line_direction([views[k] for k in g], crs, height), shapely.union_all([outlines[k] for k in g]))
             for g in sorted(groups)
         ]
-        return cls(along, tuple(strips))
+        return cls(along, tuple(strips), tilt)
 
     def about(self, origin: tuple[float, float]) -> Lines:
         """With outlines from another origin, given in the coordinates of the present one."""

@@ -46,9 +46,7 @@ def with_offsets(observed: Observations, extent: float, lines: Lines) -> tuple[O
         return observed, []
     model = Candidate(BENDS, 0.5, REACH * extent, lines, 1.0)
     same = np.equal.outer(column, np.arange(len(tracks))).astype(float)
-    weights = without_offsets(
-        observed, model, height_prior(observed, lines.along), np.column_stack([observed.height, same])
-    )
+    weights = without_offsets(observed, model, height_prior(observed, lines), np.column_stack([observed.height, same]))
     pull, stiffness = same.T @ weights[:, 0], same.T @ weights[:, 1:]
     variances, chances = np.array([s**2 for s, _ in KINDS]), np.array([c for _, c in KINDS])
     variance = np.full(len(tracks), variances[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from terrain3d.adjust.pointing import Pointing
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns, horizontal_sigma
@@ -16,7 +17,7 @@ from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.crowns import CLEAR_OF_CANOPY, contradict, crown_height
 from terrain3d.register.heights import Heights, SmoothCorrection, node_grid, settle_heights
-from terrain3d.register.horizontal import UNPLACED_SIGMA, Placement, settle_horizontal
+from terrain3d.register.horizontal import USUAL, Placement, settle_horizontal
 from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.offsets import TrackOffset
@@ -90,16 +91,21 @@ class Registration(Move):
 
 
 def register_dsm(
-    dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None = None, lines: Lines | None = None
+    dsm: Raster,
+    returns: LidarReturns,
+    dsm_sigma: Raster | None = None,
+    lines: Lines | None = None,
+    pointing: Pointing = USUAL,
 ) -> Registration:
     """Shift, and tilt and smooth height correction where they are proven, of a surface model onto ground returns.
 
     dsm: heights over the WGS 84 ellipsoid in a projected CRS in metres, NaN for voids.
     dsm_sigma: 1-sigma of these heights, same CRS.
     lines: of the images, from the origin of the CRS; where none are known they run north.
+    pointing: of the images, as their ties show it.
 
-    The horizontal shift is the mean of what the returns say and of zero, weighted by the certainty of the returns and
-    of the images' pointing, so it fades where relief does not constrain it; held-out tracks must fit no worse. Where
+    The horizontal shift is the mean of what the returns say and of what the images' pointing says, weighted by their
+    certainty, so it fades where relief does not constrain it; held-out tracks must fit no worse. Where
     returns span the surface a tilt is applied unless held-out tracks fit worse by more than chance, and a smooth
     correction if they fit better.
 
@@ -123,20 +129,20 @@ def register_dsm(
     scene = heard_by_product(scene, problem)
     scene = weighed_by_product(scene, fit, problem)
     unmoved = scene.linearize((0.0, 0.0))
-    placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved)
+    placed = settle_horizontal(scene, *scene.fit(SHIFT, problem.at), unmoved, pointing)
     fit, problem = placed.fit, placed.problem
     n_used = int(fit.used.sum())
     if n_used < ENOUGH:
         crowns = crown_height(scene, unmoved)
         if crowns is not None and (n_used < MIN_USED or contradict(fit, crowns)):
-            return _on_crowns(scene, unmoved, fit, crowns, placed.reason)
+            return _on_crowns(scene, unmoved, fit, crowns, pointing, placed.reason)
     if n_used < MIN_USED:
         return _unapplied(scene, problem, n_used, placed.reason)
     scene, fit, problem, beams = _with_beams_placed(scene, fit, problem)
     lines = lines or Lines()
     heights = _settled(scene, problem, fit, lines)
     if heights.off:
-        placed, fit, problem = _placed_without(heights.off, scene, problem)
+        placed, fit, problem = _placed_without(heights.off, scene, problem, pointing)
         heights = _settled(scene, problem, fit, lines)
     off = [o.note(returns.track_names) for o in heights.off]
     heights = replace(heights, notes=[*heard_notes(scene), *beams, *off, *heights.notes])
@@ -150,7 +156,7 @@ def _settled(scene: Scene, problem: Linearization, fit: Fit, lines: Lines) -> He
 
 
 def _placed_without(
-    off: Sequence[TrackOffset], scene: Scene, problem: Linearization
+    off: Sequence[TrackOffset], scene: Scene, problem: Linearization, pointing: Pointing
 ) -> tuple[Placement, Fit, Linearization]:
     """The placement anew with tracks that are off levelled, which would else be paid with a shift; and the fit and the
     comparison of the returns as they are."""
@@ -158,7 +164,7 @@ def _placed_without(
     for track in off:
         height[scene.returns.track == track.track] -= track.height
     level = replace(scene, returns=replace(scene.returns, height=height))
-    placed = settle_horizontal(level, *level.fit(SHIFT, problem.at), level.linearize((0.0, 0.0)))
+    placed = settle_horizontal(level, *level.fit(SHIFT, problem.at), level.linearize((0.0, 0.0)), pointing)
     problem = scene.linearize(placed.problem.at)
     fit = replace(fit_linear(problem, VERTICAL), covariance=placed.fit.covariance, free=placed.fit.free)
     return placed, fit, problem
@@ -217,7 +223,9 @@ def _unapplied(scene: Scene, problem: Linearization, n_used: int, reason: str) -
     return _not_by_ground(scene, problem, still, problem.difference, reason, text)
 
 
-def _on_crowns(scene: Scene, problem: Linearization, ground: Fit, crowns: Fit, reason: str) -> Registration:
+def _on_crowns(
+    scene: Scene, problem: Linearization, ground: Fit, crowns: Fit, pointing: Pointing, reason: str
+) -> Registration:  # fmt: skip
     """A model of closed forest at the height that its crowns give."""
     up, variance = float(crowns.parameters[DZ]), float(crowns.covariance[DZ, DZ])
     n_used, n_crowns = int(ground.used.sum()), int(crowns.used.sum())
@@ -232,8 +240,9 @@ def _on_crowns(scene: Scene, problem: Linearization, ground: Fit, crowns: Fit, r
     grid = scene.dsm.grid
     nodes = node_grid(grid, max(grid.shape) * grid.resolution)
     smooth = SmoothCorrection(None, Raster(np.full(nodes.shape, np.sqrt(variance)), nodes))
-    covariance = np.diag([UNPLACED_SIGMA**2, UNPLACED_SIGMA**2, variance, TILT_SIGMAS[0] ** 2, TILT_SIGMAS[0] ** 2])
-    move = Move(0.0, 0.0, up, 0.0, 0.0, scene.origin, covariance, smooth, True)
+    covariance = np.diag([0.0, 0.0, variance, TILT_SIGMAS[0] ** 2, TILT_SIGMAS[0] ** 2])
+    (dx, dy), covariance[:2, :2] = pointing.sideways(up)
+    move = Move(float(dx), float(dy), up, 0.0, 0.0, scene.origin, covariance, smooth, True)
     return _not_by_ground(scene, problem, move, problem.difference - up, reason, text)
 
 

@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT_SIGMA = 100.0  # metres
-# m/m, of what ties leave of a network of images, along and across the succession of their lines: a drift of one image
-# against the next along their common epipolar lines is no parallax that ties could see
+# m/m, of what ties leave of a network of images that is not known, along and across the succession of their lines: a
+# drift of one image against the next along their common epipolar lines is no parallax that ties could see
 TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 TAIL_TURNS = 4
@@ -123,7 +123,7 @@ class Field:
 def candidates(observed: Observations, folds: list[Bools], extent: float, lines: Lines) -> list[Candidate]:
     """Kernels with their chances, by how likely they make each fold given the others. folds: rows of each."""
     lengths = sorted({max(share * extent, SHORTEST) for share in LENGTHS})
-    prior = height_prior(observed, lines.along)
+    prior = height_prior(observed, lines)
     found, score = [], []
     for (size, before), share, length in product(SIZES, SHARES, lengths):
         one = Candidate(size, share, length, lines, 1.0)
@@ -137,7 +137,7 @@ def candidates(observed: Observations, folds: list[Bools], extent: float, lines:
 
 def estimate(observed: Observations, models: list[Candidate], places: Floats) -> Field:
     """Constant, tilt, and the whole correction at places (M, 2), averaged over the candidates."""
-    prior, design = height_prior(observed, models[0].lines.along), _design(places)
+    prior, design = height_prior(observed, models[0].lines), _design(places)
     own = np.einsum("mi,ij,mj->m", design, prior, design)
     heights, covariance = np.zeros(3), np.zeros((3, 3))
     total, square = np.zeros(len(places)), np.zeros(len(places))
@@ -180,10 +180,11 @@ def thinned(observed: Observations) -> Observations:
     )  # fmt: skip
 
 
-def height_prior(observed: Observations, along: tuple[float, float]) -> Floats:
+def height_prior(observed: Observations, lines: Lines) -> Floats:
     """Covariance (3, 3) of constant and tilt before any return is read, widened where the returns plainly show a larger
     tilt."""
-    root = np.array([along, (-along[1], along[0])]).T * TILT_SIGMAS
+    (a, b), known = lines.along, lines.tilt
+    root = np.array([(a, b), (-b, a)]).T * TILT_SIGMAS if known is None else np.linalg.cholesky(known)
     total = (
         observed.sigma**2 + observed.offset**2 + (observed.slope**2).sum(axis=1) + (observed.sideways**2).sum(axis=1)
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from terrain3d.adjust.along import follow_jitter
 from terrain3d.adjust.bundle import BIAS_SIGMA_PX, Adjustment, adjust, intersect
-from terrain3d.adjust.sigma import BEYOND, height_sigma, position_sigma, relative_sigma
+from terrain3d.adjust.sigma import BEYOND, height_sigma, position_covariance, relative_sigma
 from terrain3d.adjust.ties import Ties
 from terrain3d.camera.adjusted import Camera
 from terrain3d.crs import from_lonlat, to_lonlat
@@ -77,7 +77,7 @@ def network(cameras: list[Camera], n: int, noise_px: float = NOISE_PX) -> Adjust
 
 
 @pytest.mark.parametrize("which", [(0, 2), (0, 1)])
-def test_position_sigma__is_the_spread_of_models_whose_images_point_wrong(
+def test_position_covariance__is_the_spread_of_models_whose_images_point_wrong(
     cameras: list[Camera], which: tuple[int, int]
 ) -> None:
     rng, points, middle = np.random.default_rng(2), ground(30, 3), np.array([[X, Y, 540.0]])
@@ -90,7 +90,8 @@ def test_position_sigma__is_the_spread_of_models_whose_images_point_wrong(
         found = adjust(two, noisy(moved, rng, 0.05), 540.0, iterations=5)
         lon, lat, height = intersect(list(found.cameras), there, 540.0).T
         errors.append(np.column_stack([*from_lonlat(CRS, lon, lat), height])[0] - middle[0])
-    stated = position_sigma(found, (0, 1), CRS, X, Y, 540.0)[0]
+    covariance = position_covariance(found, (0, 1), CRS, X, Y, 540.0)[0]
+    stated = np.sqrt(np.diag(covariance))
     spread = np.sqrt(np.mean(np.square(errors), axis=0))
     np.testing.assert_allclose(spread, stated, rtol=0.35)
     base = np.tan(np.radians(26.0 if which == (0, 2) else 13.0))

@@ -40,7 +40,7 @@ def test_estimate__is_the_formula() -> None:
     found = estimate(observed, [model], places())
     at = np.column_stack([observed.east, observed.north])
     design, target = (np.column_stack([np.ones(len(p)), p]) for p in (at, places()))
-    prior = height_prior(observed, NORTH.along)
+    prior = height_prior(observed, NORTH)
     same = observed.track[:, None] == observed.track
     k = model.between(at, at) + design @ prior @ design.T + smooth.TRACK_SIGMA**2 * same + 0.15**2 * np.eye(len(at))
     cross = model.between(places(), at) + target @ prior @ design.T
@@ -97,18 +97,25 @@ def test_height_prior__a_large_tilt_is_not_held_back() -> None:
     level = along_tracks(rng)
     tilted = replace(level, height=level.height + 0.004 * level.east)
     along, across = smooth.TILT_SIGMAS
-    assert np.sqrt(np.diag(height_prior(level, NORTH.along))[1:]) == pytest.approx([across, along], rel=0.1)
-    assert height_prior(tilted, NORTH.along)[1, 1] > 0.004**2
+    assert np.sqrt(np.diag(height_prior(level, NORTH))[1:]) == pytest.approx([across, along], rel=0.1)
+    assert height_prior(tilted, NORTH)[1, 1] > 0.004**2
     found = estimate(tilted, candidates(tilted, folds(tilted), 700.0, NORTH), places())
     assert found.heights[1] == pytest.approx(0.004, abs=2e-4)
 
 
 def test_height_prior__turns_with_the_lines() -> None:
     level = along_tracks(np.random.default_rng(6))
-    north, east, slant = (height_prior(level, a)[1:, 1:] for a in ((0.0, 1.0), (1.0, 0.0), (0.6, 0.8)))
+    north, east, slant = (height_prior(level, Lines(a))[1:, 1:] for a in ((0.0, 1.0), (1.0, 0.0), (0.6, 0.8)))
     assert np.diag(east) == pytest.approx(np.diag(north)[::-1], rel=0.1)
     assert np.linalg.eigvalsh(slant) == pytest.approx(np.linalg.eigvalsh(north), rel=0.1)
     assert np.abs(np.linalg.eigh(slant)[1][:, 1]) == pytest.approx([0.6, 0.8])
+
+
+def test_height_prior__is_that_of_the_images_where_it_is_known() -> None:
+    level, tilt = along_tracks(np.random.default_rng(6)), np.array([[4e-8, 1e-8], [1e-8, 9e-8]])
+    known = height_prior(level, Lines(tilt=tilt))[1:, 1:]
+    np.testing.assert_allclose(known / known[0, 0], tilt / tilt[0, 0])
+    assert known[0, 0] == pytest.approx(4e-8, rel=0.3)
 
 
 def test_slope__a_displaced_beam_says_little_of_the_height() -> None:
