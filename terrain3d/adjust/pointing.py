@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 USUAL_COUNTS = 2.0  # numbers that the usual size of errors counts as much as, against those that are seen
 # 1-sigma at the ends of an image, px: along the lines attitude drifts with time, across them nothing moves but a little
 # rotation and scale
-USUAL_DRIFT_PX = (0.3, 0.05)
+USUAL_DRIFT_PX = (0.2, 0.05)
 COMMON = 1.5  # metres east and north, of orbit and attitude, that images of one pass may have in common unseen
 PLAIN = 1.75  # times the usual size, from which a user is told
 
@@ -81,8 +81,9 @@ def pointing_of(adjustment: Adjustment, crs: str, x: float, y: float, height: fl
     tilt = np.zeros((2, 2))
     for number, usual in enumerate(USUAL_DRIFT_PX, start=1):
         which, squares, count = _seen(adjustment, number, usual, DRIFT_SIGMA_PX)
-        by = tilt_by[:, which] * (_size(squares, count) * usual / DRIFT_SIGMA_PX)
-        tilt += by @ adjustment.covariance[np.ix_(which, which)] @ by.T
+        # heights of least squares answer to nothing that ties see, so all of a drift that moves them is left
+        by = tilt_by[:, which] * (_size(squares, count) * usual)
+        tilt += by @ by.T
     return Pointing(covariance, *_seen(adjustment, 0, BIAS_SIGMA_PX, BIAS_SIGMA_PX)[1:], tilt)
 
 

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from scipy import ndimage
 
+from terrain3d.adjust.pointing import Pointing
 from terrain3d.crs import Reference, Vertical, from_lonlat, to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.lidar.read import read_lidar
@@ -240,6 +241,19 @@ def test_shift__of_few_returns_is_not_led_astray_by_one_bank() -> None:
         r = register_dsm(model, replace(returns, height=height))
         normalized.append(np.array([r.dx + 1.0, r.dy - 1.0]) / np.sqrt(np.diag(r.covariance)[:2]))
     assert np.sqrt(np.mean(np.square(normalized))) < 1.5 and np.abs(normalized).max() < 3.0
+
+
+def test_shift__few_returns_are_followed_where_the_images_point_wrong() -> None:
+    """Some 16 returns agree with a wrong shift by chance, but where pointing is off by metres they know better."""
+    model = surface(hills, (6.0, -5.0, 0.5))
+    returns = lidar(hills)
+    returns = returns.select(np.sort(np.random.default_rng(1).choice(len(returns), 16, replace=False)))
+    usual = Pointing(np.diag([2.8, 2.8, 12.0]) ** 2)
+    wrong = replace(usual, squares=10.0, count=1.0)
+    stays, follows = (register_dsm(model, returns, pointing=p) for p in (usual, wrong))
+    assert stays.dx == stays.dy == 0 and "do not determine" in stays.horizontal_reason
+    error = np.array([follows.dx + 6.0, follows.dy - 5.0])
+    assert np.hypot(*error) < 1.5 and np.abs(error / np.sqrt(np.diag(follows.covariance)[:2])).max() < 2.5
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
