@@ -21,7 +21,7 @@ MIN_USED_SHIFT = 25  # some 20 returns agree with a wrong shift by chance as wel
 FAR, FEW = 4.0, 12  # metres of 1-sigma of pointing, from which so few are still better than none
 CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizontal shift
 CLEAR_SIGMA = 0.5  # metres; above it other shifts than the one found may be about as likely
-MAX_HORIZONTAL_SIGMA = 2.5  # above it, and above that of pointing, they are not asked at all
+MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all, unless pointing is as far off
 MAX_HORIZONTAL = 30.0
 # of the mean of some images, metres, east, north and up: what is known of a model of which only the surface is known
 USUAL = Pointing(np.diag([2.6, 2.6, 15.0]) ** 2)
@@ -50,6 +50,7 @@ def settle_horizontal(
     n_used = int(fit.used.sum())
     before = Profile(*pointing.sideways(float(fit.parameters[DZ])))
     loose = float(np.sqrt(np.linalg.eigvalsh(before.covariance)[-1]))
+    enough, most = (FEW, loose) if loose > FAR else (MIN_USED_SHIFT, MAX_HORIZONTAL_SIGMA)
 
     def stay(reason: str) -> Placement:
         home = scene.linearize(_pair(before.shift)) if before.shift.any() else unmoved
@@ -58,7 +59,7 @@ def settle_horizontal(
         covariance[:DZ, :DZ] = before.covariance
         return Placement(replace(height, covariance=covariance), home, False, reason)
 
-    if n_used < (FEW if loose > FAR else MIN_USED_SHIFT):
+    if n_used < enough:
         return stay(f"{n_used} usable returns do not determine a horizontal shift")
     geolocation = _geolocation_variance(scene.returns, fit)
     folds = make_folds(problem.track, problem.ground.usable)
@@ -70,7 +71,7 @@ def settle_horizontal(
     alone = float(np.sqrt(np.linalg.eigvalsh(covariance[:2, :2])[-1]))
     sigma = float(np.hypot(alone, np.sqrt(geolocation)))
     length = float(np.hypot(*shift))
-    if not sigma < max(MAX_HORIZONTAL_SIGMA, loose):
+    if not sigma < most:
         return stay(f"relief and geolocation of the returns determine a horizontal shift only to {sigma:.1f} m")
     if length > MAX_HORIZONTAL:
         return stay(f"the horizontal shift found, {length:.0f} m, is beyond the search")
