@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.stereo.census import census, whole_windows
@@ -17,6 +19,7 @@ Singles = NDArray[np.float32]
 
 P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
 TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
+UPHOLD = 6  # of the eight neighbours: so many confirmed ones of the same disparity stand in for the other image
 SPECKLE_PX = 20  # smaller islands of disparity are mismatches
 SIGMA_FLOOR_PX = 0.1
 DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
@@ -78,11 +81,35 @@ def penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
-    """Sub-pixel disparities that both images confirm, that are no speckle, and whose windows are whole."""
+    """Sub-pixel disparities that both images or most neighbours confirm, that are no speckle, and whose windows are
+    whole."""
     height, width = integer.shape
-    columns = np.arange(width)[None, :] - integer
-    ok = (integer >= 0) & whole_windows(left) & (columns >= 0)
-    ok &= whole_windows(right)[np.arange(height)[:, None], np.clip(columns, 0, width - 1)]
-    work = np.where(ok, integer * 4, -4).astype(np.int16)
+    whole_px = np.where(integer >= 0, integer, np.rint(disparity)).astype(np.int16)
+    columns = np.arange(width)[None, :] - whole_px
+    whole = whole_windows(left) & (columns >= 0)
+    whole &= whole_windows(right)[np.arange(height)[:, None], np.clip(columns, 0, width - 1)]
+    ok = _upheld(whole & (integer >= 0), disparity) & whole
+    work = np.where(ok, whole_px * 4, -4).astype(np.int16)
     cv2.filterSpeckles(work, -4, SPECKLE_PX, 4)
     return np.where(work >= 0, disparity, np.float32(np.nan))
+
+
+@njit(cache=True, nogil=True)
+def _upheld(confirmed: Any, disparity: Any) -> Any:
+    """The pixels that are confirmed, and those amid confirmed neighbours of the same disparity.
+
+    Where ground rises towards the right its pixels are shared in the right image, and noise decides which of them it
+    prefers.
+    """
+    height, width = disparity.shape
+    out = confirmed.copy()
+    for y in range(1, height - 1):
+        for x in range(1, width - 1):
+            if confirmed[y, x]:
+                continue
+            same = 0
+            for v in range(y - 1, y + 2):
+                for u in range(x - 1, x + 2):
+                    same += confirmed[v, u] and abs(disparity[v, u] - disparity[y, x]) <= 1
+            out[y, x] = same >= UPHOLD
+    return out

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from terrain3d.stereo import match
-from terrain3d.stereo.match import match_images, penalties
+from terrain3d.stereo.census import census
+from terrain3d.stereo.match import match_images, penalties, trusted
+from terrain3d.stereo.sgm import match_census
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -368,3 +370,16 @@ def test_scene__radiometric_difference(exposure: dict[str, float], changed: floa
     s = result.score()
     assert s.complete > 0.98 and s.wrong < 0.005
     assert s.median < median and abs(s.bias) < 0.012
+
+
+def test_trusted__neighbours_confirm_where_a_slope_shares_right_pixels() -> None:
+    rng = np.random.default_rng(16)
+    wave = np.tile((32 + 7 * np.sin(2 * np.pi * middle_column() / 90)).astype(np.float32), (HEIGHT, 1))
+    pair = scene.render(wave, LEVEL * (1 + texture(rng)), MARGIN)
+    left = scene.expose(pair.left, rng, noise=2.0)
+    right = scene.expose(pair.right, rng, gain=2450.0, offset=130.0, noise=2.0)
+    found = match_census(census(left), census(right), DISPARITIES, p1=5, p2=16)
+    confirmed = np.where(found.integer >= 0, found.disparity, np.nan)
+    kept = Result(pair, trusted(found.integer, found.disparity, left, right), confirmed).score()
+    alone = Result(pair, confirmed, confirmed).score()
+    assert 1 - kept.complete < 0.7 * (1 - alone.complete) and kept.wrong < 1.05 * alone.wrong
