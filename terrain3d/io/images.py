@@ -16,9 +16,10 @@ from rasterio.windows import Window
 from terrain3d.errors import InputFileError
 from terrain3d.io.collar import find_collar
 from terrain3d.io.rasters import open_raster
+from terrain3d.io.saturation import Saturation
 
 Singles = NDArray[np.float32]
-ALPHA_SIDE, GAIN_SIDE = 256, 512  # px of an overview
+ALPHA_SIDE, GAIN_SIDE, GLANCE_SIDE = 256, 512, 512  # px of an overview
 MIDDLE = 1000.0  # counts
 
 
@@ -30,7 +31,8 @@ class ImageFile:
     and a detector that sees ground never returns it in all bands. bands: numbers of those that hold light, from 1;
     alpha: number of the band that is 0 where a pixel has no data, if the file has one. gain: power of two that brings
     the panchromatic pixels of an image of real numbers (reflectance) to counts as detectors give them. collar: a value
-    that fills its surroundings undeclared (``terrain3d.io.collar``), no data either.
+    that fills its surroundings undeclared (``terrain3d.io.collar``), no data either. saturation: where it was looked
+    for and found.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class ImageFile:
     alpha: int | None = None
     gain: float = 1.0
     collar: float | None = None
+    saturation: Saturation | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,9 +145,14 @@ def read_bands(image: ImageFile, row: int, column: int, height: int, width: int)
     return out
 
 
-def has_data(image: ImageFile, *, size: int = 512) -> bool:
-    """False if no pixel has a value, judged on an image decimated to at most ``size`` px a side."""
-    return bool(np.isfinite(_decimated(image, size)).any())
+def has_data(image: ImageFile) -> bool:
+    """False if no pixel has a value, judged on ``glance``."""
+    return bool(np.isfinite(glance(image)).any())
+
+
+def glance(image: ImageFile) -> Singles:
+    """Pixels (bands, h, w) of an image decimated to at most ``GLANCE_SIDE`` a side, NaN for no value."""
+    return _decimated(image, GLANCE_SIDE)
 
 
 def _gain(image: ImageFile) -> float:

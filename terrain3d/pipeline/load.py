@@ -25,7 +25,8 @@ from terrain3d.image.colour import Colour, laid_on
 from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
 from terrain3d.io.geoid import undulation
-from terrain3d.io.images import ImageFile, has_data, open_image
+from terrain3d.io.images import ImageFile, glance, open_image
+from terrain3d.io.saturation import find_saturation
 from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
@@ -49,10 +50,12 @@ def load_views(scene: Scene) -> list[View]:
         path = Path(entry.path)
         image = open_image(path, mask=None if entry.mask is None else Path(entry.mask))
         rpc = read_rpc(path, None if entry.rpc is None else Path(entry.rpc))
-        if not has_data(image):
+        seen = glance(image)
+        if not np.isfinite(seen).any():
             raise ImageError("has no pixel with a value (all nodata)", where=path, fix="leave it out or replace it")
         camera = Camera(rpc if not views else rpc.turned_to(views[0].camera.rpc.lon_off_deg))
         colour = None if entry.colour is None else _colour(entry.colour, image, camera)
+        image = replace(image, saturation=find_saturation(seen))
         views.append(View(path.stem, image, camera, read_acquired(path), colour))
     return with_unique_names(views)
 
@@ -76,6 +79,19 @@ def collar_warnings(views: list[View]) -> list[str]:
         f"(to silence this: gdal_edit.py -a_nodata {v.image.collar:g} {v.image.path.name}; -a_nodata 0 if it is light)"
         for v in views
         if v.image.collar is not None
+    ]
+
+
+def saturation_warnings(views: list[View]) -> list[str]:
+    """A line on the images of which a considerable part is cut off at an upper limit, if there are any."""
+    cut = [(v.name, s) for v in views if (s := v.image.saturation) is not None]
+    if not cut:
+        return []
+    shares = ", ".join(f"{name} ({100 * s.share:.0f} % at {s.value:g})" for name, s in cut)
+    return [
+        f"{shares}: pixels saturated at the highest value, as snow and cloud are; without texture nothing is matched "
+        "there, heights are missing or drawn between what is around (use originals that are not clipped, or images "
+        "with less exposure)"
     ]
 
 

@@ -31,6 +31,7 @@ from terrain3d.pipeline.load import (
     load_views,
     mean_height,
     output_reference,
+    saturation_warnings,
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.memory import keep_freed_memory
@@ -97,7 +98,8 @@ def compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     options = load_options(scene, crs)
-    for warning in [*crop_warnings(scene), *collar_warnings(views), *(() if lidar is None else lidar.warnings)]:
+    of_images = [*crop_warnings(scene), *collar_warnings(views), *saturation_warnings(views)]
+    for warning in [*of_images, *(() if lidar is None else lidar.warnings)]:
         recorder.warn(warning)
     recorder.stage("tie points and adjustment")
     network = once(build_network, workers, views, crs, limits, threaded=True)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.image.cubic import keys
 from terrain3d.image.view import View
-from terrain3d.io.images import read_window
+from terrain3d.io.images import ImageFile, read_window
+from terrain3d.stereo.census import CENSUS_RADIUS
 from terrain3d.stereo.epipolar import NODE_PX
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 _MARGIN_PX = 4
+# Twice as far as a matched pixel sees, through the census and the cubic convolution: as far as heights that are lent by
+# neighbours with texture are within their sigma.
+_BLIND_PX = 2 * (CENSUS_RADIUS + 2)
 
 
 def resample(
@@ -44,7 +49,7 @@ def resample(
     low, size = low // reduction * reduction, -(-(high - low) // reduction) * reduction
     if (size <= 2 * _MARGIN_PX).any():
         return np.full((height, width), np.nan, np.float32)
-    source = read_window(view.image, low[0], low[1], size[0], size[1])
+    source = _lit_window(view.image, low[0], low[1], size[0], size[1])
     if reduction > 1:
         source = source.reshape(size[0] // reduction, reduction, size[1] // reduction, reduction).mean(axis=(1, 3))
     positions = (image_positions - low - (reduction - 1) / 2) / reduction
@@ -52,6 +57,18 @@ def resample(
     none = np.zeros((1, 1), np.float32)
     _resample(source, positions, *((shift, down) if moved else (none, none)), moved, out)
     return out
+
+
+def _lit_window(image: ImageFile, row: int, column: int, height: int, width: int) -> Singles:
+    """``read_window`` without what lies so deep in a saturated area that no texture near it supports a match."""
+    if image.saturation is None:
+        return read_window(image, row, column, height, width)
+    rim = _BLIND_PX
+    wide = read_window(image, row - rim, column - rim, height + 2 * rim, width + 2 * rim)
+    top = np.float32(image.saturation.value * image.gain)
+    deep = cv2.erode((wide >= top).astype(np.uint8), np.ones((2 * rim + 1,) * 2, np.uint8))
+    inner = np.s_[rim : rim + height, rim : rim + width]
+    return np.where(deep[inner] > 0, np.float32(np.nan), wide[inner])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

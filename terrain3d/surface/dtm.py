@@ -18,7 +18,10 @@ Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 DTM_MARGIN = 64.0  # m: what a part of a terrain model needs to see around it
-_REACH = 50.0  # m from the surface model beyond which the terrain is not continued
+# m from the surface beyond which the terrain is not continued: into voids, where relief is free to do what it likes (of
+# seven scenes with exact truth none is right there, on slopes), and between the points of a cloud
+_REACH, _CLOUD_REACH = 10.0, 50.0
+_VOID_SLOPE = 0.7  # m per metre from the surface and unit of terrain slope
 _STEP_SIGMA = 0.12  # m per square root metre: growth of sigma away from the ground on flat land
 _STEP_SLOPE = 0.3  # the same, per unit of terrain slope
 _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurred with the crowns around it
@@ -62,8 +65,9 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
         at, distance = np.where(near, of_label[label], np.float32(0)), np.where(near, own, far)
     step = _STEP_SIGMA + _STEP_SLOPE * slope
     gap = hidden * (_GAP_SIGMA + _GAP_SLOPE * slope)
-    spread = np.sqrt(at**2 + step**2 * distance + gap**2)
-    return _where_given(spread, dsm, hull)
+    void = ground_distance(np.isfinite(dsm.values), resolution)
+    spread = np.sqrt(at**2 + step**2 * distance + gap**2 + (_VOID_SLOPE * slope * void) ** 2)
+    return _where_given(spread, dsm, hull & (void <= _REACH))
 
 
 def cloud_terrain_sigma(dsm: Raster, ground: Bools, slope: Singles, hull: Bools, far: Singles) -> Raster:
@@ -78,13 +82,13 @@ def cloud_terrain_sigma(dsm: Raster, ground: Bools, slope: Singles, hull: Bools,
         distance = np.where(own <= DTM_MARGIN, own, far)
     between = (_BETWEEN + _BETWEEN_SLOPE * slope) * distance**_BETWEEN_POWER
     spread = np.sqrt(_CLOUD_SIGMA**2 + (_CLOUD_SLOPE * slope) ** 2 + between**2)
-    return _where_given(spread, dsm, hull)
+    near = ground_distance(np.isfinite(dsm.values), dsm.grid.resolution) <= _CLOUD_REACH
+    return _where_given(spread, dsm, hull & near)
 
 
-def _where_given(spread: Singles, dsm: Raster, hull: Bools) -> Raster:
-    """Sigma of a terrain, NaN outside the hull and far from all cells of the surface."""
-    outside = ground_distance(np.isfinite(dsm.values), dsm.grid.resolution) > _REACH
-    return replace(dsm, values=np.where(hull & ~outside, spread, np.float32(np.nan)).astype(np.float32))
+def _where_given(spread: Singles, dsm: Raster, given: Bools) -> Raster:
+    """Sigma of a terrain, NaN where it is not given."""
+    return replace(dsm, values=np.where(given, spread, np.float32(np.nan)).astype(np.float32))
 
 
 def stated_sigma(sigma: Singles, slope: Singles, distance: Singles) -> Singles:

@@ -13,6 +13,7 @@ import yaml
 from terrain3d.config import OutputConfig, Scene, load_scene
 from terrain3d.crs import parse_crs, transform_xy
 from terrain3d.errors import ConfigError, FrameError, InputFileError, OverlapError
+from terrain3d.io.saturation import Saturation
 from terrain3d.io.vectors import write_layer
 from terrain3d.lidar.frames import TargetFrame, zone_crs
 from terrain3d.pipeline.load import (
@@ -22,6 +23,7 @@ from terrain3d.pipeline.load import (
     load_lidar,
     load_views,
     load_water,
+    saturation_warnings,
     target_frame,
 )
 from terrain3d.simulate.scene import SceneFiles
@@ -98,3 +100,11 @@ def test_check_overlap__two_images_with_one_rpc(hamlet: SceneFiles) -> None:
     twice = [*views, replace(views[0], image=views[-1].image)]
     with pytest.raises(OverlapError, match=r"has the very RPC of .*view_1\.tif.*leave one out"):
         check_overlap(twice, height_limits(twice))
+
+
+def test_saturation_warnings__one_line_on_all_images_that_are_cut_off(hamlet: SceneFiles) -> None:
+    views = load_views(load_scene(hamlet.config))
+    assert saturation_warnings(views) == []
+    cut = [replace(v, image=replace(v.image, saturation=Saturation(2047.0, 0.934))) for v in views[:2]]
+    (line,) = saturation_warnings([*cut, *views[2:]])
+    assert line.startswith("view_1 (93 % at 2047), view_2 (93 % at 2047): pixels saturated") and "view_3" not in line

@@ -16,6 +16,7 @@ from terrain3d.camera.rpc import RpcModel
 from terrain3d.image.cubic import keys
 from terrain3d.image.view import View
 from terrain3d.io.images import open_image
+from terrain3d.io.saturation import Saturation
 from terrain3d.stereo.epipolar import NODE_PX
 from terrain3d.stereo.refine import refine, smooth_between_edges, warp_row
 from terrain3d.stereo.resample import resample
@@ -50,6 +51,19 @@ def test_resample__ramp_is_exact_between_pixels(tmp_path: Path) -> None:
         out = resample(view, lattice(line, sample, 50, 60), 50, 60)
         y, x = np.mgrid[:50, :60]
         np.testing.assert_allclose(out, 100 + 3 * (y + line) + 7 * (x + sample), rtol=1e-5)
+
+
+def test_resample__nothing_deep_in_what_is_saturated(tmp_path: Path) -> None:
+    """Nothing is read where no texture is near; glints stay, and so do rims."""
+    cut = ramp()
+    cut[30:60, 40:90] = cut[80:85, 20:25] = 5000
+    plain = view_of(tmp_path / "cut.tif", cut)
+    view = replace(plain, image=replace(plain.image, saturation=Saturation(5000.0, 0.1)))
+    whole, left = (resample(v, lattice(8, 8, 96, 112), 96, 112) for v in (plain, view))
+    lost = np.isnan(left)
+    assert np.isfinite(whole).all() and np.array_equal(left[~lost], whole[~lost])
+    sees = cv2.dilate(lost.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # census windows that are not whole
+    assert sees[22 + 8 : 52 - 8, 32 + 8 : 82 - 8].all() and sees.sum() <= (30 - 8) * (50 - 8)
 
 
 def test_resample__shift_reads_further_left(tmp_path: Path) -> None:

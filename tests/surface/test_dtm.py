@@ -34,6 +34,16 @@ def test_terrain_sigma__grows_away_from_the_ground() -> None:
     np.testing.assert_allclose(sigma[80, 80] ** 2, 0.2**2 + 0.12**2 * far[80, 80] + 0.4**2, rtol=0.05)
 
 
+def test_terrain_sigma__into_a_void_it_grows_with_the_slope_and_ends() -> None:
+    z = on(GRID, 50)
+    z.values[40:120, 40:120] = np.nan
+    ground, everywhere = np.isfinite(z.values), np.ones(GRID.shape, bool)
+    far, slope = ground_distance(ground, 1.0), np.zeros(GRID.shape, np.float32)
+    flat, steep = (terrain_sigma(z, on(GRID, 0.2), ground, slope + s, everywhere, far).values for s in (0.0, 0.5))
+    assert np.array_equal(np.isnan(flat), far > 10) and np.array_equal(np.isnan(steep), far > 10)
+    assert steep[80, 48] > 0.35 * 9 and flat[80, 48] < 1 and steep[80, 20] == pytest.approx(0.2)
+
+
 def test_cloud_terrain_sigma__is_of_points_and_slope_and_grows_between_points() -> None:
     ground = np.zeros(GRID.shape, bool)
     ground[::2, ::2] = True
