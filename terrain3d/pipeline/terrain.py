@@ -211,7 +211,7 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
                 block.write(given.mask, np.where(upper.raised & filled, MaskCode.MEASURED, codes).astype(np.uint8))
             block.write(surface, z.values)
             block.write(surface_sigma, s.values)
-            z, seen = upper.height, _seen(over, filled, block.read(settled.pairs), grid.resolution)
+            z, seen = upper.height, cells_seen(over, filled, block.read(settled.pairs), grid.resolution)
         canopy = resampled(filtered.hidden.read(block).weight, block.grid) > 0
         block.write(chm, canopy_height(z, under, seen, canopy).values)
 
@@ -222,11 +222,13 @@ def _finish(given: _Given, filtered: _Filtered, folder: Place, workers: Workers)
     return Terrain(dtm, filtered.sigma, chm, None, surface, surface_sigma)
 
 
-def _seen(over: Overhangs, filled: NDArray[np.bool_], pairs: NDArray[np.uint8], resolution: float) -> NDArray[np.uint8]:
-    """How the cells of a block were matched, see ``Seen``."""
+def cells_seen(
+    over: Overhangs, filled: NDArray[np.bool_], pairs: NDArray[np.uint8], resolution: float
+) -> NDArray[np.uint8]:
+    """How cells were matched, see ``Seen``. filled: those that were not or as an overhang; pairs: that saw each."""
     matched = np.isfinite(over.heights)
     most = cv2.dilate(pairs, np.ones((odd_cells(AROUND, resolution),) * 2, np.uint8))
-    seen = np.where(2 * pairs < most, Seen.PARTLY, Seen.WELL)
+    seen = np.where(pairs < most / 2, Seen.PARTLY, Seen.WELL)
     seen = np.where(matched & (over.odds > 0), Seen.HANGING, seen)
     return np.where(filled & ~matched, Seen.NOT, seen).astype(np.uint8)
 
