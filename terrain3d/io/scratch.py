@@ -42,7 +42,7 @@ class StoredRaster:
             if width < self.stride <= max(WIDE * width, SHORT_BYTES // self.dtype.itemsize):
                 self._read_rows(file, row, column, out)
                 return out
-            for i, cells in self._runs(out):
+            for i, cells in enumerate(self._runs(out)):
                 file.seek(self._offset(row + i, column))
                 _fill(file, cells.data)
         return out
@@ -63,8 +63,9 @@ class StoredRaster:
         rows = np.ascontiguousarray(values, self.dtype)
         try:
             with self.path.open("r+b", buffering=0) as file:
-                for i, cells in self._runs(rows):
-                    _put(file.fileno(), cells.data, self._offset(row + i, column))
+                number, first, step = file.fileno(), self._offset(row, column), self.stride * self.dtype.itemsize
+                for i, cells in enumerate(self._runs(rows)):
+                    _put(number, cells.data, first + i * step)
         except OSError as error:
             raise output_error(self.path, error) from error
 
@@ -94,12 +95,9 @@ class StoredRaster:
         """Delete the file."""
         self.path.unlink(missing_ok=True)
 
-    def _runs(self, values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """First row and bytes of what lies together in the file."""
-        if values.shape[1] == self.stride:
-            yield 0, values.reshape(-1).view(np.uint8)
-        else:
-            yield from ((i, row.view(np.uint8)) for i, row in enumerate(values))
+    def _runs(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Bytes of what lies together in the file: of each row, or of all of them as one."""
+        return (values.reshape(1, values.size) if values.shape[1] == self.stride else values).view(np.uint8)
 
     def _offset(self, row: int, column: int) -> int:
         return ((self.row + row) * self.stride + self.column + column) * self.dtype.itemsize
@@ -148,8 +146,7 @@ def _fill(file: FileIO, data: memoryview) -> None:
 
 def _put(file: int, data: memoryview, at: int) -> None:
     """Write all of ``data`` from a byte of an open file on; one call writes 2 GiB at most."""
-    while len(data):
-        done = os.pwrite(file, data, at)
+    while (done := os.pwrite(file, data, at)) < len(data):
         data, at = data[done:], at + done
 
 
