@@ -66,7 +66,8 @@ def terrain_sigma(dsm: Raster, sigma: Raster, ground: Bools, slope: Singles, hul
     step = _STEP_SIGMA + _STEP_SLOPE * slope
     gap = hidden * (_GAP_SIGMA + _GAP_SLOPE * slope)
     void = ground_distance(np.isfinite(dsm.values), resolution)
-    spread = np.sqrt(at**2 + step**2 * distance + gap**2 + (_VOID_SLOPE * slope * void) ** 2)
+    into = np.minimum(void, _REACH)  # no end of it where there is no surface at all
+    spread = np.sqrt(at**2 + step**2 * distance + gap**2 + (_VOID_SLOPE * slope * into) ** 2)
     return _where_given(spread, dsm, hull & (void <= _REACH))
 
 

@@ -41,6 +41,8 @@ def test_terrain_sigma__into_a_void_it_grows_with_the_slope_and_ends() -> None:
     far, slope = ground_distance(ground, 1.0), np.zeros(GRID.shape, np.float32)
     flat, steep = (terrain_sigma(z, on(GRID, 0.2), ground, slope + s, everywhere, far).values for s in (0.0, 0.5))
     assert np.array_equal(np.isnan(flat), far > 10) and np.array_equal(np.isnan(steep), far > 10)
+    nowhere = terrain_sigma(on(GRID, np.nan), on(GRID, np.nan), ~everywhere, slope + 1, everywhere, far).values
+    assert np.isnan(nowhere).all()
     assert steep[80, 48] > 0.35 * 9 and flat[80, 48] < 1 and steep[80, 20] == pytest.approx(0.2)
 
 
