@@ -199,11 +199,15 @@ def test_heights_over_a_geoid__are_converted(folder: Path) -> None:
     assert read_layer(out).columns["net_m3"][0] == pytest.approx(0, abs=0.5)
 
 
-def test_derive__a_raster_without_heights_and_one_of_one_cell(tmp_path: Path) -> None:
+def test_derive__a_raster_without_heights_is_refused_and_one_cell_is_level(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, values in (("void", np.full((30, 40), np.nan)), ("one", np.ones((1, 1)))):
         grid = Grid(Reference(CRS), 3e5, 4e6, 1.0, *values.shape)
         write_raster(tmp_path / f"{name}.tif", Raster(values.astype(np.float32), grid), nodata=HEIGHT_NODATA)
-        assert call("derive", tmp_path / f"{name}.tif", "--out", tmp_path / name, "--smooth", "2", "--quiet") == 0
-        assert len(read_layer(tmp_path / name / "contours.gpkg").geometries) == 0
-    assert np.isnan(read_raster(tmp_path / "void" / "slope.tif").values).all()
+        code = call("derive", tmp_path / f"{name}.tif", "--out", tmp_path / name, "--smooth", "2", "--quiet")
+        assert code == (2 if name == "void" else 0)
+    assert "no cell with a height" in capsys.readouterr().err
+    assert not (tmp_path / "void").exists()
+    assert len(read_layer(tmp_path / "one" / "contours.gpkg").geometries) == 0
     assert read_raster(tmp_path / "one" / "slope.tif").values == 0
