@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from rectified_pair import Box, Pair, expose, render, smooth_field, texture
 
 from terrain3d.stereo.census import census
+from terrain3d.stereo.denoise import denoised
 from terrain3d.stereo.match import match_images, penalties, trusted
 from terrain3d.stereo.sgm import SgmBuffers, match_census
 
@@ -108,14 +109,16 @@ def compare(size: int, disparities: int, noise: float, repeats: int, seed: int, 
         errors[name] = (disparity - pair.disparity)[pair.visible]
 
     buffers = SgmBuffers()
-    words = census(left), census(right)
+    words = census(denoised(left)[0]), census(denoised(right)[0])
     p1, p2 = penalties(left)
 
     def kernel() -> None:
         match_census(*words, disparities, p1=p1, p2=p2, buffers=buffers)
 
     def matched() -> Any:
-        return match_census(census(left), census(right), disparities, p1=p1, p2=p2, buffers=buffers)
+        return match_census(
+            census(denoised(left)[0]), census(denoised(right)[0]), disparities, p1=p1, p2=p2, buffers=buffers
+        )
 
     found = matched()
     scored("terrain3d census + SGM", trusted(found.integer, found.disparity, left, right))

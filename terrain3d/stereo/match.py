@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from terrain3d.stereo.census import census, whole_windows
+from terrain3d.stereo.denoise import denoised
 from terrain3d.stereo.edges import bring_alike, doubt, settle
 from terrain3d.stereo.refine import refine
 from terrain3d.stereo.sgm import MAX_P2, SgmBuffers, match_census
@@ -46,7 +47,8 @@ def match_images(
     disparities: a multiple of 64. polish: refine to sub-pixel by least squares.
     """
     p1, p2 = penalties(left)
-    found = match_census(census(left), census(right), disparities, p1=p1, p2=p2, buffers=buffers)
+    (plain_left, _), (plain_right, noise) = denoised(left), denoised(right)
+    found = match_census(census(plain_left), census(plain_right), disparities, p1=p1, p2=p2, buffers=buffers)
     lead = found.second.astype(np.float32) - found.best
     confidence = np.clip(lead / DISTINCT_BITS, 0, 1).astype(np.float32)
     sure = confidence > MIN_CONFIDENCE
@@ -58,7 +60,7 @@ def match_images(
         if alike is not None:
             disparity, given = settle(left, alike, believed, disparity)
             sure |= given
-        polished = refine(left, right, disparity)
+        polished = refine(left, right, disparity, noise)
         disparity, sigma_px = polished.disparity, np.maximum(polished.sigma_px, SIGMA_FLOOR_PX)
         sure |= polished.smooth
         if alike is not None:

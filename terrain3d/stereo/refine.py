@@ -18,6 +18,8 @@ Singles = NDArray[np.float32]
 WINDOW, SMALL_WINDOW, LARGE_WINDOW = 7, 5, 11
 SMOOTH_RANGE_PX = 2.0  # of the disparities in a large window that holds no edge
 LARGEST_MOVE_PX = 0.7
+NOISE_SLOPE = 2.4  # power of the slope of noise over its own, mean over the phases of cubic convolution done twice
+LEAST_SIGNAL = 0.25  # share of the slopes' power: what noise has is known to about a quarter
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,12 @@ class Refined:
     smooth: NDArray[np.bool_]
 
 
-def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
+def refine(left: Singles, right: Singles, disparity: Singles, noise: float = 0.0) -> Refined:
     """Refine disparities (h, w; NaN for none) of a rectified pair: left (x) <-> right (x - disparity).
 
     First with a medium window everywhere, then with a large one on surfaces without edges, where it lowers the noise,
-    and a small one elsewhere, where a large one would blur.
+    and a small one elsewhere, where a large one would blur. noise: variance of the right image's; on surfaces without
+    edges only slopes beyond those of noise count for the precision.
     """
     start = smooth_between_edges(disparity)
     d = start.copy()
@@ -47,7 +50,7 @@ def refine(left: Singles, right: Singles, disparity: Singles) -> Refined:
     warped, slope = warp_row(right, d)
     products = _products(left, warped, slope)
     near, near_variance = _increment(products, SMALL_WINDOW)
-    far, far_variance = _increment(products, LARGE_WINDOW)
+    far, far_variance = _increment(products, LARGE_WINDOW, noise)
     d = _moved(d, np.where(smooth, far, near), start)
     d = np.where(smooth, smooth_between_edges(d, 2, 0.5), d)
     variance = np.where(smooth, far_variance, near_variance)
@@ -77,21 +80,22 @@ def _products(left: Singles, warped: Singles, slope: Singles) -> list[Singles]:
     return [ok, a, b, g, a * a, b * b, g * g, a * g, b * g, a * b]
 
 
-def _increment(products: list[Singles], window: int) -> tuple[Singles, Singles]:
+def _increment(products: list[Singles], window: int, noise: float = 0.0) -> tuple[Singles, Singles]:
     """Common increment of every window's disparities, and its variance, px and px^2.
 
-    The model is left = gain * right(x - d - step) + offset, and d right / d step = -slope. products: see there.
+    The model is left = gain * right(x - d - step) + offset, and d right / d step = -slope. products: see there. noise:
+    variance of the right image's, of which slopes are no signal.
     """
     means = [cv2.blur(a, (window, window), borderType=cv2.BORDER_CONSTANT).ravel() for a in products]
     step, variance = np.empty_like(products[0]), np.empty_like(products[0])
-    _solve(*means, np.float32(window), step.ravel(), variance.ravel())
+    _solve(*means, np.float32(window), np.float32(noise), step.ravel(), variance.ravel())
     return step, variance
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _solve(
-    share: Any, a: Any, b: Any, g: Any, aa: Any, bb: Any, gg: Any, ag: Any, bg: Any, ab: Any, window: Any, step: Any,
-    variance: Any,
+    share: Any, a: Any, b: Any, g: Any, aa: Any, bb: Any, gg: Any, ag: Any, bg: Any, ab: Any, window: Any, power: Any,
+    step: Any, variance: Any,
 ) -> None:  # fmt: skip
     """Increments from the means of ``_products`` over windows, all in single precision."""
     one = np.float32
@@ -106,7 +110,9 @@ def _solve(
         noise = max(va - one(2) * gain * both + gain * gain * vb, one(0))  # mean squared difference left in the window
         n = max(weight * window * window / one(4), one(1))  # neighbouring pixels share the sensor's blur
         step[k] = min(max(-along / (gain * known), one(-0.4)), one(0.4))
-        variance[k] = noise / (gain * gain * known * n)
+        of_noise = one(NOISE_SLOPE) * min(power, noise / (one(2) * gain * gain))
+        signal = max(known - of_noise, one(LEAST_SIGNAL) * known)  # errors in the slopes: Fuller 1987
+        variance[k] = noise * known / (gain * gain * signal * signal * n)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
