@@ -28,7 +28,7 @@ _GAP_SIGMA = 0.4  # m: what is taken for ground in the gaps of a canopy is blurr
 _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not under the gap's middle
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
 _EVEN, _EVEN_SLOPE, _SEEN_SIGMA = 0.4, 0.15, 0.15  # share of the sigma that level ground does not bear out; slope; m
-_FAR, _FAR_FROM, _FAR_TO = 0.3, 3.0, 12.0  # by so much more far from ground; from, and in full (m)
+_FAR, _FAR_FROM, _FAR_TO = 0.08, 3.0, 12.0  # by so much more far from ground; from, and in full (m)
 # Of clouds: m; m per unit of slope; growth between the points, m and m per unit of slope, at a metre; its power. From
 # points of the ground held out, one by one and by blocks of 6 and 16 m, of five of nine airborne clouds.
 _CLOUD_SIGMA, _CLOUD_SLOPE = 0.05, 0.6
