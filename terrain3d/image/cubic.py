@@ -23,13 +23,9 @@ def keys_slope(t: float) -> tuple[float, float, float, float]:
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
-    """Value of an image (h, w) at row y and column x and its derivatives by y and x; NaN outside."""
-    r, c = int(np.floor(y)), int(np.floor(x))
-    if r < 1 or c < 1 or r > image.shape[0] - 3 or c > image.shape[1] - 3:
-        return np.nan, np.nan, np.nan
-    wy, wx, dy, dx = keys(y - r), keys(x - c), keys_slope(y - r), keys_slope(x - c)
+@njit(inline="always")
+def weighted(image: Any, r: int, c: int, wy: Any, wx: Any, dy: Any, dx: Any) -> tuple[float, float, float]:
+    """Sum of sixteen samples around row r and column c by weights of rows and columns, and its derivatives by those."""
     value = by_y = by_x = 0.0
     for k in range(4):
         across = slope = 0.0
@@ -41,3 +37,13 @@ def cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
         by_y += dy[k] * across
         by_x += wy[k] * slope
     return value, by_y, by_x
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def cubic(image: Any, y: float, x: float) -> tuple[float, float, float]:
+    """Value of an image (h, w) at row y and column x and its derivatives by y and x; NaN outside."""
+    r, c = int(np.floor(y)), int(np.floor(x))
+    if r < 1 or c < 1 or r > image.shape[0] - 3 or c > image.shape[1] - 3:
+        return np.nan, np.nan, np.nan
+    wy, wx, dy, dx = keys(y - r), keys(x - c), keys_slope(y - r), keys_slope(x - c)
+    return weighted(image, r, c, wy, wx, dy, dx)

@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.image.cubic import weighted
+
 Singles = NDArray[np.float32]
 
 REACH_PX = 6  # of the filter on either side; what is left out is 2e-4 of a pixel
@@ -104,14 +106,4 @@ def spline(image: Any, y: float, x: float) -> tuple[float, float, float]:
     if r < 1 or c < 1 or r > image.shape[0] - 3 or c > image.shape[1] - 3:
         return np.nan, np.nan, np.nan
     wy, wx, dy, dx = weights(y - r), weights(x - c), weights_slope(y - r), weights_slope(x - c)
-    value = by_y = by_x = 0.0
-    for k in range(4):
-        across = slope = 0.0
-        for m in range(4):
-            p = image[r - 1 + k, c - 1 + m]
-            across += wx[m] * p
-            slope += dx[m] * p
-        value += wy[k] * across
-        by_y += dy[k] * across
-        by_x += wy[k] * slope
-    return value, by_y, by_x
+    return weighted(image, r, c, wy, wx, dy, dx)
