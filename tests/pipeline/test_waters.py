@@ -278,13 +278,18 @@ def test_level_water__sea_has_one_level(tmp_path: Path) -> None:
     assert len(bodies) == 2 and bodies[0].level.low == bodies[1].level.low == heights[180, 170] == heights[180, 236]
 
 
+def geoid_under(grid: Grid) -> float:
+    """Height of the geoid in the middle of a grid."""
+    x, y = grid.centres()
+    lon, lat = to_lonlat(grid.reference.horizontal, x[N // 2 : N // 2 + 1], y[N // 2 : N // 2 + 1])
+    return float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+
+
 def test_level_water__a_coast_is_found_and_the_sea_has_one_level(tmp_path: Path) -> None:
     """A sea over two thirds of the scene, parted by a mole, at the height of the geoid; nobody says what it is."""
     rng = np.random.default_rng(5)
     grid = replace(GRID, resolution=2.0)
-    x, y = grid.centres()
-    lon, lat = to_lonlat(grid.reference.horizontal, x[200:201], y[200:201])
-    geoid = float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+    geoid = geoid_under(grid)
     row, column = np.mgrid[0:N, 0:N] * 2.0
     inland = 220 + 25 * np.sin(row / 70) - column
     land = (inland > 0) | (np.abs(row - 400) < 20)
@@ -303,9 +308,7 @@ def cliff_coast(high: float, *, open_sea: bool = True) -> tuple[Grid, float, Arr
     geoid there; heights, picture and sea. high: metres that all lies over it. open_sea: else land is all around."""
     rng = np.random.default_rng(5)
     grid = replace(GRID, resolution=1.0)
-    x, y = grid.centres()
-    lon, lat = to_lonlat(grid.reference.horizontal, x[200:201], y[200:201])
-    geoid = float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+    geoid = geoid_under(grid)
     row, column = np.mgrid[0:N, 0:N] * 1.0
     land = (column > 180 + 15 * np.sin(row / 30)) | (np.hypot(row - 150, column - 70) < 25)
     if not open_sea:
