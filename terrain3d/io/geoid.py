@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 
-from terrain3d.crs import Reference, Vertical, to_lonlat
+from terrain3d.crs import Reference, Vertical, to_lonlat, vertical_from_name
 from terrain3d.errors import FrameError
 from terrain3d.io.rasters import open_raster
 from terrain3d.raster import Grid, Raster, bilinear
@@ -69,6 +69,12 @@ def undulation(vertical: Vertical, lon_deg: Any, lat_deg: Any) -> Floats:
             fix="use a grid that covers the area",
         )
     return n
+
+
+def egm96_height(crs: str, x: float, y: float) -> float:
+    """Height of the geoid EGM96 over the WGS 84 ellipsoid at a place of a CRS, metres."""
+    lon, lat = to_lonlat(crs, np.array([x]), np.array([y]))
+    return float(undulation(vertical_from_name("egm96"), lon, lat)[0])
 
 
 def convert_heights(lon_deg: Any, lat_deg: Any, height: Any, source: Vertical, target: Vertical) -> Floats:

@@ -6,9 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from terrain3d.adjust.network import Network
-from terrain3d.crs import to_lonlat, vertical_from_name
 from terrain3d.image.view import ground_sample_distance
-from terrain3d.io.geoid import undulation
+from terrain3d.io.geoid import egm96_height
 from terrain3d.register.move import Move
 
 SIDEWAYS = 15.0  # m on the ground: satellites of today point better
@@ -56,8 +55,7 @@ def placement_doubts(found: Move, crs: str, base_to_height: float) -> list[str]:
 
 def geoid_doubt(found: Move, crs: str, slack: float = 0.0) -> str | None:
     """A line where a model was moved onto lidar by the height of the geoid. slack: metres that the model may be off."""
-    lon, lat = to_lonlat(crs, *(np.array([v]) for v in found.origin))
-    geoid, up = float(undulation(vertical_from_name("egm96"), lon, lat)[0]), found.dz
+    geoid, up = egm96_height(crs, *found.origin), found.dz
     if abs(geoid) < 2 * LIKE_GEOID or abs(abs(up) - abs(geoid)) > LIKE_GEOID + slack:
         return None
     where, side = ("above" if v > 0 else "below" for v in (up, geoid))

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.crs import to_lonlat, vertical_from_name
-from terrain3d.io.geoid import undulation
+from terrain3d.io.geoid import egm96_height
 from terrain3d.io.scratch import StoredRaster
 from terrain3d.pipeline.components import Components
 from terrain3d.raster import Grid
@@ -53,8 +52,7 @@ def geoid_height(grid: Grid, bounds: NDArray[np.int64]) -> float:
     top, left, bottom, right = bounds
     x = grid.west + (left + right) / 2 * grid.resolution
     y = grid.north - (top + bottom) / 2 * grid.resolution
-    lon, lat = to_lonlat(grid.reference.horizontal, np.array([x]), np.array([y]))
-    return float(undulation(vertical_from_name("egm96"), lon, lat)[0])
+    return egm96_height(grid.reference.horizontal, x, y)
 
 
 def sea_level(

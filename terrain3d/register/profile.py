@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import RectBivariateSpline
 
 from terrain3d.register.ground import GroundTest
 from terrain3d.register.shift import VERTICAL, VERTICAL_TILT, Linearization, fit_linear
@@ -140,8 +141,6 @@ class _Tried:
 
     def mean(self, rows: NDArray[np.bool_], before: Profile) -> Profile | None:
         """Mean over all shifts, weighed by how likely they are before the returns are read and by the losses."""
-        from scipy.interpolate import RectBivariateSpline  # a tenth of a second that only few returns need
-
         losses, scale = self.losses(rows)
         if not np.isfinite(scale):
             return None

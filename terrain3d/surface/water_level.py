@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from terrain3d.raster import bilinear
 from terrain3d.stats import nmad
@@ -160,8 +161,6 @@ def _one_level(low: Floats, weight: Floats) -> float:
 
 def _falling(nodes: Floats, at: Floats, low: Floats, weight: Floats) -> Floats:
     """Level at the nodes along a river, which falls one way or the other, whichever fits better."""
-    from scipy.optimize import isotonic_regression  # a tenth of a second that only rivers need
-
     fits = []
     for rising in (False, True):
         line = isotonic_regression(_begun(nodes, at, low, weight, 1.0 if rising else -1.0), increasing=rising).x
