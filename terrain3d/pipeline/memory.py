@@ -5,15 +5,27 @@ from __future__ import annotations
 import ctypes
 import resource
 from contextlib import suppress
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGE_BYTES, KEPT_BYTES = 32 * 2**20, 256 * 2**20  # of arrays that are given back at once; of others, that are not
 
 
+def held_data() -> int:
+    """Data of this process, bytes, as RLIMIT_DATA counts them (``VmData``, proc(5)): what it reserved, touched or not.
+    0 where the system does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmData:"):
+                return 1024 * int(line.split()[1])
+    return 0
+
+
 def limit_memory(most: int) -> None:
-    """Data that this process may hold, bytes; beyond it work ends with a MemoryError, not with the machine's."""
+    """Data that this process may take besides what it holds now, bytes; beyond it work ends with a MemoryError, not
+    with the machine's. What a copy holds at first it shares with the program that it is a copy of."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (held_data() + most, hard))
 
 
 def keep_freed_memory(most: int = KEPT_BYTES) -> None:
