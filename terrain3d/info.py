@@ -116,7 +116,7 @@ def _raster(path: Path) -> Info:
         nodata = file.nodata
         step = max(file.height, file.width) / 1024
         shape = (file.height, file.width) if step <= 1 else (int(file.height / step) or 1, int(file.width / step) or 1)
-        values = file.read(1, out_shape=shape, masked=True).astype(float)
+        values = file.read([1], out_shape=(1, *shape), masked=True)[0].astype(float)
     known = np.ma.filled(values, np.nan)
     known = known[np.isfinite(known)]
     facts: list[Fact] = [("size", size), ("nodata", "none" if nodata is None else f"{nodata:g}")]

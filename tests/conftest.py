@@ -10,6 +10,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from terrain3d.cli import BLAS_THREADS
+
+# As in a process of the command line, before numpy is loaded: the last bits of results would depend on the number of
+# cores, and the workers of pytest would have more threads than that.
+for name in BLAS_THREADS:
+    os.environ.setdefault(name, "1")
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 HEAVY = ("numpy", "scipy", "numba", "cv2", "rasterio", "pyproj", "h5py", "laspy", "shapely", "pyogrio")
-MOST_CPU_S = 0.5
+MOST_CPU_S, TYPER_CPU_S = 0.5, 0.08  # of help; of what it is built on, where the bound was measured
 PROBE = """
 import resource, sys
 {code}
@@ -41,18 +41,24 @@ def quickest(code: str) -> tuple[str, float, list[str]]:
     return min((probe(code) for _ in range(3)), key=lambda p: p[1])
 
 
-def test_import__is_light() -> None:
+@pytest.fixture(scope="module")
+def most_s() -> float:
+    """CPU seconds that help may take on this machine, which may be slower than the one of the bound, or busy."""
+    return MOST_CPU_S * max(quickest("import typer")[1] / TYPER_CPU_S, 1.0)
+
+
+def test_import__is_light(most_s: float) -> None:
     _, seconds, loaded = quickest("import terrain3d")
     assert loaded == []
-    assert seconds < MOST_CPU_S
+    assert seconds < most_s
 
 
 @pytest.mark.parametrize("arguments", [["--help"], *([c, "--help"] for c in COMMANDS)], ids=" ".join)
-def test_help__is_light(arguments: list[str]) -> None:
+def test_help__is_light(arguments: list[str], most_s: float) -> None:
     text, seconds, loaded = quickest(HELP.format(arguments=arguments))
     assert "Usage: " in text
     assert loaded == []
-    assert seconds < MOST_CPU_S
+    assert seconds < most_s
 
 
 def test_help__names_every_command() -> None:

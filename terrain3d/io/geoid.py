@@ -141,7 +141,7 @@ def _undulations(file: DatasetReader, path: str) -> NDArray[np.float32]:
     t = file.transform
     if t.b or t.d or t.a <= 0 or t.e >= 0 or (file.crs is not None and not file.crs.is_geographic):
         raise FrameError("geoid grid is not a north-up grid in longitude and latitude", where=Path(path))
-    values = np.ma.filled(file.read(1, masked=True).astype(np.float32), np.nan) * file.scales[0] + file.offsets[0]
+    values = np.ma.filled(file.read([1], masked=True)[0].astype(np.float32), np.nan) * file.scales[0] + file.offsets[0]
     finite = np.abs(values[np.isfinite(values)])
     if not finite.size or finite.max() > 200:  # the geoid stays within -107 m and +86 m of the ellipsoid
         raise FrameError("grid does not hold geoid undulations in metres", where=Path(path))

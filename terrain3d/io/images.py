@@ -88,8 +88,8 @@ def _alpha(file: Any) -> int | None:
     named = [i for i, c in enumerate(file.colorinterp, 1) if c == ColorInterp.alpha and i > 1]
     if not named or np.dtype(file.dtypes[0]).kind != "u":
         return None
-    shape = min(file.height, ALPHA_SIDE), min(file.width, ALPHA_SIDE)
-    values = np.unique(file.read(named[0], out_shape=shape, resampling=Resampling.nearest))
+    shape = 1, min(file.height, ALPHA_SIDE), min(file.width, ALPHA_SIDE)
+    values = np.unique(file.read(named[:1], out_shape=shape, resampling=Resampling.nearest))
     return named[0] if set(values.tolist()) <= {0, np.iinfo(file.dtypes[0]).max} else None
 
 
@@ -137,7 +137,7 @@ def read_bands(image: ImageFile, row: int, column: int, height: int, width: int)
     found = _pixels(image, window=window)
     if image.mask is not None:
         with open_raster(image.mask) as file:
-            found[:, file.read(1, window=window) == 0] = np.nan
+            found[:, file.read([1], window=window)[0] == 0] = np.nan
     if found.shape == shape:
         return found
     out = np.full(shape, np.nan, np.float32)

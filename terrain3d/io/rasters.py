@@ -290,7 +290,7 @@ def _read(file: Any, path: Path, band: int, window: tuple[int, int, int, int] | 
         if min(row, column) < 0 or min(height, width) < 1 or row + height > file.height or column + width > file.width:
             raise ValueError(f"window {window} is not inside {file.height} x {file.width}")
         part = Window(column, row, width, height)
-    values: NDArray[Any] = file.read(band, window=part, masked=masked)
+    values: NDArray[Any] = file.read([band], window=part, masked=masked)[0]  # one by its number: numpy 2.5 complains
     return values
 
 

@@ -11,8 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 
 import h5py
 
@@ -21,17 +19,18 @@ from terrain3d.lidar.granule import DAMAGE
 
 TEXTS = ("short_name", "identifier_product_doi", "VersionID", "atlas_beam_type", "description")  # read by the readers
 PLACES = ("METADATA/DatasetIdentification",)  # beside the file and its beams
-LIMIT_S = 5.0  # for the texts of one granule, which take milliseconds
-START_LIMIT_S = 60.0  # for a process to start, on a loaded machine
+LIMIT_S = 5.0  # CPU time for the texts of one granule, which take milliseconds; waiting for a disk is none
 NONE = -1
 TRY = """
-import json, sys, h5py
+import json, signal, sys, h5py
 for line in sys.stdin:
     number, path, texts = json.loads(line)
     print(number, flush=True)
+    signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))  # then this process ends
     with h5py.File(path, "r") as file:
         for place, name in texts:
             file[place].attrs[name]
+    signal.setitimer(signal.ITIMER_PROF, 0)
     print(-1, flush=True)
 """
 
@@ -42,45 +41,14 @@ def check_texts(paths: Sequence[Path]) -> None:
     if not wanted:
         return
     lines = "".join(json.dumps((i, *item)) + "\n" for i, item in enumerate(wanted.items()))
-    with subprocess.Popen(
-        [sys.executable, "-I", "-c", TRY], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as child:  # fmt: skip
-        try:
-            begun = _last_begun(child, lines)
-        finally:
-            child.kill()
+    command = [sys.executable, "-I", "-c", TRY, str(LIMIT_S)]
+    done = subprocess.run(
+        command, input=lines, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
+    begun = int(done.stdout.split()[-1]) if done.stdout else NONE
     if begun != NONE:
         raise InputFileError("lidar granule cannot be read as HDF5 (its texts are damaged)", where=list(wanted)[begun],
                              fix="download the file again")  # fmt: skip
-
-
-def _last_begun(child: subprocess.Popen[str], lines: str) -> int:
-    """Number of the granule that the child began and did not end in time; ``NONE`` where it ended them all."""
-    assert child.stdin is not None and child.stdout is not None
-    said: SimpleQueue[int | None] = SimpleQueue()
-    out = child.stdout
-
-    def listen() -> None:
-        for line in out:
-            said.put(int(line))
-        said.put(None)  # it has ended
-
-    Thread(target=listen, daemon=True).start()
-    try:
-        child.stdin.write(lines)
-        child.stdin.close()
-    except OSError:  # it has died
-        pass
-    begun, limit = NONE, START_LIMIT_S
-    while True:
-        try:
-            number = said.get(timeout=limit)
-        except Empty:
-            return begun
-        if number is None:
-            return begun
-        begun, limit = number, LIMIT_S
 
 
 def _texts(path: Path) -> list[tuple[str, str]]:

@@ -132,7 +132,7 @@ def test_open_image__without_a_place_on_the_ground_and_without_a_word(tmp_path: 
     image, mask = write(tmp_path / "a.tif", pixels), write(tmp_path / "m.tif", (pixels > 100).astype(np.uint8))
     code = f"from pathlib import Path; from terrain3d.io.images import *; m = Path({str(mask)!r}); "
     code += f"read_window(open_image(Path({str(image)!r}), m), 0, 0, 9, 9)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == "" and done.stderr == ""
 
 

@@ -119,7 +119,7 @@ def test_texts__a_damaged_heap_is_no_hang(tmp_path: Path, monkeypatch: pytest.Mo
     heap = whole.index(b"GCOL")
     text = whole.index(b"GEDI_L2A", heap)
     path.write_bytes(whole[: text - 16] + bytes(16) + whole[text:])
-    monkeypatch.setattr(probe, "LIMIT_S", 1.0)
+    monkeypatch.setattr(probe, "LIMIT_S", 0.3)
     for read in (read_granule, lambda p: read_lidar([p])):
         with pytest.raises(InputFileError, match=r"texts are damaged.*download the file again"):
             read(path)

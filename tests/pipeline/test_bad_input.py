@@ -341,7 +341,7 @@ def test_entry_point__one_line_and_code_2(content: Content, tmp_path: Path) -> N
     scene = tmp_path / "scene.yaml"
     scene.write_text(yaml.safe_dump({**content, "output": {"vertical": "egm2008"}}), encoding="utf-8")
     command = [sys.executable, "-m", "terrain3d", "run", str(scene), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("terrain3d: ")

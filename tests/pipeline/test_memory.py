@@ -33,6 +33,6 @@ def test_limit__counts_what_a_copy_takes_and_not_what_its_program_held() -> None
     answer = context.SimpleQueue()
     process = context.Process(target=_worker, args=(answer,))
     process.start()
-    process.join(30)
+    process.join(300)
     assert process.exitcode == 0
     assert answer.get() == (True, False)

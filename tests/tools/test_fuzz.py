@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -17,11 +18,12 @@ from terrain3d.camera.write import rpc_tags, write_image
 from terrain3d.crs import Reference
 from terrain3d.errors import Terrain3dError
 from terrain3d.io.clouds import write_cloud
-from terrain3d.io.vectors import write_layer
+from terrain3d.io.vectors import NamedLayer, write_layers
 from terrain3d.points import PointCloud
 from tests.lidar.test_atl06 import write_atl06
 
 CASES = 40
+MADE = datetime(2024, 5, 1, tzinfo=UTC)  # else the same draws damage other bytes every day
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +62,14 @@ def seeds(fuzz: ModuleType, kind: str, folder: Path) -> list[Path]:
         return [folder / "a.csv"]
     if kind == "vector":
         codes = {"code": np.array(["a", "b"])}
-        write_layer(folder / "a.gpkg", "sheets", [shapely.box(0, 0, 1, 1)] * 2, codes, "EPSG:32632")
+        sheets = NamedLayer("sheets", [shapely.box(0, 0, 1, 1)] * 2, codes)
+        write_layers(folder / "a.gpkg", [sheets], "EPSG:32632", changed=MADE)
         return [folder / "a.gpkg"]
     ones = np.ones(200, np.float32)
     xyz = np.random.default_rng(1).uniform(0, 50, (200, 3))
     for name in ("a.las", "a.laz"):
         write_cloud(folder / name, PointCloud(Reference("EPSG:32632"), xyz, ones, ones, ones.astype(np.uint8),
-                                              ones.astype(np.uint16)))  # fmt: skip
+                                              ones.astype(np.uint16)), created=MADE.date())  # fmt: skip
     return [folder / "a.las", folder / "a.laz"]
 
 
