@@ -21,6 +21,7 @@ from terrain3d.errors import FrameError
 
 Floats = NDArray[np.float64]
 EGM96_HEIGHT_EPSG = 5773
+WGS84_AXIS_AND_FLATTENING = (6378137.0, 298.257223)  # metres, inverse
 LIKE_WGS84 = ("China Geodetic Coordinate System 2000",)  # within centimetres; EPSG has no operation between them
 
 
@@ -114,6 +115,30 @@ def parse_crs(text: str) -> CRS:
             f"CRS '{crs.name}' is neither projected nor geographic", fix="give an EPSG code such as EPSG:32654"
         )
     return crs
+
+
+def is_compound(text: str) -> bool:
+    """Whether what ``parse_crs`` reads names a vertical reference besides."""
+    crs = CRS.from_user_input(text)
+    return bool((crs.source_crs or crs).is_compound if isinstance(crs, BoundCRS) else crs.is_compound)
+
+
+def like_wgs84(crs: CRS) -> bool:
+    """Whether heights over the ellipsoid of a CRS are those over WGS 84: its own, or GRS 80, 0.1 mm from it."""
+    ellipsoid = crs.ellipsoid
+    return ellipsoid is not None and np.allclose(
+        (ellipsoid.semi_major_metre, ellipsoid.inverse_flattening), WGS84_AXIS_AND_FLATTENING, rtol=0, atol=1e-5
+    )
+
+
+def datum_operation(crs: str, lon_deg: float, lat_deg: float) -> tuple[str, float]:
+    """Name of the operation that brings WGS 84 to the datum of a CRS at a place, and how exact EPSG calls it, metres
+    (-1 where it says nothing). Raises FrameError."""
+    transformer = _transformer("EPSG:4326", crs)
+    transformer.transform(lon_deg, lat_deg)
+    used = transformer.get_last_used_operation()
+    steps = [step for step in used.description.split(" + ") if " to " in step]
+    return (steps[0].removeprefix("Inverse of ") if steps else used.description), float(used.accuracy)
 
 
 def vertical_of_crs(crs: CRS) -> str | None:

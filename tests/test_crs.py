@@ -14,7 +14,10 @@ from terrain3d.crs import (
     UNDECLARED,
     Reference,
     Vertical,
+    datum_operation,
     from_lonlat,
+    is_compound,
+    like_wgs84,
     parse_crs,
     to_lonlat,
     transform_xy,
@@ -144,3 +147,16 @@ def test_transform__never_falls_back_to_identity() -> None:
 def test_transform__china_2000_is_wgs84_within_centimetres() -> None:
     lon, lat = to_lonlat("EPSG:4547", *from_lonlat("EPSG:4547", np.array([114.0]), np.array([30.0])))
     np.testing.assert_allclose([lon[0], lat[0]], [114.0, 30.0], atol=1e-9)
+
+
+def test_datum_operation__name_and_accuracy_after_epsg() -> None:
+    assert datum_operation("EPSG:31467", 10.2, 47.9) == ("DHDN to WGS 84 (2)", 3.0)
+    assert datum_operation("EPSG:26917", -81.0, 40.0) == ("NAD83 to WGS 84 (1)", 4.0)
+    assert datum_operation("EPSG:25832", 9.0, 48.0)[1] == 1.0
+    assert datum_operation("EPSG:32632", 9.0, 48.0)[1] == 0.0
+
+
+def test_like_wgs84__bessel_is_not() -> None:
+    alike = {code: like_wgs84(parse_crs(f"EPSG:{code}")) for code in (32632, 25832, 6677, 4526, 31467, 27700)}
+    assert alike == {32632: True, 25832: True, 6677: True, 4526: True, 31467: False, 27700: False}
+    assert is_compound("EPSG:32632+5773") and not is_compound("EPSG:32632")

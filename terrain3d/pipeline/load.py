@@ -6,28 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pyproj import CRS, Geod
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import counts_in_doubt, read_rpc
 from terrain3d.config import ColourEntry, OutputConfig, Scene
-from terrain3d.crs import (
-    ELLIPSOID,
-    Reference,
-    from_lonlat,
-    is_in_metres,
-    parse_crs,
-    utm_crs,
-    vertical_from_name,
-)
+from terrain3d.crs import ELLIPSOID, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.colour import Colour, laid_on
 from terrain3d.image.view import View, footprint
 from terrain3d.io.acquired import read_acquired
-from terrain3d.io.geoid import undulation
 from terrain3d.io.images import ImageFile, glance, open_image
 from terrain3d.io.saturation import find_saturation
-from terrain3d.lidar.frames import TargetFrame, crs_of_frame, moves_with_plate, zone_crs
+from terrain3d.lidar.frames import TargetFrame, crs_of_frame
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
@@ -37,9 +27,6 @@ from terrain3d.pipeline.water_bodies import CODES, GivenWater
 
 AUTO = "auto"
 LONLAT = "EPSG:4326"
-WGS84 = Geod(ellps="WGS84")
-STEP_DEG = 1e-4
-MOST_DISTORTION = 0.04  # of lengths in a named CRS
 SEARCH_MARGIN_DEG = 0.002  # lidar beside the images still serves their margins
 
 
@@ -148,58 +135,6 @@ def check_overlap(views: list[View], heights: tuple[float, float]) -> None:
                 where=view.image.path,
                 fix="check that all images show the same place",
             )
-
-
-def output_reference(output: OutputConfig, views: list[View], height: float, folder: Path) -> Reference:
-    """Reference of the results; the UTM zone of the images' centre unless a CRS is named. Raises FrameError, also where
-    the geoid grid does not cover the images, and InputFileError if it cannot be read."""
-    vertical = vertical_from_name(output.vertical, folder)
-    for view in views:
-        undulation(vertical, *footprint(view, LONLAT, height).exterior.xy)
-    if output.crs != "auto":
-        crs = parse_crs(output.crs)
-        if not is_in_metres(crs):
-            raise FrameError(f"output crs '{output.crs}' is not projected in metres", fix="use 'auto' or a UTM zone")
-        check_frame(output, crs)
-        if views:
-            _check_scale(output.crs, *_middle(views, height))
-        return Reference(_authority(crs), vertical)
-    lon, lat = _middle(views, height)
-    moves = output.frame != AUTO and moves_with_plate(output.frame)
-    return Reference(zone_crs(output.frame, lon, lat) if moves else utm_crs(lon, lat), vertical)
-
-
-def _middle(views: list[View], height: float) -> tuple[float, float]:
-    """Longitude and latitude of the middle of the images' centres."""
-    lon, lat = np.mean([v.camera.locate(*v.centre(), height) for v in views], axis=0)
-    return float(lon), float(lat)
-
-
-def _check_scale(crs: str, lon_deg: float, lat_deg: float) -> None:
-    """Raises FrameError where a metre of the CRS is none on the ground: in a zone far away, or in Web Mercator."""
-    lon, lat = lon_deg + np.array([0.0, STEP_DEG, 0.0]), lat_deg + np.array([0.0, 0.0, STEP_DEG])
-    x, y = from_lonlat(crs, lon, lat)
-    _, _, ground = WGS84.inv(lon[:1].repeat(2), lat[:1].repeat(2), lon[1:], lat[1:])
-    scale = np.hypot(x[1:] - x[0], y[1:] - y[0]) / ground
-    if not (np.abs(scale - 1) < MOST_DISTORTION).all():
-        text = f"1 m is {scale[0]:.2f} m in it" if np.isfinite(scale).all() else "it does not reach there"
-        raise FrameError(f"output crs '{crs}' is not made for longitude {lon_deg:.2f}, latitude {lat_deg:.2f}: {text}",
-                         fix="use 'auto' or a CRS of that region")  # fmt: skip
-
-
-def check_frame(output: OutputConfig, crs: CRS) -> None:
-    """Raises FrameError where the files would call WGS 84 what is in a frame that moves with its plate."""
-    if output.frame == AUTO or not moves_with_plate(output.frame):
-        return
-    datum = crs.geodetic_crs.datum if crs.geodetic_crs else None
-    if datum is None or datum.name.startswith("World Geodetic System 1984"):
-        raise FrameError(f"output crs '{output.crs}' is on WGS 84, output frame is {output.frame}",
-                         fix="name a crs of that frame, or auto")  # fmt: skip
-
-
-def _authority(crs: CRS) -> str:
-    code = crs.to_epsg()
-    return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
 def load_lidar(scene: Scene, views: list[View], height: float) -> LidarSet | None:

@@ -13,7 +13,8 @@ from terrain3d.change.filters import coarsen
 from terrain3d.config import ImageEntry, Scene
 from terrain3d.image.view import View
 from terrain3d.io.images import ImageFile, read_window
-from terrain3d.pipeline.load import height_limits, load_views, mean_height, output_reference
+from terrain3d.pipeline.load import height_limits, load_views, mean_height
+from terrain3d.pipeline.output_crs import output_reference
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.run import resolution_of, run_scene
 from terrain3d.pipeline.scratch_folder import scratch_folder

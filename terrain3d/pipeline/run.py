@@ -30,12 +30,12 @@ from terrain3d.pipeline.load import (
     load_options,
     load_views,
     mean_height,
-    output_reference,
     saturation_warnings,
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.memory import keep_freed_memory
 from terrain3d.pipeline.model import register
+from terrain3d.pipeline.output_crs import datum_warnings, output_reference
 from terrain3d.pipeline.placement import pointing, raised
 from terrain3d.pipeline.products import RASTERS, RUN_FILES, optional_files, write_products
 from terrain3d.pipeline.progress import Recorder, Reporter
@@ -99,6 +99,7 @@ def compute(
     crs = inside.horizontal
     options = load_options(scene, crs)
     of_images = [*crop_warnings(scene), *collar_warnings(views), *saturation_warnings(views)]
+    of_images += datum_warnings(scene.config.output, crs, views, mean_height(views, lidar))
     for warning in [*of_images, *(() if lidar is None else lidar.warnings)]:
         recorder.warn(warning)
     recorder.stage("tie points and adjustment")

@@ -17,7 +17,6 @@ from terrain3d.io.saturation import Saturation
 from terrain3d.io.vectors import write_layer
 from terrain3d.lidar.frames import TargetFrame, zone_crs
 from terrain3d.pipeline.load import (
-    check_frame,
     check_overlap,
     height_limits,
     load_lidar,
@@ -26,6 +25,7 @@ from terrain3d.pipeline.load import (
     saturation_warnings,
     target_frame,
 )
+from terrain3d.pipeline.output_crs import check_frame
 from terrain3d.simulate.scene import SceneFiles
 
 

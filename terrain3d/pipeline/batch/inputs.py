@@ -23,9 +23,9 @@ from terrain3d.pipeline.load import (
     load_lidar,
     load_views,
     mean_height,
-    output_reference,
     with_unique_names,
 )
+from terrain3d.pipeline.output_crs import output_reference
 
 IMAGE, LIDAR, PREVIOUS = "image", "lidar file", "previous model"
 
