@@ -47,6 +47,12 @@ class WaterLimits:
     dark: float
     smooth: float
 
+    def plain(self, mean: Singles, texture: Singles) -> Bools:
+        """Where the picture is dark and smooth, by its local mean and texture. The darker, the more of its own value is
+        the noise of photons: by the root of it."""
+        noisier = np.sqrt(np.float32(self.dark) / np.maximum(mean, np.float32(1)))
+        return np.asarray((mean < self.dark) & (texture < np.minimum(self.smooth * noisier, _SMOOTH)))
+
 
 @dataclass(frozen=True)
 class Shores:
@@ -84,7 +90,7 @@ def water_candidates(dsm: Raster, ortho: Raster, limits: WaterLimits) -> Bools:
     if not lit.any() or min(z.shape) < 5:
         return np.zeros(z.shape, bool)
     mean, texture = _statistics(image, lit)
-    plain = (texture < limits.smooth) & (mean < limits.dark) & lit
+    plain = limits.plain(mean, texture) & lit
     if not plain.any():
         return plain
     size = round(_SUPPORT_WIDTH / resolution) | 1

@@ -108,6 +108,16 @@ def test_level_water__a_lake_counts_with_the_rim_that_its_patch_lost(
         assert np.ptp(surface[water]) < 1e-3 and surface[water].mean() == pytest.approx(20, abs=0.3)
 
 
+def test_level_water__a_lake_amid_ground_as_smooth_as_it_is(tmp_path: Path) -> None:
+    """Dark water shows the noise of photons more than the bright concrete around it."""
+    z, image, lake = scene()
+    rng = np.random.default_rng(8)
+    image = np.where(lake, rng.normal(180, 0.06 * 180, (N, N)), rng.normal(800, 0.045 * 800, (N, N))).astype(np.uint16)
+    water, *_ = levelled(tmp_path, z, image)
+    assert water[lake].mean() > 0.95
+    assert water[~lake].mean() < 0.005
+
+
 def test_level_water__does_not_depend_on_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     z, image, _ = scene()
     whole = levelled(tmp_path, z, image)
