@@ -20,7 +20,8 @@ Singles = NDArray[np.float32]
 
 P1, P2 = 5.0, 16.0  # penalties at pixels of the tile's median texture, bits
 TEXTURE_POWER = 0.5  # smooth areas lend on their neighbours, textured ones stand for themselves
-UPHOLD = 6  # of the eight neighbours: so many confirmed ones of the same disparity stand in for the other image
+UPHOLD = 7  # of eight directions: so many with a confirmed pixel of the same surface, and none with one of another,
+UPHOLD_PX = 5  # so near at most, stand in for the other image
 SPECKLE_PX = 20  # smaller islands of disparity are mismatches
 SIGMA_FLOOR_PX = 0.1
 DISTINCT_BITS = 64  # lead of the best disparity over its rivals, summed over the paths, that leaves no doubt
@@ -83,8 +84,8 @@ def penalties(image: Singles) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right: Singles) -> Singles:
-    """Sub-pixel disparities that both images or most neighbours confirm, that are no speckle, and whose windows are
-    whole."""
+    """Sub-pixel disparities that both images or most of what is around confirm, that are no speckle, and whose windows
+    are whole."""
     height, width = integer.shape
     whole_px = np.where(integer >= 0, integer, np.rint(disparity)).astype(np.int16)
     columns = np.arange(width)[None, :] - whole_px
@@ -98,20 +99,35 @@ def trusted(integer: NDArray[np.int16], disparity: Singles, left: Singles, right
 
 @njit(cache=True, nogil=True)
 def _upheld(confirmed: Any, disparity: Any) -> Any:
-    """The pixels that are confirmed, and those amid confirmed neighbours of the same disparity.
+    """The pixels that are confirmed, and those amid confirmed ones of the same surface.
 
-    Where ground rises towards the right its pixels are shared in the right image, and noise decides which of them it
-    prefers.
+    Where ground rises towards the right its pixels are shared in the right image, and on other slopes its windows are
+    sheared: noise decides which of them it prefers. What one image alone sees has another surface on one side.
     """
     height, width = disparity.shape
     out = confirmed.copy()
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
+    for y in range(height):
+        for x in range(width):
             if confirmed[y, x]:
                 continue
-            same = 0
-            for v in range(y - 1, y + 2):
-                for u in range(x - 1, x + 2):
-                    same += confirmed[v, u] and abs(disparity[v, u] - disparity[y, x]) <= 1
-            out[y, x] = same >= UPHOLD
+            same, other = 0, 0
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    if dy != 0 or dx != 0:
+                        apart = _nearest(confirmed, disparity, y, x, dy, dx)
+                        same += apart <= 1
+                        other += apart > 1
+            out[y, x] = same >= UPHOLD and other == 0
     return out
+
+
+@njit(inline="always")
+def _nearest(confirmed: Any, disparity: Any, y: int, x: int, dy: int, dx: int) -> float:
+    """Difference in disparity to the nearest confirmed pixel in a direction, for each step to it; NaN if it is far."""
+    for step in range(1, UPHOLD_PX + 1):
+        v, u = y + step * dy, x + step * dx
+        if not (0 <= v < confirmed.shape[0] and 0 <= u < confirmed.shape[1]):
+            break
+        if confirmed[v, u]:
+            return float(abs(disparity[v, u] - disparity[y, x]) / step)
+    return np.nan

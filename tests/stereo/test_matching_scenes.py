@@ -372,14 +372,38 @@ def test_scene__radiometric_difference(exposure: dict[str, float], changed: floa
     assert s.median < median and abs(s.bias) < 0.012
 
 
-def test_trusted__neighbours_confirm_where_a_slope_shares_right_pixels() -> None:
+def confirmed_and_trusted(pair: Any, rng: np.random.Generator, noise: float) -> tuple[Result, Result]:
+    """What left and right agree upon, and what is trusted."""
+    left = scene.expose(pair.left, rng, noise=noise)
+    right = scene.expose(pair.right, rng, gain=2450.0, offset=130.0, noise=noise)
+    found = match_census(census(left), census(right), DISPARITIES, p1=5, p2=16)
+    confirmed = np.where(found.integer >= 0, found.disparity, np.float32(np.nan))
+    kept = trusted(found.integer, found.disparity, left, right)
+    return Result(pair, confirmed, confirmed), Result(pair, kept, confirmed)
+
+
+def test_trusted__what_is_around_confirms_where_a_slope_shares_right_pixels() -> None:
     rng = np.random.default_rng(16)
     wave = np.tile((32 + 7 * np.sin(2 * np.pi * middle_column() / 90)).astype(np.float32), (HEIGHT, 1))
     pair = scene.render(wave, LEVEL * (1 + texture(rng)), MARGIN)
-    left = scene.expose(pair.left, rng, noise=2.0)
-    right = scene.expose(pair.right, rng, gain=2450.0, offset=130.0, noise=2.0)
-    found = match_census(census(left), census(right), DISPARITIES, p1=5, p2=16)
-    confirmed = np.where(found.integer >= 0, found.disparity, np.nan)
-    kept = Result(pair, trusted(found.integer, found.disparity, left, right), confirmed).score()
-    alone = Result(pair, confirmed, confirmed).score()
-    assert 1 - kept.complete < 0.7 * (1 - alone.complete) and kept.wrong < 1.05 * alone.wrong
+    alone, kept = (r.score() for r in confirmed_and_trusted(pair, rng, 2.0))
+    assert 1 - kept.complete < 0.6 * (1 - alone.complete) and kept.wrong < 1.05 * alone.wrong
+
+
+def test_trusted__what_is_around_confirms_where_a_slope_shears_windows() -> None:
+    rng = np.random.default_rng(17)
+    across = (32 + 7 * np.sin(2 * np.pi * np.arange(HEIGHT) / 60))[:, None] + 0 * middle_column()
+    pair = scene.render(across.astype(np.float32), LEVEL * (1 + texture(rng)), MARGIN)
+    alone, kept = (r.score() for r in confirmed_and_trusted(pair, rng, 2.0))
+    assert 1 - kept.complete < 0.85 * (1 - alone.complete) and kept.wrong < 1.05 * alone.wrong
+
+
+def test_trusted__ground_hidden_in_the_other_image_stays_out() -> None:
+    rng = np.random.default_rng(18)
+    boxes = [
+        scene.Box(30, 40, 90, 110, 44, brightness=0.42), scene.Box(40, 170, 110, 215, 50, brightness=0.25),
+        scene.Box(140, 60, 200, 150, 38, brightness=0.33), scene.Box(130, 190, 220, 240, 30, brightness=0.5),
+    ]  # fmt: skip
+    pair = scene.render(ground(rng, 12, 24), LEVEL * (1 + texture(rng)), MARGIN, boxes, texture(rng))
+    alone, kept = confirmed_and_trusted(pair, rng, 2.0)
+    assert kept.hidden_kept() < 0.06 < alone.hidden_kept()
