@@ -20,8 +20,8 @@ Singles = NDArray[np.float32]
 
 REACH_PX = 6  # of the filter on either side; what is left out is 2e-4 of a pixel
 _POLE = 3**0.5 - 2
-_TAPS = np.array([_POLE**k for k in range(REACH_PX + 1)])
-_TAPS /= 2 * _TAPS.sum() - _TAPS[0]
+_POWERS = np.array([_POLE**k for k in range(REACH_PX + 1)])
+_TAPS = (_POWERS / (2 * _POWERS.sum() - 1)).astype(np.float32)
 
 
 def coefficients(image: Singles) -> Singles:
@@ -29,10 +29,16 @@ def coefficients(image: Singles) -> Singles:
 
     Beyond the border, and where pixels have no value, the last one before them goes on.
     """
-    across = np.empty(image.shape, np.float32)
+    across = row_coefficients(image)
+    out = np.empty_like(across)
+    _filter_columns(across, _TAPS, out)
+    return out
+
+
+def row_coefficients(image: Singles) -> Singles:
+    """The same of a spline along each row, for places on rows."""
     out = np.empty(image.shape, np.float32)
-    _filter_rows(np.ascontiguousarray(image, np.float32), _TAPS.astype(np.float32), across)
-    _filter_columns(across, _TAPS.astype(np.float32), out)
+    _filter_rows(np.ascontiguousarray(image, np.float32), _TAPS, out)
     return out
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.image.spline import row_coefficients
 from terrain3d.stats import NMAD_FACTOR
 from terrain3d.stereo.refine import warp_row
 
@@ -41,7 +42,7 @@ class Alike:
 
 def bring_alike(left: Singles, right: Singles, disparity: Singles) -> Alike | None:
     """Right image with the gain and offset of the left, from the matches so far; None if there are too few."""
-    warped, _ = warp_row(right, disparity)
+    warped, _ = warp_row(row_coefficients(right), disparity)
     ok = np.isfinite(warped) & np.isfinite(left)
     if ok.sum() < 100:
         return None
@@ -183,7 +184,7 @@ def doubt(left: Singles, alike: Alike, disparity: Singles, confidence: Singles) 
     )
     void_near = cv2.dilate((~known).astype(np.uint8), np.ones((2 * BESIDE_PX + 1,) * 2, np.uint8)) > 0
     edge = known & ((drop_near > STEP_PX) | (void_near & (drop_far > STEP_PX)))
-    warped, _ = warp_row(alike.right, disparity)
+    warped, _ = warp_row(row_coefficients(alike.right), disparity)
     residual = np.abs(left - warped)
     out = np.zeros(left.shape, np.float32)
     _doubt(left, residual, np.float32(alike.noise), disparity, confidence, edge, _SIGNS, _OFFSET, out)

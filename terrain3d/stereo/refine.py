@@ -14,11 +14,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.image.spline import row_coefficients
+
 Singles = NDArray[np.float32]
 WINDOW, SMALL_WINDOW, LARGE_WINDOW = 7, 5, 11
 SMOOTH_RANGE_PX = 2.0  # of the disparities in a large window that holds no edge
 LARGEST_MOVE_PX = 0.7
-NOISE_SLOPE = 2.4  # power of the slope of noise over its own, mean over the phases of cubic convolution done twice
+NOISE_SLOPE = 2.5  # power of the slope of noise over its own, mean over the phases of splines done twice
 LEAST_SIGNAL = 0.25  # share of the slopes' power: what noise has is known to about a quarter
 
 
@@ -41,13 +43,13 @@ def refine(left: Singles, right: Singles, disparity: Singles, noise: float = 0.0
     and a small one elsewhere, where a large one would blur. noise: variance of the right image's; on surfaces without
     edges only slopes beyond those of noise count for the precision.
     """
-    start = smooth_between_edges(disparity)
+    start, inner = smooth_between_edges(disparity), row_coefficients(right)
     d = start.copy()
-    warped, slope = warp_row(right, d)
+    warped, slope = warp_row(inner, d)
     step, _ = _increment(_products(left, warped, slope), WINDOW)
     d = _moved(d, step, start)
     smooth = _without_edges(d)
-    warped, slope = warp_row(right, d)
+    warped, slope = warp_row(inner, d)
     products = _products(left, warped, slope)
     near, near_variance = _increment(products, SMALL_WINDOW)
     far, far_variance = _increment(products, LARGE_WINDOW, noise)
@@ -117,7 +119,8 @@ def _solve(
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def warp_row(right: Any, disparity: Any) -> Any:
-    """Right image at x - disparity and its derivative by column there: two (h, w) arrays, NaN outside."""
+    """Right image, given by its ``row_coefficients``, at x - disparity and its derivative by column there: two (h, w)
+    arrays, NaN outside."""
     height, width = disparity.shape
     value, slope = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     for y in range(height):
@@ -130,8 +133,9 @@ def warp_row(right: Any, disparity: Any) -> Any:
             i = int(at)
             t = at - i
             a, b, c, d = right[y, i - 1], right[y, i], right[y, i + 1], right[y, i + 2]
-            c1, c2, c3 = 0.5 * (c - a), a - 2.5 * b + 2 * c - 0.5 * d, 0.5 * (d - a) + 1.5 * (b - c)
-            value[y, x] = b + t * (c1 + t * (c2 + t * c3))
+            c0, c1 = (a + 4 * b + c) / 6, 0.5 * (c - a)
+            c2, c3 = 0.5 * (a + c) - b, (d - a) / 6 + 0.5 * (b - c)
+            value[y, x] = c0 + t * (c1 + t * (c2 + t * c3))
             slope[y, x] = c1 + t * (2 * c2 + t * 3 * c3)
     return value, slope
 

@@ -1,4 +1,4 @@
-"""Resampling of an image through a lattice of positions by cubic convolution (Keys 1981), with no map in memory."""
+"""Resampling of an image through a lattice of positions by cubic splines, with no map in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from terrain3d.image.cubic import keys
+from terrain3d.image.spline import REACH_PX, coefficients, weights
 from terrain3d.image.view import View
 from terrain3d.io.images import ImageFile, read_window
 from terrain3d.stereo.census import CENSUS_RADIUS
@@ -17,9 +17,9 @@ from terrain3d.stereo.epipolar import NODE_PX
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-_MARGIN_PX = 4
-# Twice as far as a matched pixel sees, through the census and the cubic convolution: as far as heights that are lent by
-# neighbours with texture are within their sigma.
+_MARGIN_PX = 4 + REACH_PX
+# Twice as far as a matched pixel sees, through the census and the four taps of a spline: as far as heights that are
+# lent by neighbours with texture are within their sigma.
 _BLIND_PX = 2 * (CENSUS_RADIUS + 2)
 
 
@@ -55,7 +55,7 @@ def resample(
     positions = (image_positions - low - (reduction - 1) / 2) / reduction
     out = np.empty((height, width), np.float32)
     none = np.zeros((1, 1), np.float32)
-    _resample(source, positions, *((shift, down) if moved else (none, none)), moved, out)
+    _resample(coefficients(source), positions, *((shift, down) if moved else (none, none)), moved, out)
     return out
 
 
@@ -102,8 +102,8 @@ def _resample(source: Any, lattice: Any, shift: Any, down: Any, moved: bool, out
                 out[y, x] = np.nan
                 continue
             r, c = int(line), int(samp)
-            a0, a1, a2, a3 = keys(line - r)
-            b0, b1, b2, b3 = keys(samp - c)
+            a0, a1, a2, a3 = weights(line - r)
+            b0, b1, b2, b3 = weights(samp - c)
             total = a0 * (
                 b0 * source[r - 1, c - 1]
                 + b1 * source[r - 1, c]
