@@ -1,10 +1,11 @@
 """Ground filter for surface models: one set of parameters for town, forest and mountain.
 
-Progressive morphological opening with a slope rule (``openings``), and five additions that stereo surfaces need:
+Progressive morphological opening with a slope rule (``openings``), and six additions that stereo surfaces need:
 
 - windows wider than a house allow the slope of the landform on top, so that ridges keep their crest;
 - what the opening cut but what the terrain reaches without a step (brows, embankments) is given back;
 - large smooth pieces are judged by their rims (``land``): benches, terraces and brows stay, wide halls go;
+- long or high pieces whose sides are slopes (``embankments``) are earth: roads on banks, levees, dams;
 - the blurred rim of walls is left out, and cells are judged against a smoothed surface, so that matching noise
   does not thin the ground;
 - in rough surroundings (canopy) a wide opening of the surface without its trend finds the floor of the gaps.
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.buildings import buildings
 from terrain3d.surface.coarse import pooled
+from terrain3d.surface.embankments import embankments
 from terrain3d.surface.land import land, roofs
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
@@ -129,6 +131,7 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     tilt = plane.east, -plane.north
     cut |= roofs(work, ok, cell, tilt)
     smooth = land(work, ok, cut, cell, tilt)
+    smooth |= embankments(work, ok, cut & ~smooth, cell)
     surface, cut = with_terrain_back(work, ok, ok, cut & ~smooth, cell, origin)
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)

@@ -7,15 +7,19 @@ a good part of its rim.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from terrain3d.surface.disks import disk
+from terrain3d.surface.openings import bends
 
 Singles = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Labels = NDArray[np.int32]
+Cells = NDArray[np.int64]
 
 _LEVEL_SLOPE = 0.5  # of benches, terraces and streets, which no wall has
 BEND, BEND_REACH = 1.0, 3.0  # m of a second difference, over m: planes that meet at a wall, and crowns, have more
@@ -65,19 +69,10 @@ def roofs(z: Singles, ok: Bools, cell: float, tilt: tuple[float, float] = (0.0, 
 
 
 def bend(z: Singles, cell: float, metres: float = BEND_REACH) -> Singles:
-    """Largest second difference over so many metres to both sides, along rows, columns and diagonals; metres.
-
-    It is small on planes of any slope, and large where they meet: at the foot and the top of walls, and on crowns.
-    """
-    reach = min(max(round(metres / cell), 1), min(z.shape) - 1)
-    aslant = max(round(reach / np.sqrt(2)), 1)
-    padded = cv2.copyMakeBorder(z, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
-    h, w = z.shape
+    """Largest of the ``bends``: small on planes of any slope, large where they meet, and on crowns."""
     out = np.zeros_like(z)
-    for down, right in ((0, reach), (reach, 0), (aslant, aslant), (aslant, -aslant)):
-        first = padded[reach + down : reach + down + h, reach + right : reach + right + w]
-        second = padded[reach - down : reach - down + h, reach - right : reach - right + w]
-        np.maximum(out, np.abs(first + second - 2 * z), out=out)
+    for one in bends(z, cell, metres):
+        np.maximum(out, one, out=out)
     return out
 
 
@@ -115,20 +110,45 @@ def _rims(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Cells on the rim of each of ``n`` pieces, those from which it falls off steeper than ``slope``, and those beyond
     which the surface is known."""
-    mask = (labels > 0).astype(np.uint8)
+    at = rim_of(labels > 0, cell)
+    of = labels[at.row, at.column]
+    falls = at.falls(z) > slope * _OUT
+    counts = (np.bincount(of[which], minlength=n) for which in (slice(None), falls, at.known(ok)))
+    rim, fallen, known = counts
+    return rim, fallen, known
+
+
+@dataclass(frozen=True)
+class Rim:
+    """Cells on the rim of pieces, and those ``_OUT`` beyond each; inside: whether the latter are on the raster."""
+
+    row: Cells
+    column: Cells
+    out_row: Cells
+    out_column: Cells
+    inside: Bools
+
+    def falls(self, z: Singles) -> Singles:
+        """How far a surface falls from the cells to those beyond, metres; 0 where these are not on the raster."""
+        return np.where(self.inside, z[self.row, self.column] - z[self.out_row, self.out_column], np.float32(0))
+
+    def known(self, ok: Bools) -> Bools:
+        """Whether the surface beyond is known."""
+        return np.asarray(self.inside & ok[self.out_row, self.out_column])
+
+
+def rim_of(pieces: Bools, cell: float) -> Rim:
+    """The rim of pieces, which have no cell beyond the border of the raster."""
+    mask = pieces.astype(np.uint8)
     inner = cv2.erode(mask, disk(1), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     rows, columns = np.nonzero(mask > inner)
     down, right = np.gradient(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.5 / cell))
     down, right = -down[rows, columns], -right[rows, columns]
     reach = _OUT / cell / np.maximum(np.hypot(down, right), np.float32(1e-6))
     r, c = np.rint(rows + reach * down).astype(np.int64), np.rint(columns + reach * right).astype(np.int64)
-    inside = (r >= 0) & (c >= 0) & (r < z.shape[0]) & (c < z.shape[1])
-    r, c = np.clip(r, 0, z.shape[0] - 1), np.clip(c, 0, z.shape[1] - 1)
-    of = labels[rows, columns]
-    falls = inside & (z[rows, columns] - z[r, c] > slope * _OUT)
-    counts = (np.bincount(of[which], minlength=n) for which in (slice(None), falls, inside & ok[r, c]))
-    rim, fallen, known = counts
-    return rim, fallen, known
+    inside = (r >= 0) & (c >= 0) & (r < mask.shape[0]) & (c < mask.shape[1])
+    r, c = np.clip(r, 0, mask.shape[0] - 1), np.clip(c, 0, mask.shape[1] - 1)
+    return Rim(rows, columns, r, c, inside)
 
 
 def _between(z: Singles, found: Bools, cell: float) -> Bools:

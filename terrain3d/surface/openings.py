@@ -5,6 +5,7 @@ Progressive openings with a slope rule after Pingel, Clarke & McBride (2013), SM
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -47,6 +48,19 @@ def opened_by_disk(z: Singles, radius: int) -> Singles:
     padded = cv2.copyMakeBorder(z, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
     out = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disk(radius))
     return np.asarray(out[pad : pad + z.shape[0], pad : pad + z.shape[1]])
+
+
+def bends(z: Singles, cell: float, metres: float) -> Iterator[Singles]:
+    """Second differences, without sign, over so many metres to both sides: along rows, columns and diagonals; metres.
+    They are large where planes meet: at the foot and the top of walls, and on crowns."""
+    reach = min(max(round(metres / cell), 1), min(z.shape) - 1)
+    aslant = max(round(reach / np.sqrt(2)), 1)
+    padded = cv2.copyMakeBorder(z, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
+    h, w = z.shape
+    for down, right in ((0, reach), (reach, 0), (aslant, aslant), (aslant, -aslant)):
+        first = padded[reach + down : reach + down + h, reach + right : reach + right + w]
+        second = padded[reach - down : reach - down + h, reach - right : reach - right + w]
+        yield np.abs(first + second - 2 * z)
 
 
 def openings(

@@ -91,6 +91,25 @@ def matched(z: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(z, (0, 0), 2.4) + 0.15 * noise / noise.std()
 
 
+def test_ground_cells__embankments_are_ground_and_long_sheds_are_not() -> None:
+    y, x = np.mgrid[0:500, 0:600] * 0.5
+    plain = hills((500, 600), 0.5)
+    road = np.clip((5 + 7 * 1.6 - np.abs(x - 60 - 0.15 * y)) / 1.6, 0, 7)  # 7 m high, crest 10 m, sides 1 : 1.6
+    levee = np.clip((2 + 4 * 1.5 - np.abs(y - 60 - 10 * np.sin(x / 40))) / 1.5, 0, 4)
+    terrain = plain + np.maximum(road, levee)
+    z = terrain.copy()
+    sheds = np.zeros(z.shape, bool)
+    for row in (250, 330, 410):
+        sheds[row : row + 24, 300:500] = True  # 100 m by 12 m, 3 to 4.8 m high
+        z[row : row + 24, 300:500] += 3 + 0.3 * (6 - np.abs(np.arange(24)[:, None] * 0.5 - 6))
+    found = ground_cells(raster(matched(z), 0.5))
+    crest = (road > 6.9) | (levee > 3.9)
+    assert found.mask[crest].mean() > 0.99
+    assert np.percentile(np.abs(found.surface - terrain)[crest], 99) < 1.0  # the blur of a crest of 4 m is half of it
+    assert found.mask[sheds].mean() < 0.1
+    assert np.median((found.surface - terrain)[sheds]) < 1.5
+
+
 def test_ground_cells__benches_of_a_quarry_are_ground() -> None:
     y, x = np.mgrid[0:500, 0:500] * 0.5
     pit = 300 + 10 * np.clip(np.floor(np.hypot(x - 300, y - 120) / 16), 3, 12)  # 10 m high, 16 m wide
