@@ -1,12 +1,12 @@
 """Ground filter for point clouds: open land and towns by openings, forest from the lowest points on the slope.
 
-The cloud is thinned to the lowest point of each cell of about 1 m, at its own place. On open land a progressive
-opening cuts what stands on the terrain (``openings``); large cut areas without walls - embankments, dams, the brows of
-quarries - are given back where a more lenient opening keeps them. Where lidar looks through a canopy, most lowest
-points are vegetation and the rest lie on slopes, so there the ground is found from coarse to fine: the lowest points
-over the slope of the coarser surface (after hierarchic robust interpolation, Kraus & Pfeifer 1998), with small
-openings; with wider ones where few points reach the ground, since undergrowth makes wide layers there. One set of
-parameters serves all.
+The cloud is thinned to the lowest point of each cell of about 1 m, at its own place. On open land a progressive opening
+cuts what stands on the terrain (``openings``); large cut areas without walls - embankments, dams, the brows of quarries
+- are given back where a more lenient opening keeps them, and level pieces wider than any window go if walls are all
+around them (``land.roofs``). Where lidar looks through a canopy, most lowest points are vegetation and the rest lie on
+slopes, so there the ground is found from coarse to fine: the lowest points over the slope of the coarser surface (after
+hierarchic robust interpolation, Kraus & Pfeifer 1998), with small openings; with wider ones where few points reach the
+ground, since undergrowth makes wide layers there. One set of parameters serves all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from terrain3d.raster import bilinear
 from terrain3d.surface.coarse import pooled
+from terrain3d.surface.disks import disk
+from terrain3d.surface.land import roofs
 from terrain3d.surface.membrane import membrane
 from terrain3d.surface.openings import (
     blur,
@@ -38,6 +40,7 @@ Bools = NDArray[np.bool_]
 _SLOPE, _STEP = 0.09, 0.2  # rise per metre of window, over a step in metres, that is still terrain
 _STRICT, _LENIENT = 0.1, 1.0  # share of the landform's slope that small windows allow
 _WALL, _WALLED = 1.2, 0.5  # slope of a wall, and the share of an object's rim that has one
+_NEAR = 2.0  # m from the next point: the surface is known
 _LEAST_AREA = 50.0  # m2, of what may be an embankment
 _LAYERED, _LAYERED_SHARE = 2.0, 0.7  # m between the points of 2 m cells, and the share of cells that makes a forest
 _LEVELS = (8, 4, 2, 1, 1)  # cells, from coarse to fine
@@ -156,7 +159,8 @@ def _open_ground(points: LowestPoints, known: Bools, origin: tuple[int, int]) ->
     cell = points.cell
     known = known & ~low_outliers(membrane(points.z, known, origin=origin), cell)
     z = membrane(points.z, known, origin=origin)
-    cut = _standing(z, cell)
+    near = cv2.dilate(known.astype(np.uint8), disk(_NEAR / cell)) > 0
+    cut = _standing(z, cell) | roofs(z, near, cell)
     surface, cut = with_terrain_back(z, known, np.ones(z.shape, bool), cut, cell, origin)
     kept = known & ~cut
     if min(z.shape) < 2 or not kept.any():

@@ -36,6 +36,17 @@ def test_ground_points__an_embankment_stays_and_a_hall_goes() -> None:
     assert ground[bank > 0].mean() > 0.95
 
 
+def test_ground_points__a_hall_wider_than_the_openings_goes() -> None:
+    rng = np.random.default_rng(5)
+    x, y = rng.uniform(0, 300, (2, 180_000))
+    terrain = 2 * np.sin(x / 45) + 1.5 * np.cos(y / 60)
+    hall = (np.abs(x - 150) < 100) & (np.abs(y - 150) < 75)
+    z = np.where(hall, 12.0, terrain) + rng.normal(0, 0.05, x.shape)
+    ground = ground_points(np.column_stack([x, y, z]))
+    assert ground[hall].mean() < 0.01
+    assert ground[~hall].mean() > 0.99
+
+
 def test_cloud_ground__steep_forest_is_seen_through() -> None:
     rng = np.random.default_rng(6)
     xy = rng.uniform(0, 120, (200_000, 2))
