@@ -22,7 +22,7 @@ class ConsoleReporter:
         self._task: TaskID | None = None
         self._stage: tuple[str, float] | None = None
         self._overall = ""
-        if not quiet and self.console.is_terminal:
+        if not quiet and self.console.is_terminal and sys.stderr.isatty():  # FORCE_COLOR makes no terminal of a log
             self._progress = Progress(
                 TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
                 TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,

@@ -16,6 +16,9 @@ from terrain3d.cli import BLAS_THREADS
 # cores, and the workers of pytest would have more threads than that.
 for name in BLAS_THREADS:
     os.environ.setdefault(name, "1")
+# What is printed is tested as it is without colours.
+for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERRAIN3D_DEBUG"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ def limit_memory(most: int) -> None:
     """Data that this process may take besides what it holds now, bytes; beyond it work ends with a MemoryError, not
     with the machine's. What a copy holds at first it shares with the program that it is a copy of."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (held_data() + most, hard))
+    wanted = held_data() + most
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
 
 
 def keep_freed_memory(most: int = KEPT_BYTES) -> None:

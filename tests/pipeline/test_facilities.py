@@ -127,7 +127,8 @@ def test_profile__a_line_that_leaves_the_raster_is_in_pieces(folder: Path) -> No
     pieces = read_layer(folder / "s" / "profile.gpkg")
     assert len(pieces.geometries) == 2 and all(g.length == pytest.approx(30, abs=1) for g in pieces.geometries)
     assert pieces.columns["station_m"].tolist() == pytest.approx([0, 180], abs=1)
-    rows = list(csv.DictReader((folder / "s" / "profile.csv").open()))
+    with (folder / "s" / "profile.csv").open() as file:
+        rows = list(csv.DictReader(file))
     assert {r["old"] for r in rows if float(r["y"]) > 4e6} == {""}
 
 
