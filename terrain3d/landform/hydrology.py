@@ -87,70 +87,92 @@ def _pits(z: Singles, seen: Bools) -> NDArray[np.int64]:
 @njit(**_JIT)
 def _breach(z: Singles, pits: NDArray[np.int64], reach: int, max_depth: np.float32, resolution: np.float32) -> None:
     """Cut from every pit, the highest first, to the nearest place below it that a cut within the limits leads to."""
-    h, w = z.shape
+    w = z.shape[1]
     side = 2 * reach + 1
     cost = np.full(side * side, np.float32(np.inf))
     parent = np.zeros(side * side, np.int32)
     stamp = np.zeros(side * side, np.int32)
     for n in range(pits.size):
         row, column = pits[n] // w, pits[n] % w
-        floor = z[row, column]
-        lower = False
-        for k in range(8):  # an earlier cut may have drained it
-            if z[row + _DOWN[k], column + _RIGHT[k]] < floor:
-                lower = True
-        if lower:
+        if not _drained(z, row, column):
+            end = _outlet(z, row, column, reach, max_depth, resolution, cost, parent, stamp, n + 1)
+            if end >= 0:
+                _cut(z, row, column, reach, parent, end)
+
+
+@njit(**_JIT)
+def _drained(z: Singles, row: int, column: int) -> bool:
+    """Whether a pit, which is not on the border, is none any more, by an earlier cut."""
+    lower = False
+    for k in range(8):
+        lower |= z[row + _DOWN[k], column + _RIGHT[k]] < z[row, column]
+    return lower
+
+
+@njit(**_JIT)
+def _outlet(
+    z: Singles, row: int, column: int, reach: int, max_depth: np.float32, resolution: np.float32,
+    cost: Singles, parent: NDArray[np.int32], stamp: NDArray[np.int32], number: int,
+) -> int:  # fmt: skip
+    """End of the cheapest way out of a pit within the limits, by Dijkstra's search; -1 if there is none.
+
+    Cells are counted in a square of 2 reach + 1 around the pit. cost, parent: of ways to them, where stamp is number.
+    """
+    h, w = z.shape
+    side = 2 * reach + 1
+    start = reach * side + reach
+    floor = z[row, column]
+    heap = [(np.float32(0.0), np.int32(start))]
+    cost[start], stamp[start], parent[start] = 0.0, number, -1
+    while len(heap) > 0:
+        c, at = heappop(heap)
+        if c > cost[at]:
             continue
-        heap = [(np.float32(0.0), np.int32(reach * side + reach))]
-        cost[reach * side + reach], stamp[reach * side + reach] = 0.0, n + 1
-        parent[reach * side + reach] = -1
-        end = np.int32(-1)
-        while len(heap) > 0:
-            c, at = heappop(heap)
-            if c > cost[at]:
+        a, b = at // side, at % side
+        i, j = row + a - reach, column + b - reach
+        if z[i, j] < floor or ((i == 0 or j == 0 or i == h - 1 or j == w - 1) and z[i, j] <= floor + max_depth):
+            return int(at)
+        touches = False
+        for k in range(8):
+            p, q = a + _DOWN[k], b + _RIGHT[k]
+            y, x = i + _DOWN[k], j + _RIGHT[k]
+            if p < 0 or q < 0 or p >= side or q >= side or y < 0 or x < 0 or y >= h or x >= w:
                 continue
-            a, b = at // side, at % side
-            i, j = row + a - reach, column + b - reach
-            if z[i, j] < floor or ((i == 0 or j == 0 or i == h - 1 or j == w - 1) and z[i, j] <= floor + max_depth):
-                end = at
-                break
-            touches = False
-            for k in range(8):
-                p, q = a + _DOWN[k], b + _RIGHT[k]
-                y, x = i + _DOWN[k], j + _RIGHT[k]
-                if p < 0 or q < 0 or p >= side or q >= side or y < 0 or x < 0 or y >= h or x >= w:
-                    continue
-                v = z[y, x]
-                if np.isnan(v):
-                    touches = True
-                    continue
-                if v > floor + max_depth:
-                    continue
-                run = np.float32(1.41421356) if _DOWN[k] != 0 and _RIGHT[k] != 0 else np.float32(1.0)
-                # what is dug, and a little for the way itself, so that flats are crossed straight
-                total = c + run * resolution * (max(v - floor, np.float32(0)) + np.float32(0.001))
-                to = p * side + q
-                if stamp[to] != n + 1 or total < cost[to]:
-                    stamp[to], cost[to], parent[to] = n + 1, total, at
-                    heappush(heap, (total, np.int32(to)))
-            if touches and at != reach * side + reach:
-                end = at
-                break
-        if end < 0:
-            continue
-        steps, node = 0, end
-        while node >= 0:
-            steps += 1
-            node = parent[node]
-        node = end
-        bottom = min(z[row + end // side - reach, column + end % side - reach], floor)
-        fall = (floor - bottom) / max(steps - 1, 1)
-        k = 0
-        while node >= 0:
-            i, j = row + node // side - reach, column + node % side - reach
-            z[i, j] = min(z[i, j], bottom + fall * k)
-            k += 1
-            node = parent[node]
+            v = z[y, x]
+            if np.isnan(v):
+                touches = True
+                continue
+            if v > floor + max_depth:
+                continue
+            run = np.float32(1.41421356) if _DOWN[k] != 0 and _RIGHT[k] != 0 else np.float32(1.0)
+            # what is dug, and a little for the way itself, so that flats are crossed straight
+            total = c + run * resolution * (max(v - floor, np.float32(0)) + np.float32(0.001))
+            to = p * side + q
+            if stamp[to] != number or total < cost[to]:
+                stamp[to], cost[to], parent[to] = number, total, at
+                heappush(heap, (total, np.int32(to)))
+        if touches and at != start:
+            return int(at)
+    return -1
+
+
+@njit(**_JIT)
+def _cut(z: Singles, row: int, column: int, reach: int, parent: NDArray[np.int32], end: int) -> None:
+    """Lower the way from a pit to its outlet, so that it falls evenly."""
+    side = 2 * reach + 1
+    steps, node = 0, end
+    while node >= 0:
+        steps += 1
+        node = parent[node]
+    node, floor = end, z[row, column]
+    bottom = min(z[row + end // side - reach, column + end % side - reach], floor)
+    fall = (floor - bottom) / max(steps - 1, 1)
+    k = 0
+    while node >= 0:
+        i, j = row + node // side - reach, column + node % side - reach
+        z[i, j] = min(z[i, j], bottom + fall * k)
+        k += 1
+        node = parent[node]
 
 
 @njit(**_JIT)

@@ -208,77 +208,104 @@ def footprint_samples(length: float, width: float, along_x: float, along_y: floa
 
 
 @njit(cache=True, nogil=True)
-def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, heights, out):  # type: ignore[no-untyped-def]
+def _under(dsm, objects, resolution, ratio, column, row, east, north):  # type: ignore[no-untyped-def]
+    """Heights of the surface at metres (N,) east and north of a column and row, bilinear, NaN where there is none; and
+    which of these samples are on objects."""
     height, wide = dsm.shape
     object_rows, object_columns = objects.shape
+    z, stands = np.full(len(east), np.nan), np.zeros(len(east), np.bool_)
+    for i in range(len(east)):
+        c, r = column + east[i] / resolution, row - north[i] / resolution
+        if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
+            continue
+        c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
+        c1, r1 = min(c0 + 1, wide - 1), min(r0 + 1, height - 1)
+        fc, fr = c - c0, r - r0
+        value = (dsm[r0, c0] * (1 - fc) + dsm[r0, c1] * fc) * (1 - fr) + (
+            dsm[r1, c0] * (1 - fc) + dsm[r1, c1] * fc
+        ) * fr
+        if np.isfinite(value):
+            z[i] = value
+            orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
+            stands[i] = objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0
+    return z, stands
+
+
+@njit(cache=True, nogil=True)
+def _ground_first(z: Floats, stands: Bools) -> tuple[NDArray[np.int64], int]:
+    """Order of samples, those of the ground before those without a value or on objects; number of those."""
+    order, n, end = np.empty(len(z), np.int64), 0, len(z)
+    for i in range(len(z)):
+        if np.isfinite(z[i]):
+            order[n] = i
+            n += 1
+        else:
+            end -= 1
+            order[end] = i
+    for i in range(n - 1, -1, -1):
+        if stands[order[i]]:
+            n -= 1
+            order[i], order[n] = order[n], order[i]
+    return order, n
+
+
+@njit(cache=True, nogil=True)
+def _robust_plane(u: Floats, v: Floats, z: Floats, w: Floats) -> tuple[float, float, float, float, Floats]:
+    """Plane z = a + b u + c v that single samples off it do not bend: a, b, c, scale of the residuals, and these."""
+    n, weights = len(z), w.copy()
+    residual, scale = np.empty(n), 0.0
+    a, b, c = _plane(u, v, z, weights, n)
+    for iteration in range(PLANE_FITS):
+        for i in range(n):
+            residual[i] = z[i] - a - b * u[i] - c * v[i]
+        residual -= np.median(residual)
+        scale = 1.4826 * np.median(np.abs(residual))
+        if iteration == PLANE_FITS - 1:
+            break
+        bound = max(2.0 * scale, 0.05)
+        for i in range(n):
+            excess = abs(residual[i]) / bound
+            weights[i] = w[i] if excess < 1.0 else w[i] / (excess * excess)
+        a, b, c = _plane(u, v, z, weights, n)
+    return a, b, c, scale, residual
+
+
+@njit(cache=True, nogil=True)
+def _sample(dsm, objects, resolution, ratio, columns, rows, along_x, along_y, length, width, min_valid, heights, out):  # type: ignore[no-untyped-def]
+    height, wide = dsm.shape
     for k in range(len(columns)):
         if not (-2.0 - wide < columns[k] < 2.0 * wide and -2.0 - height < rows[k] < 2.0 * height):
             out[4, k] = 0.0
             continue
         east, north, weight = footprint_samples(length[k], width[k], along_x[k], along_y[k])
-        most = len(east)
-        u, v = np.empty(most), np.empty(most)
-        z, w, stands = np.empty(most), np.empty(most), np.zeros(most, np.bool_)
-        asked, got, n, on_object = 0.0, 0.0, 0, 0.0
-        end = most  # samples without a value of the ground are listed from there on
-        for i in range(most):
+        found, stands = _under(dsm, objects, resolution, ratio, columns[k], rows[k], east, north)
+        asked = got = on_object = 0.0
+        for i in range(len(weight)):
             asked += weight[i]
-            c, r = columns[k] + east[i] / resolution, rows[k] - north[i] / resolution
-            end -= 1
-            u[end], v[end], w[end] = east[i], north[i], weight[i]
-            if c < 0 or r < 0 or c > wide - 1 or r > height - 1:
-                continue
-            c0, r0 = min(int(c), max(wide - 2, 0)), min(int(r), max(height - 2, 0))
-            c1, r1 = min(c0 + 1, wide - 1), min(r0 + 1, height - 1)
-            fc, fr = c - c0, r - r0
-            value = (dsm[r0, c0] * (1 - fc) + dsm[r0, c1] * fc) * (1 - fr) + (
-                dsm[r1, c0] * (1 - fc) + dsm[r1, c1] * fc
-            ) * fr
-            if not np.isfinite(value):
-                continue
-            end += 1
-            got += weight[i]
-            u[n], v[n], z[n], w[n] = east[i], north[i], value, weight[i]
-            orow, ocol = int((r + 0.5) * ratio), int((c + 0.5) * ratio)
-            stands[n] = objects[min(orow, object_rows - 1), min(ocol, object_columns - 1)] != 0
-            on_object += weight[i] * stands[n]
-            n += 1
+            if np.isfinite(found[i]):
+                got += weight[i]
+                on_object += weight[i] * stands[i]
         out[4, k] = got / asked
-        for i in range(n - 1 if on_object < MOSTLY * got else -1, -1, -1):
-            if stands[i]:
-                place, beam = (u[i], v[i]), w[i]
-                n, end = n - 1, end - 1
-                u[i], v[i], z[i], w[i] = u[n], v[n], z[n], w[n]
-                u[end], v[end], w[end] = place[0], place[1], beam
-        if n < 3 or got < min_valid * asked:
+        if got < min_valid * asked:
             continue
-        wr = w[:n].copy()
-        residual = np.empty(n)
-        a0, p, q = _plane(u, v, z, wr, n)
-        scale = 0.0
-        for iteration in range(PLANE_FITS):
-            for i in range(n):
-                residual[i] = z[i] - a0 - p * u[i] - q * v[i]
-            residual -= np.median(residual)
-            scale = 1.4826 * np.median(np.abs(residual))
-            if iteration == PLANE_FITS - 1:
-                break
-            bound = max(2.0 * scale, 0.05)
-            for i in range(n):
-                excess = abs(residual[i]) / bound
-                wr[i] = w[i] if excess < 1.0 else w[i] / (excess * excess)
-            a0, p, q = _plane(u, v, z, wr, n)
+        if on_object >= MOSTLY * got:
+            stands[:] = False  # they are all that there is to see
+        order, n = _ground_first(found, stands)
+        if n < 3:
+            continue
+        u, v, w, z = east[order], north[order], weight[order], found[order]
+        a0, p, q, scale, residual = _robust_plane(u[:n], v[:n], z[:n], w[:n])
         raised = 0.0
         for i in range(n):
             if residual[i] > CLEAR_OFFSET:
                 raised += w[i]
                 z[i] -= residual[i]  # to the ground beneath, or on a slope it would lift the median
         mean, median = (w[:n] * z[:n]).sum() / w[:n].sum(), _weighted_median(z, w, n)
-        for i in range(end, most):  # on a slope, what is missing on one side would move mean and median
-            u[n], v[n], w[n], z[n] = u[i], v[i], w[i], a0 + p * u[i] + q * v[i]
-            n += 1
-        heights[0, k] = (w[:n] * z[:n]).sum() / w[:n].sum()
-        heights[1, k], heights[2, k] = a0, _weighted_median(z, w, n)
+        heights[0, k], heights[1, k], heights[2, k] = mean, a0, median
+        if n < len(z):  # on a slope, what is missing on one side would move mean and median
+            for i in range(n, len(z)):
+                z[i] = a0 + p * u[i] + q * v[i]
+            heights[0, k], heights[2, k] = (w * z).sum() / w.sum(), _weighted_median(z, w, len(z))
         out[0, k], out[1, k], out[2, k] = p, q, scale
         out[3, k], out[5, k] = raised / got, on_object / got
         out[6, k], out[7, k] = heights[0, k] - mean, heights[2, k] - median

@@ -151,6 +151,30 @@ def _facade(
 
 
 @njit(**_JIT)
+def _fall_to(place: float, n: int, per_metre: float) -> float:
+    """Metres that a ray falls until its column or row is over the world; 0 where it is, infinite if it never is."""
+    if 0 <= place < n - 1:
+        return 0.0
+    return max(0.0, (place - (n - 1.001) if place > 0 else place - 0.001) / per_metre) if per_metre != 0 else np.inf
+
+
+@njit(**_JIT)
+def _met(
+    z: Singles, below: float, above: float, low: float, c_low: float, r_low: float, mc: float, mr: float
+) -> float:  # fmt: skip
+    """Height at which a ray meets the surface, between one below and one above it, by bisection."""
+    rows, columns = z.shape
+    for _ in range(9):
+        h = 0.5 * (below + above)
+        c, r = c_low + (h - low) * mc, r_low + (h - low) * mr
+        if c < 0 or r < 0 or c >= columns - 1 or r >= rows - 1 or h > _height(z, c, r):
+            above = h
+        else:
+            below = h
+    return below
+
+
+@njit(**_JIT)
 def _cast(
     z: Singles, upper: Singles, radiance: Singles, shadow: Singles, classes: NDArray[np.uint8],
     building: NDArray[np.int32], houses: NDArray[np.float64], water: Singles, p: NDArray[np.float64],
@@ -179,11 +203,7 @@ def _cast(
                 c, r = c_low + (h - low) * mc, r_low + (h - low) * mr
                 if c < 0 or r < 0 or c >= columns - 1 or r >= rows - 1:
                     # outside: down to where the ray comes over the world, if it ever does
-                    fall = 0.0
-                    if c < 0 or c >= columns - 1:
-                        fall = max(fall, (c - (columns - 1.001) if c > 0 else c - 0.001) / mc) if mc != 0 else np.inf
-                    if r < 0 or r >= rows - 1:
-                        fall = max(fall, (r - (rows - 1.001) if r > 0 else r - 0.001) / mr) if mr != 0 else np.inf
+                    fall = max(_fall_to(c, columns, mc), _fall_to(r, rows, mr))
                     above = np.inf
                     if fall <= 0 or h - fall <= low:
                         break
@@ -202,15 +222,7 @@ def _cast(
                     continue
                 if above == np.inf and h < high:
                     break  # came in through the side of the world
-                below, above = h, min(above, high)
-                for _ in range(9):
-                    h = 0.5 * (below + above)
-                    c, r = c_low + (h - low) * mc, r_low + (h - low) * mr
-                    if c < 0 or r < 0 or c >= columns - 1 or r >= rows - 1 or h > _height(z, c, r):
-                        above = h
-                    else:
-                        below = h
-                h = below
+                h = _met(z, h, min(above, high), low, c_low, r_low, mc, mr)
                 c, r = c_low + (h - low) * mc, r_low + (h - low) * mr
                 value = _seen(z, radiance, shadow, classes, building, houses, water, p, c, r, h)
                 break

@@ -7,11 +7,12 @@ of rasters, points, heights around it. So a change far away leaves a key as it i
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from terrain3d.surface.under_canopy import GroundReturns
 
 TILE_REACH = (0.25, 250.0)  # of a tile to be matched, the surface around it that it may look at: share of it, metres
 PRINT_MARGIN = 5.0  # metres around what an image shows, whose outline is not quite straight
+PLAIN = (type(None), bool, int, float, str, complex, np.generic, np.dtype, Enum, datetime, slice)
 SMALL = 4096  # bytes of arrays that are digested anew each time
 
 
@@ -99,43 +101,46 @@ class Keys:
 
     def _feed(self, total: Any, value: Any, sight: Sight) -> None:
         total.update(f"<{type(value).__name__}>".encode())
-        if isinstance(value, bytes):
-            total.update(value)
-        elif value is None or isinstance(value, (bool, int, float, str, complex)):
+        if isinstance(value, PLAIN):
             total.update(repr(value).encode())
-        elif isinstance(value, np.ndarray):
-            total.update(self._array(value))
-        elif isinstance(value, (np.generic, np.dtype, Enum, datetime, slice)):
-            total.update(repr(value).encode())
-        elif isinstance(value, Path):
-            total.update(self._path(value))
-        elif isinstance(value, (list, tuple)):
-            for v in value:
-                if not (isinstance(v, RankedView) and self._unseen(v, sight)):
-                    self._feed(total, v, sight)
-        elif isinstance(value, dict):
-            for k in sorted(value, key=repr):
-                self._feed(total, k, sight)
-                self._feed(total, value[k], sight)
-        elif isinstance(value, (set, frozenset)):
-            self._feed(total, sorted(value, key=repr), sight)
-        elif isinstance(value, (Desk, DeskShelf)):
-            pass  # where things are kept changes no result
-        elif isinstance(value, BaseGeometry):
-            total.update(value.wkb)
-        elif isinstance(value, BaseModel):
-            total.update(value.model_dump_json().encode())
-        elif isinstance(value, (View, OrthoView)):
-            total.update(self._view(value))
+        elif (data := self._whole(value)) is not None:
+            total.update(data)
+        elif (parts := self._parts(value, sight)) is not None:
+            for part in parts:
+                self._feed(total, part, sight)
         elif is_dataclass(value) and not isinstance(value, type):
             self._record(total, value, sight)
-        elif isinstance(value, partial):
-            self._feed(total, (value.func, value.args, value.keywords), sight)
         elif callable(value):
             self._function(total, value, sight)
         else:
             raise TypeError(f"no key can be made of a {type(value).__qualname__}")
         total.update(b";")
+
+    def _whole(self, value: Any) -> bytes | None:
+        """What stands for a value that counts as a whole; None for any other."""
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, np.ndarray):
+            return self._array(value)
+        if isinstance(value, Path):
+            return self._path(value)
+        if isinstance(value, (Desk, DeskShelf)):
+            return b""  # where things are kept changes no result
+        if isinstance(value, BaseGeometry):
+            return bytes(value.wkb)
+        if isinstance(value, BaseModel):
+            return value.model_dump_json().encode()
+        return self._view(value) if isinstance(value, (View, OrthoView)) else None
+
+    def _parts(self, value: Any, sight: Sight) -> Iterable[Any] | None:
+        """The values of a collection that count, in an order of their own; None for what is none."""
+        if isinstance(value, (list, tuple)):
+            return (v for v in value if not (isinstance(v, RankedView) and self._unseen(v, sight)))
+        if isinstance(value, dict):
+            return chain.from_iterable((k, value[k]) for k in sorted(value, key=repr))
+        if isinstance(value, (set, frozenset)):
+            return (sorted(value, key=repr),)
+        return ((value.func, value.args, value.keywords),) if isinstance(value, partial) else None
 
     def _record(self, total: Any, value: Any, sight: Sight) -> None:
         """A dataclass by its fields, or by the part of it that is seen."""
