@@ -12,7 +12,10 @@ CELLS = 4  # a side, of the grid that shares are counted on
 
 
 def grid_share(x: Floats, y: Floats, area: Polygon) -> float:
-    """Share of the cells of a 4 x 4 grid over ``area`` that hold a tie; cells mostly outside of it do not count."""
+    """Share of the cells of a 4 x 4 grid over ``area`` that hold a tie, 0 if it is empty; cells mostly outside of it do
+    not count."""
+    if area.is_empty:
+        return 0.0
     west, south, east, north = area.bounds
     xs, ys = np.linspace(west, east, CELLS + 1), np.linspace(south, north, CELLS + 1)
     count = np.histogram2d(x, y, bins=(xs, ys))[0]

@@ -16,7 +16,6 @@ of the full image's first pixel is (1, -1); with whole numbers the corner is (0,
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +25,13 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrain3d.camera.read_text import parse_metadata, parse_text
-from terrain3d.camera.read_xml import parse_aux, parse_dimap, parse_xml, tile_origin
+from terrain3d.camera.read_xml import parse_aux, parse_dimap, parse_xml
 from terrain3d.camera.rpc import RpcModel, locate
+from terrain3d.camera.tile import product_of, tile_place
 from terrain3d.errors import CameraError, InputFileError
 
 MAX_BYTES = 5_000_000  # RPC files have some 10 kB; far larger ones are something else
 BEGINS, BEYOND = 0.01, 0.25  # of its scale: how near to the first pixel an RPC begins, how far it reaches too far
-_TILE = re.compile(r"_R(\d{1,4})C(\d{1,4})$", re.IGNORECASE)
 _GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:}, colour: {path:, rpc:})"
 
 
@@ -58,8 +57,8 @@ def read_rpc(image: Path, rpc: Path | None = None) -> RpcModel:
     """RPC of the pixels of ``image``, its line and sample normalized to -1 .. 1 over that image.
 
     rpc: RPC file of the full image; without it the image's own metadata is used, else the RPC file beside it that
-    bears its name: STEM.RPB, STEM_RPC.TXT, STEM.rpc, STEM.geom (any case), RPC_STEM.XML, and RPC_x.XML for
-    IMG_x, DIM_x and IMG_x_R1C1.
+    bears its name: STEM.RPB, STEM_RPC.TXT, STEM.rpc, STEM.geom (any case), RPC_STEM.XML, RPC_x.XML for IMG_x, DIM_x
+    and IMG_x_R1C1, and the same without the row and column of a tile (``terrain3d.camera.tile``).
 
     Raises InputFileError for a file that is missing, too large, truncated or not an RPC, CameraError for an image
     without RPC, with several that differ, or one that the RPC does not cover.
@@ -72,8 +71,8 @@ def read_rpc(image: Path, rpc: Path | None = None) -> RpcModel:
     source = Path(rpc) if rpc is not None else _beside(image)
     model = read_rpc_file(source)
     line, sample, line_step, sample_step = _place(has, image)
-    if (line, sample, line_step, sample_step) == (0, 0, 1, 1) and source.suffix.lower() == ".xml":
-        line, sample = _tile_place(image, source)
+    if (line, sample, line_step, sample_step) == (0, 0, 1, 1):
+        line, sample = tile_place(image, source)
     model = model.resampled(line, sample, line_step, sample_step).normalized(has.height, has.width)
     return _checked(model, has, image, source)
 
@@ -111,11 +110,12 @@ def _read_bytes(path: Path) -> bytes:
 
 def _open(path: Path) -> _Image:
     """Size, place and own RPC of an image. GDAL is kept from reading the files beside it: what it takes from them is
-    an RPC of the full image, which must not pass for one of this file's pixels."""
+    an RPC of the full image, which must not pass for one of this file's pixels. A .TIL is nothing without them."""
+    alone = {} if path.suffix.lower() == ".til" else {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     if not path.is_file():
         raise InputFileError("no such file", where=path, fix="check the path of the image")
     try:
-        with warnings.catch_warnings(), rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"):
+        with warnings.catch_warnings(), rasterio.Env(**alone):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as source:
                 tags = source.tags(ns="RPC")
@@ -135,11 +135,12 @@ def _open(path: Path) -> _Image:
 def _beside(image: Path) -> Path:
     """The RPC file that bears the image's name."""
     stem = image.stem
-    product = _TILE.sub("", stem)
+    product = product_of(stem)
     bases = {s[4:] if s[:4].upper() in ("IMG_", "DIM_") else s for s in (stem, product)} | {stem}
-    names = {stem + end for end in (".rpb", "_rpc.txt", ".rpc", ".geom")} | {f"rpc_{b}.xml" for b in bases}
-    names = {name.lower() for name in names}
-    found = sorted(p for p in image.parent.iterdir() if p.name.lower() in names)
+    xml = {f"rpc_{b}.xml".lower() for b in bases}
+    own, whole = ({(s + end).lower() for end in (".rpb", "_rpc.txt", ".rpc", ".geom")} for s in (stem, product))
+    beside = sorted(image.parent.iterdir())
+    found = [p for p in beside if p.name.lower() in own | xml] or [p for p in beside if p.name.lower() in whole]
     if not found:
         raise CameraError("image has no RPC, in its metadata or in a file beside it", where=image, fix=_GIVE_RPC)
     models = [read_rpc_file(p) for p in found]
@@ -184,20 +185,6 @@ def _counts_full(model: RpcModel, has: _Image, image: Path) -> bool | None:
         if min(of_own, of_full) < min(BEGINS * scale, max(of_own, of_full) / 4):
             says.add(of_full < of_own)
     return says.pop() if len(says) == 1 else None
-
-
-def _tile_place(image: Path, rpc: Path) -> tuple[float, float]:
-    """First line and sample of a tile of a Pleiades or SPOT product, which its name tells: _R2C1."""
-    match = _TILE.search(image.stem)
-    if match is None or match.groups() == ("1", "1"):
-        return 0.0, 0.0
-    dim = rpc.with_name("DIM_" + rpc.name[4:])
-    origin = tile_origin(parse_xml(_read_bytes(dim), dim), *map(int, match.groups())) if dim.is_file() else None
-    if origin is None:
-        raise CameraError(
-            "tile's place in its product is not known", where=image, fix=f"put {dim.name} beside its RPC file"
-        )
-    return origin
 
 
 def _checked(model: RpcModel, has: _Image, image: Path, source: Path) -> RpcModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import counts_in_doubt, read_rpc
+from terrain3d.camera.tile import is_tile, product_of
 from terrain3d.config import ColourEntry, OutputConfig, Scene
 from terrain3d.crs import ELLIPSOID, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
@@ -56,6 +58,20 @@ def crop_warnings(scene: Scene) -> list[str]:
     return [
         f"{names[0]}{more}: a crop by its geotransform, and nothing tells whether the RPC in its tags is that of the "
         "full image; taken for its own. If it is not, give it as images: {path: crop, rpc: full image}"
+    ]
+
+
+def tile_warnings(scene: Scene) -> list[str]:
+    """A line on images that are given as several tiles each, if there are any."""
+    paths = [Path(e.path) for e in scene.images]
+    whole = Counter(p.with_name(product_of(p.stem)) for p in paths if is_tile(p.stem))
+    several = [p.stem for p in paths if whole[p.with_name(product_of(p.stem))] > 1]
+    if not several:
+        return []
+    images = sum(n > 1 for n in whole.values())
+    return [
+        f"{several[0]} and {len(several) - 1} more are tiles of {images} images and are placed one by one; name each "
+        "image as a whole: its DIM_*.XML or .TIL file, or a VRT of its tiles (gdalbuildvrt) with its RPC file"
     ]
 
 

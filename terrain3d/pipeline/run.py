@@ -31,6 +31,7 @@ from terrain3d.pipeline.load import (
     load_views,
     mean_height,
     saturation_warnings,
+    tile_warnings,
 )
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.memory import keep_freed_memory
@@ -98,7 +99,7 @@ def compute(
     inside = Reference(reference.horizontal)  # ellipsoidal until the files are written
     crs = inside.horizontal
     options = load_options(scene, crs)
-    of_images = [*crop_warnings(scene), *collar_warnings(views), *saturation_warnings(views)]
+    of_images = [*crop_warnings(scene), *tile_warnings(scene), *collar_warnings(views), *saturation_warnings(views)]
     of_images += datum_warnings(scene.config.output, crs, views, mean_height(views, lidar))
     for warning in [*of_images, *(() if lidar is None else lidar.warnings)]:
         recorder.warn(warning)

@@ -95,3 +95,7 @@ def test_network__ties_in_a_strip_leave_the_drift_alone(views: list[View], tmp_p
 def test_network__hardly_anything_in_common_is_refused(views: list[View], tmp_path: Path) -> None:
     with pytest.raises(AdjustmentError, match=r"tif: (only \d+ tie points|its \d+ tie points lie in one corner)"):
         build_network([views[0], clouded(views[1], tmp_path / "cloudy.tif", 0.1, 0.1)], UTM, LIMITS)
+
+
+def test_grid_share__no_common_ground() -> None:
+    assert grid_share(np.zeros(0), np.zeros(0), Polygon()) == 0.0

@@ -173,6 +173,22 @@ def test_read_rpc__pleiades_tile_takes_its_place_from_the_dim_file(tmp_path: Pat
     same(read_rpc(image), model.resampled(2 * 8192, 4096))
 
 
+def test_read_rpc__maxar_tile_takes_its_place_from_the_til_file(tmp_path: Path, model: RpcModel) -> None:
+    whole, name = "24MAY01103012-P1BS-0123_01_P001", "24MAY01103012-P1BS_R2C1-0123_01_P001.TIF"
+    image = write_image(tmp_path / name)
+    (tmp_path / f"{whole}.RPB").write_text(rpb(model))
+    for rpc in (None, tmp_path / f"{whole}.RPB"):  # found, or stated: the RPC of the whole is not the tile's
+        with pytest.raises(CameraError, match=r"place in its product.*\.TIL"):
+            read_rpc(image, rpc)
+    tiles = ((1, name.replace("R2C1", "R1C1"), 0), (2, name, 8192))
+    (tmp_path / f"{whole}.TIL").write_text("numTiles = 2;\n" + "".join(
+        f'BEGIN_GROUP = TILE_{k}\n\tfilename = "{n}";\n\tULColOffset = 7;\n\tULRowOffset = {row};\n'
+        f"END_GROUP = TILE_{k}\n" for k, n, row in tiles))  # fmt: skip
+    same(read_rpc(image), model.resampled(8192, 7))
+    image.with_suffix(".RPB").write_text(rpb(model))  # with an RPC of its own it needs none of that
+    same(read_rpc(image), model)
+
+
 def test_read_rpc__tags_describe_the_files_own_pixels(tmp_path: Path, model: RpcModel) -> None:
     own = model.resampled(20000, 19000)
     image = write_image(tmp_path / "a.tif", own, transform=rasterio.Affine(1, 0, 19000, 0, 1, 20000))

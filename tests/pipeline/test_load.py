@@ -10,7 +10,7 @@ import pytest
 import shapely
 import yaml
 
-from terrain3d.config import OutputConfig, Scene, load_scene
+from terrain3d.config import ImageEntry, OutputConfig, Scene, load_scene
 from terrain3d.crs import parse_crs, transform_xy
 from terrain3d.errors import ConfigError, FrameError, InputFileError, OverlapError
 from terrain3d.io.saturation import Saturation
@@ -24,6 +24,7 @@ from terrain3d.pipeline.load import (
     load_water,
     saturation_warnings,
     target_frame,
+    tile_warnings,
 )
 from terrain3d.pipeline.output_crs import check_frame
 from terrain3d.simulate.scene import SceneFiles
@@ -108,3 +109,14 @@ def test_saturation_warnings__one_line_on_all_images_that_are_cut_off(hamlet: Sc
     cut = [replace(v, image=replace(v.image, saturation=Saturation(2047.0, 0.934))) for v in views[:2]]
     (line,) = saturation_warnings([*cut, *views[2:]])
     assert line.startswith("view_1 (93 % at 2047), view_2 (93 % at 2047): pixels saturated") and "view_3" not in line
+
+
+def test_tile_warnings__images_in_several_tiles(hamlet: SceneFiles) -> None:
+    scene = load_scene(hamlet.config)
+
+    def of(*names: str) -> list[str]:
+        return tile_warnings(scene.model_copy(update={"images": tuple(ImageEntry(path=f"/a/{n}.TIF") for n in names)}))
+
+    assert of("IMG_A_R1C1", "IMG_B_R1C1") == of("town_R", "town") == []
+    (line,) = of("IMG_A_R1C1", "IMG_A_R1C2", "IMG_B_R1C1", "IMG_B_R1C2")
+    assert line.startswith("IMG_A_R1C1 and 3 more are tiles of 2 images")
