@@ -248,7 +248,9 @@ def _lower(
     height, sigma = with_hidden(height, sigma, ground, seen, s, forest)
     water = np.isin(codes, LEVELLED)
     away = ground_distance(ground, block.grid.resolution)
-    stated = np.where(water, s.values, stated_sigma(sigma.values, block.read(filtered.slope), away))
+    guessed = resampled(forest.weight, block.grid) == 0
+    stated = stated_sigma(sigma.values, block.read(filtered.slope), away, guessed)
+    stated = np.where(water, s.values, stated)
     sigma = Raster(np.where(water, s.values, sigma.values), block.grid)
     lower = np.where(known, height.values, np.float32(np.nan))
     lower[water] = z.values[water]

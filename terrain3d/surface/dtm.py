@@ -29,6 +29,8 @@ _GAP_SLOPE = 2.5  # m per unit of terrain slope: the gap's lowest cell is not un
 _DENSE, _FEW = 0.6, 0.1  # share of ground cells around a place: stereo saw the ground / hardly saw it
 _EVEN, _EVEN_SLOPE, _SEEN_SIGMA = 0.4, 0.15, 0.15  # share of the sigma that level ground does not bear out; slope; m
 _FAR, _FAR_FROM, _FAR_TO = 0.08, 3.0, 12.0  # by so much more far from ground; from, and in full (m)
+# m from ground: from where land is no longer even for certain, how fast that fades, and where sigma is twice as large
+_WIDE_FROM, _WIDE_EVEN, _WIDE = 12.0, 20.0, 75.0
 # Of clouds: m; m per unit of slope; growth between the points, m and m per unit of slope, at a metre; its power. From
 # points of the ground held out, one by one and by blocks of 6 and 16 m, of five of nine airborne clouds.
 _CLOUD_SIGMA, _CLOUD_SLOPE = 0.05, 0.6
@@ -92,17 +94,19 @@ def _where_given(spread: Singles, dsm: Raster, given: Bools) -> Raster:
     return replace(dsm, values=np.where(given, spread, np.float32(np.nan)).astype(np.float32))
 
 
-def stated_sigma(sigma: Singles, slope: Singles, distance: Singles) -> Singles:
+def stated_sigma(sigma: Singles, slope: Singles, distance: Singles, guessed: Bools) -> Singles:
     """Sigma of the terrain as errors of scenes with exact truth bear it out (m), from that by which it is worked out.
 
     What is guessed between ground that is seen holds better on even land than the doubt that keeps roofs and crowns out
-    of it, and worse far from all that is seen. sigma, slope, distance: (h, w) metres, rise over run of the terrain, and
-    metres to the nearest ground cell.
+    of it, but not far from all that is seen: nobody knows whether land under a wide hall was levelled. sigma, slope,
+    distance: (h, w) metres, rise over run of the terrain, and metres to the nearest ground cell. guessed: cells whose
+    ground nothing but that around it tells.
     """
-    guessed = sigma**2 / (sigma**2 + np.float32(_SEEN_SIGMA**2))
+    share = sigma**2 / (sigma**2 + np.float32(_SEEN_SIGMA**2))
+    wide = np.where(guessed, np.maximum(distance - np.float32(_WIDE_FROM), 0), np.float32(0))
     away = np.clip((distance - _FAR_FROM) / (_FAR_TO - _FAR_FROM), 0, 1)
-    even = 1 - np.float32(_EVEN) * guessed / (1 + (slope / np.float32(_EVEN_SLOPE)) ** 2)
-    return np.asarray(sigma * even * (1 + np.float32(_FAR) * away), np.float32)
+    even = 1 - np.float32(_EVEN) * np.exp(-wide / _WIDE_EVEN) * share / (1 + (slope / np.float32(_EVEN_SLOPE)) ** 2)
+    return np.asarray(sigma * even * (1 + np.float32(_FAR) * away) * (1 + wide / _WIDE), np.float32)
 
 
 def hidden_share(ground: Bools, resolution: float) -> Singles:

@@ -114,11 +114,15 @@ def test_hidden_share__nothing_open_and_in_between() -> None:
 
 def test_stated_sigma__less_where_level_ground_was_guessed_and_more_far_from_ground() -> None:
     sigma, slope = np.float32([0.03, 1.0, 1.0, 1.0]), np.float32([0.0, 0.0, 0.15, 2.0])
-    stated = stated_sigma(sigma, slope, np.float32([0, 1, 3, 2])) / sigma
+    trees, hall = np.zeros(4, bool), np.ones(4, bool)
+    stated = stated_sigma(sigma, slope, np.float32([0, 1, 3, 2]), trees) / sigma
     assert stated[0] > 0.98 and stated[3] > 0.99  # what was seen, and steep land
     np.testing.assert_allclose(stated[1:3], [0.61, 0.80], atol=0.01)
-    away = stated_sigma(sigma, slope, np.float32([7.5, 12, 50, 1000])) / sigma
+    away = stated_sigma(sigma, slope, np.float32([7.5, 12, 50, 1000]), trees) / sigma
     np.testing.assert_allclose(away / stated, [1.04, 1.08, 1.08, 1.08], rtol=1e-5)
+    near, wide = (stated_sigma(sigma, slope, np.full(4, d, np.float32), hall) / sigma for d in (12, 87))
+    np.testing.assert_allclose(near, 1.08 * stated, rtol=1e-5)  # as in the gaps of a town
+    np.testing.assert_allclose(wide[1:3], 2 * 1.08, rtol=0.02)  # the middle of a hall: even land is no certainty there
 
 
 @pytest.mark.parametrize(("sigma", "least", "most"), [(1.0, 0.0, 0.8), (30.0, 1.7, 2.6)])
