@@ -65,7 +65,7 @@ def sea_level(
     shape, unplaced = level.shape, 0.0 if placed else UNPLACED
     cell = shape.step * shape.resolution
     area = float(shape.mask.sum()) * cell**2
-    if area < LEAST_AREA or _width(shape) < LEAST_WIDTH:
+    if area < LEAST_AREA or widest(shape) < LEAST_WIDTH:
         return None
     geoid, off = geoid_height(image.grid, bodies.bounds[number]), OFF + unplaced
     above = cells.height - np.float32(geoid)
@@ -83,7 +83,7 @@ def sea_level(
     return replace(level.made_level(geoid, WaterKind.SEA), sigma=sigma, agreement=1.0, under=0.0, stretches=1)
 
 
-def _width(shape: BodyShape) -> float:
+def widest(shape: BodyShape) -> float:
     """Diameter (m) of the widest circle in a body, what matching invents amid it taken for water."""
     cell = shape.step * shape.resolution
     reach = ceil(GAP / 2 / cell)

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from terrain3d.io.scratch import Place, StoredRaster
 from terrain3d.pipeline.blocks import Block, cut, for_blocks
 from terrain3d.pipeline.components import Components, label
+from terrain3d.pipeline.lakes import lake_amid_banks
 from terrain3d.pipeline.picture import VALUES, Grey
 from terrain3d.pipeline.polygons import burned
 from terrain3d.pipeline.progress import Reporter
@@ -324,7 +325,8 @@ def _levels(
         cells = ShoreCells(row[at], column[at], height[at])
         level = water_level(shape, cells.row, cells.column, cells.height, (kinds or {}).get(k))
         if level is not None and is_pit(level) and k not in (kinds or {}):
-            level = sea_level(level, cells, bodies, k, image, placed=evidence.placed) or level
+            sea = sea_level(level, cells, bodies, k, image, placed=evidence.placed)
+            level = sea or lake_amid_banks(level, cells.height) or level
         if level is not None:
             levels[k], best[k] = level, float(np.nanquantile(spread[at], 0.1))
     return levels, best, [f[1] for f in found if f[1] is not None]

@@ -31,6 +31,7 @@ _WINDOW = 100.0  # m along a river in which its level is a line
 _ABOVE, _BELOW = 0.7, 1.2  # m: residuals beyond which a stretch has no weight
 _TRUNCATED = 0.5  # m: residuals above count alike when fits are compared
 _SLENDER = 6.0  # length over width of a river
+_STOUT, _CLEAR_FALL = 4.0, 0.2  # the same of one of which the scene shows a part, and its fall at least, metres
 _LEAST_LENGTH = 100.0  # m of a river
 _LEAST_GAIN = 0.85  # of the loss of a level one
 _REACHED, _FEW_STRETCHES = 1.0, 4  # m, number
@@ -114,12 +115,13 @@ def water_level(
     length, area = float(along[shape.mask].max()), shape.mask.sum() * (shape.step * shape.resolution) ** 2
     fitted, found = np.full(at.size, level), WaterKind.LAKE
     values = np.full(shape.mask.shape, level, np.float32)
-    slender = length > max(_LEAST_LENGTH, _SLENDER * area / max(length, 1e-9)) and at.size >= _FEW_STRETCHES
-    if kind is WaterKind.RIVER or (kind is None and slender):
+    ratio = length**2 / max(area, 1e-9) if length > _LEAST_LENGTH and at.size >= _FEW_STRETCHES else 0.0
+    if kind is WaterKind.RIVER or (kind is None and ratio > _STOUT):
         nodes = np.linspace(0.0, length, max(int(length / STRETCH), 1) + 1)
         line = _falling(nodes, at, low - base, weight)
         river = np.interp(at, nodes, line)
-        if kind is WaterKind.RIVER or _falls(low - base - river, low - base - level, weight):
+        clear = ratio > _SLENDER or np.ptp(line) > _CLEAR_FALL
+        if kind is WaterKind.RIVER or (clear and _falls(low - base - river, low - base - level, weight)):
             found, fitted = WaterKind.RIVER, river
             s = along.ravel()[nearest.ravel()].reshape(along.shape)
             values = np.interp(s, nodes, line).astype(np.float32)

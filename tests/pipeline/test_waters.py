@@ -153,8 +153,21 @@ def test_level_water__pit_in_shadow_is_not_water(tmp_path: Path) -> None:
     z, image, _ = scene()
     y, x = np.mgrid[0:N, 0:N] * 0.5
     walls = (np.hypot(x - 100, y - 90) >= 40) & (x + y < 230)  # higher ground around two thirds of it
-    z[walls] += 12
+    z[walls] += 50
     assert not levelled(tmp_path, z, image)[0].any()
+
+
+def test_level_water__no_shadow_is_as_wide_as_a_lake_amid_trees(tmp_path: Path) -> None:
+    """Crowns of 18 m on three quarters of the shores."""
+    z, image, lake = scene()
+    y, x = np.mgrid[0:N, 0:N] * 0.5
+    woods = ~lake & (np.abs(np.arctan2(y - 90, x - 100)) < 0.75 * np.pi)
+    rng = np.random.default_rng(4)
+    z[woods] += 14 + 4 * cv2.GaussianBlur(rng.standard_normal((N, N)), (0, 0), 4)[woods] * 10
+    (water, heights, sigma), bodies = worked(tmp_path, z.astype(np.float32), image, GivenWater())
+    assert water[lake].mean() > 0.95 and water[~lake].mean() < 0.01
+    assert len(bodies) == 1 and bodies[0].level.kind is WaterKind.LAKE
+    assert np.abs(heights[water] - 20).max() < 0.3 and sigma[water].min() > 0.5
 
 
 def test_level_water__outline_and_level_of_a_lake(tmp_path: Path) -> None:
@@ -371,6 +384,21 @@ def test_water_level__shores_of_a_canyon_that_match_nothing() -> None:
     at = np.arange(20, 1580, 40)
     assert np.abs(found.at(np.full(at.size, 60), at) - (100 - 0.002 * at)).max() < 0.25
     assert 0.3 < found.agreement < 0.9
+
+
+@pytest.mark.parametrize(("fall", "kind"), [(0.0, WaterKind.LAKE), (0.003, WaterKind.RIVER)])
+def test_water_level__a_river_of_which_little_is_seen_falls_and_a_long_lake_does_not(
+    fall: float, kind: WaterKind
+) -> None:
+    """250 m of water that is 50 m wide."""
+    rng = np.random.default_rng(5)
+    mask = np.ones((25, 125), bool)
+    column = np.tile(np.arange(500), 2)
+    height = 100 - fall * column * 0.5 + rng.normal(0, 0.15, column.size)
+    found = water_level(BodyShape(mask, 4, (0, 0), 0.5), np.repeat([0, 99], 500), column, height.astype(np.float32))
+    assert found is not None and found.kind is kind
+    at = np.arange(40, 460, 20)
+    assert np.abs(found.at(np.full(at.size, 50), at) - (100 - fall * at * 0.5)).max() < 0.3
 
 
 def test_water_level__the_inner_bank_of_a_bend_is_no_shorter_way() -> None:
