@@ -17,6 +17,7 @@ from terrain3d.stats import NMAD_FACTOR
 
 BUILDING_CELL = 2.5  # metres; in larger cells a wall cannot be told from a slope
 HALF_HIGH_SHARE = 0.3  # of a patch at least
+STANDING = 0.7  # of the height of a change, that an object stands over the ground
 WALL_INSIDE, WALL_OUTSIDE = (0.5, 1.5), (0.5, 2.0)  # metres from the line of half the height; as many cells at least
 WALL_CELLS = 8  # on either side at least
 RELIEF_DEPTH = 1.5  # metres from the rim
@@ -105,13 +106,13 @@ class Evidence:
 
     object: the place in the epoch in which the object stands, after a rise and before a fall; other: in the other
     one. height: median change of height, metres. wall: median fall across the line of half that height, metres a
-    metre, of the change and of the object's own surface, the lesser of the two; earth hardly stands steeper than
-    0.85. fall: that of the change, as a share of the height. relief: range of the middle 80 % of the change well
-    inside, over the height: little on a flat roof, half on a cone. solidity: area over that of the convex hull.
-    wooded: most of its surroundings are rough. water_share: of the strip around it (``_water_share``). tone:
-    brightness after over before, that of the surroundings taken out; NaN without images. ground_change: median rise
-    of the ground, metres; NaN where it is not known. ground: median height of the other epoch's surface, metres.
-    area: m2. row, column: centroid.
+    metre, of the change, or of the object's own surface if that is less and the object does not stand on the ground;
+    earth hardly stands steeper than 0.85. fall: that of the change, as a share of the height. relief: range of the
+    middle 80 % of the change well inside, over the height: little on a flat roof, half on a cone. solidity: area over
+    that of the convex hull. wooded: most of its surroundings are rough. water_share: of the strip around it
+    (``_water_share``). tone: brightness after over before, that of the surroundings taken out; NaN without images.
+    ground_change: median rise of the ground, metres; NaN where it is not known. ground: median height of the other
+    epoch's surface, metres. area: m2. row, column: centroid.
     """
 
     object: Standing
@@ -165,7 +166,7 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
         object=places[standing],
         other=places[other],
         height=height,
-        wall=float(np.fmin(wall, places[standing].wall)),  # a pit has a wall, but what was there had none
+        wall=wall if _stands(places[standing], height) else float(np.fmin(wall, places[standing].wall)),
         fall=fall / height if height > 0 else 0.0,
         relief=_range(change[inside > RELIEF_DEPTH]) / height if height > 0 else float("nan"),
         solidity=solidity(half),
@@ -178,6 +179,12 @@ def observe(patch: Patch, scene: Scene) -> Evidence:
         row=float(rows.mean()) + where[0].start,
         column=float(columns.mean()) + where[1].start,
     )
+
+
+def _stands(place: Standing, height: float) -> bool:
+    """Whether what rose or fell stood on the ground of its epoch. A pit has a wall, but what was there had none, which
+    its own surface shows; a house amid trees has none there either."""
+    return bool(place.above_ground > STANDING * height)
 
 
 def _half_high(cells: NDArray[np.bool_], change: Array, height: float) -> NDArray[np.bool_]:

@@ -161,6 +161,21 @@ def test_observe__wall(build, slope, steep):
     assert (region.kind is Kind.NEW_BUILDING) == steep
 
 
+def test_observe__a_house_amid_higher_trees_was_no_pit(build):
+    """Its roof lies under the crowns around it, but as high over the ground as what fell."""
+
+    def grove(z, x, y, roof):  # type: ignore[no-untyped-def]
+        away = np.maximum(np.abs(x - 100), np.abs(y - 100))
+        rough = 12 + 3 * np.sin(x * 1.7) * np.cos(y * 1.9)
+        return z + gaussian_filter(np.where(away < 7, roof, np.where(away < 22, rough, 0.0)), 0.8)
+
+    before = build(1, change=lambda z, x, y: grove(z, x, y, 5.0))
+    after = build(2, change=lambda z, x, y: grove(z, x, y, 0.0))
+    before, after = (replace(e, dtm=build(3, sigma=0.01).dsm) for e in (before, after))
+    (region,) = detect(before, after).regions
+    assert region.kind is Kind.DEMOLISHED_BUILDING
+
+
 def test_split_by_ground__slide_beside_a_felled_stand():
     cells = np.ones((60, 240), bool)
     change = np.zeros((60, 240), np.float32)
