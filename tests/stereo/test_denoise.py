@@ -32,8 +32,8 @@ def rms(difference: np.ndarray) -> float:
 def test_denoised__faint_texture_gains_and_rich_texture_and_edges_stay(scene: np.ndarray) -> None:
     noise = NOISE * np.random.default_rng(6).standard_normal(scene.shape).astype(np.float32)
     error = denoised(scene + noise) - scene
-    assert rms(error[8:-8, 8:140]) < 0.85 * NOISE
-    assert rms(error[8:-8, 180:-8]) < 1.01 * NOISE
+    assert rms(error[8:-8, 8:140]) < 0.6 * NOISE
+    assert rms(error[8:-8, 180:-8]) < 1.005 * NOISE
     assert abs(np.mean(error[8:-8, 158:162])) < 0.1 * NOISE
 
 
@@ -50,7 +50,7 @@ def test_denoised__gain_and_offset_do_not_matter(scene: np.ndarray) -> None:
 
 def test_denoised__noise_is_told_from_texture(scene: np.ndarray) -> None:
     noisy = scene + NOISE * np.random.default_rng(8).standard_normal(scene.shape).astype(np.float32)
-    assert denoise.denoised(noisy)[1] == pytest.approx(0.5 * NOISE**2, rel=0.25)
+    assert denoise.denoised(noisy)[1] == pytest.approx(0.8 * NOISE**2, rel=0.1)
     assert denoise.denoised(scene)[1] < 0.01 * NOISE**2
 
 
@@ -64,7 +64,7 @@ def test_denoised__around_no_value_and_saturation_all_stays(scene: np.ndarray) -
     out, noise = denoise.denoised(holed)
     assert np.array_equal(out[near], holed[near], equal_nan=True)
     assert rms((out - whole)[~near]) < 0.1 * NOISE
-    assert np.isfinite(out[~near]).all() and noise == pytest.approx(0.5 * NOISE**2, rel=0.25)
+    assert np.isfinite(out[~near]).all() and noise == pytest.approx(0.8 * NOISE**2, rel=0.1)
 
 
 def test_denoised__nothing_to_do() -> None:
