@@ -27,11 +27,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from terrain3d.camera.read_text import parse_metadata, parse_text
 from terrain3d.camera.read_xml import parse_aux, parse_dimap, parse_xml
 from terrain3d.camera.rpc import RpcModel, locate
-from terrain3d.camera.tile import product_of, tile_place
+from terrain3d.camera.tile import is_tile, product_of, tile_place
 from terrain3d.errors import CameraError, InputFileError
 
 MAX_BYTES = 5_000_000  # RPC files have some 10 kB; far larger ones are something else
 BEGINS, BEYOND = 0.01, 0.25  # of its scale: how near to the first pixel an RPC begins, how far it reaches too far
+SURROUND = 0.12  # of its scale, that an RPC made for an image may begin before or after it
 _GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:}, colour: {path:, rpc:})"
 
 
@@ -166,6 +167,26 @@ def counts_in_doubt(image: Path) -> bool:
     and ``read_rpc`` takes it, or those of the full image."""
     has = _open(image)
     return has.rpc is not None and _counts_full(has.rpc, has, image) is None
+
+
+def reach_beyond(image: Path, rpc: Path | None = None) -> float:
+    """How far beyond its last pixel the RPC of an image goes, in sizes of the image, where the RPC begins with the
+    image and nothing says that this is a crop; else 0. Then it is one of a larger image, cut at its first corner, or
+    cut elsewhere without its offset: in the second case all of the model lies as far off as was cut away."""
+    has = _open(image)
+    if has.is_crop or is_tile(image.stem):
+        return 0.0
+    model = has.rpc if rpc is None and has.rpc is not None else read_rpc_file(_beside(image) if rpc is None else rpc)
+    line, sample = (
+        ((off - abs(scale)) / abs(scale), (off + abs(scale) - size) / size)
+        for off, scale, size in (
+            (model.line_off, model.line_scale, has.height), (model.samp_off, model.samp_scale, has.width)
+        )
+    )  # fmt: skip
+    if max(abs(line[0]), abs(sample[0])) > SURROUND:
+        return 0.0
+    farthest = max(line[1] + min(line[0], 0), sample[1] + min(sample[0], 0))  # beside a margin all around
+    return farthest if farthest > BEYOND else 0.0
 
 
 def _counts_full(model: RpcModel, has: _Image, image: Path) -> bool | None:

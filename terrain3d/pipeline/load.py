@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from terrain3d.camera.adjusted import Camera
-from terrain3d.camera.read import counts_in_doubt, read_rpc
+from terrain3d.camera.read import counts_in_doubt, reach_beyond, read_rpc
 from terrain3d.camera.tile import is_tile, product_of
 from terrain3d.config import ColourEntry, OutputConfig, Scene
 from terrain3d.crs import ELLIPSOID, vertical_from_name
@@ -51,14 +51,26 @@ def load_views(scene: Scene) -> list[View]:
 
 def crop_warnings(scene: Scene) -> list[str]:
     """A line on images whose RPC may count other pixels than it is taken to, if there are any."""
+    lines = []
     names = [Path(e.path).name for e in scene.images if e.rpc is None and counts_in_doubt(Path(e.path))]
-    if not names:
-        return []
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return [
-        f"{names[0]}{more}: a crop by its geotransform, and nothing tells whether the RPC in its tags is that of the "
-        "full image; taken for its own. If it is not, give it as images: {path: crop, rpc: full image}"
-    ]
+    if names:
+        lines.append(
+            f"{_first(names)}: a crop by its geotransform, and nothing tells whether the RPC in its tags is that of "
+            "the full image; taken for its own. If it is not, give it as images: {path: crop, rpc: full image}"
+        )
+    given = [(Path(e.path), None if e.rpc is None else Path(e.rpc)) for e in scene.images]
+    far = {path.name: reach for path, rpc in given if (reach := reach_beyond(path, rpc))}
+    if far:
+        lines.append(
+            f"{_first(list(far))}: the RPC begins with it and reaches {100 * max(far.values()):.0f} % beyond its "
+            "end; if this is a crop that was not cut at the first corner, it is still that of the larger image, and "
+            "the model lies as far off as was cut away (gdal_translate -srcwin moves the RPC with the crop)"
+        )
+    return lines
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def tile_warnings(scene: Scene) -> list[str]:

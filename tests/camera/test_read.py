@@ -13,7 +13,7 @@ import rasterio.shutil
 from numpy.testing import assert_allclose
 from rasterio.rpc import RPC
 
-from terrain3d.camera.read import MAX_BYTES, counts_in_doubt, read_rpc, read_rpc_file
+from terrain3d.camera.read import MAX_BYTES, counts_in_doubt, reach_beyond, read_rpc, read_rpc_file
 from terrain3d.camera.rpc import RpcModel, locate, project
 from terrain3d.errors import CameraError, InputFileError
 
@@ -258,6 +258,22 @@ def test_read_rpc__tags_of_a_crop_that_begin_nowhere(tmp_path: Path, model: RpcM
     beyond = write_image(tmp_path / "b.tif", far, transform=rasterio.Affine(1, 0, 480000, 0, -1, 5230000))
     assert not counts_in_doubt(beyond)
     same(read_rpc(beyond), far)  # whatever that geotransform is, it is no place in the RPC's image
+
+
+def test_reach_beyond__rpc_of_a_larger_image(tmp_path: Path, model: RpcModel) -> None:
+    def of(first: float, last: float, name: str = "a.tif") -> float:
+        """The RPC made for lines and samples ``first`` to ``last`` of an image of 100 x 100 px."""
+        m = model.normalized(100, 100)
+        m = replace(m, line_off=(first + last) / 2, samp_off=(first + last) / 2,
+                    line_scale=(last - first) / 2, samp_scale=(last - first) / 2)  # fmt: skip
+        image = write_image(tmp_path / name, size=100)
+        (tmp_path / "a.RPB").write_text(rpb(m))
+        return reach_beyond(image, tmp_path / "a.RPB")
+
+    assert of(0, 150) == pytest.approx(0.5, abs=0.02)
+    assert of(0, 100) == of(-10, 110) == of(0, 110) == 0  # made for this image, with a margin or not
+    assert of(-50, 100) == 0  # the offset of a crop is in it
+    assert of(0, 150, "a_R1C1.tif") == 0
 
 
 def test_read_rpc__with_a_crs_the_geotransform_is_a_map(tmp_path: Path, model: RpcModel) -> None:
