@@ -49,6 +49,8 @@ _SLOPE_IN_ALL = 0.2  # the same of all windows together
 _TOLERANCE = 0.5  # m from the ground surface
 _ROUGH, _ROUGH_SHARE = 0.2, 0.3  # m in 5 m windows, and the share of them that makes a canopy; noise is half of it
 _FLOOR_RADIUS = 25.0  # m: a gap that shows the ground is hardly ever farther away
+_ISLAND_RELIEF = 10.0  # m, of the land around: in relief nothing is known of what is low
+_ISLAND_AREA, _ISLAND_AROUND, _ISLAND_AMID, _ISLAND_BELOW = 60.0, 30.0, 10.0, 1.5  # m2; m around; amid; under all that
 _CLIFF = 0.9  # rise over run
 
 
@@ -136,6 +138,7 @@ def coarse_ground(heights: Raster, evidence: Bools, plane: Plane, origin: tuple[
     slope = terrain_slope(surface, cell)
     keep = ok & (np.abs(work - surface) <= _TOLERANCE + 0.3 * slope)
     keep = _canopy_floor(work, keep, ok, smooth, cell, origin)
+    keep &= ~_low_islands(work, keep, ok, cell)
     if not keep.any():
         keep = ok
     surface = membrane(work, keep, origin=origin)
@@ -185,6 +188,21 @@ def _canopy_floor(z: Singles, keep: Bools, ok: Bools, smooth: Bools, cell: float
             return keep
         trend = blur(membrane(z, kept, origin=origin), 6.0 / cell)
     return kept
+
+
+def _low_islands(z: Singles, keep: Bools, ok: Bools, cell: float) -> Bools:
+    """Small pieces of ground amid what stands on it, lower than all larger ones around: false matches in narrow streets
+    and at the feet of walls, which would pull the terrain around down."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(keep.astype(np.uint8), connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] * cell**2 < _ISLAND_AREA
+    small[0] = False
+    island = small[labels]
+    window = np.ones((round(2 * _ISLAND_AROUND / cell) | 1,) * 2, np.uint8)
+    lowest = cv2.erode(np.where(keep & ~island, z, np.float32(1e6)), window)
+    level = cv2.dilate(np.where(keep & ~island, z, np.float32(-1e6)), window) - lowest < _ISLAND_RELIEF
+    size = (round(2 * _ISLAND_AMID / cell) | 1,) * 2
+    standing, seen = (cv2.blur(a.astype(np.float32), size) for a in (ok & ~keep, ok))
+    return island & level & (lowest < 1e5) & (z < lowest - _ISLAND_BELOW) & (standing > 0.5 * seen)
 
 
 def _roughness(z: Singles, cell: float) -> Singles:

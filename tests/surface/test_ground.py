@@ -110,6 +110,18 @@ def test_ground_cells__embankments_are_ground_and_long_sheds_are_not() -> None:
     assert np.median((found.surface - terrain)[sheds]) < 1.5
 
 
+def test_ground_cells__false_matches_deep_in_narrow_streets_are_no_ground() -> None:
+    terrain = hills((400, 400), 0.5)
+    z = terrain.copy()
+    for row in range(60, 300, 56):
+        for column in range(60, 300, 56):  # blocks of 24 m, streets of 4 m
+            z[row : row + 48, column : column + 48] = terrain[row + 24, column + 24] + 11
+    z = matched(z)
+    z[108:116, 130:142] = terrain[112, 136] - 7  # 4 m by 6 m
+    error = ground_cells(raster(z, 0.5)).surface - terrain
+    assert np.abs(error).max() < 2.0
+
+
 def test_ground_cells__benches_of_a_quarry_are_ground() -> None:
     y, x = np.mgrid[0:500, 0:500] * 0.5
     pit = 300 + 10 * np.clip(np.floor(np.hypot(x - 300, y - 120) / 16), 3, 12)  # 10 m high, 16 m wide
