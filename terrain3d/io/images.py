@@ -24,6 +24,25 @@ MIDDLE = 1000.0  # counts
 
 
 @dataclass(frozen=True)
+class Obscured:
+    """Squares of ``size`` pixels of an image, (rows, columns) from its first pixel on, in which cloud or the like hides
+    the ground."""
+
+    squares: NDArray[np.bool_]
+    size: int
+
+    @property
+    def share(self) -> float:
+        """Of the image, 0 to 1."""
+        return float(self.squares.mean())
+
+    def window(self, row: int, column: int, height: int, width: int) -> NDArray[np.bool_]:
+        """The pixels (height, width) of a window of the image that lie in them."""
+        rows, columns = np.arange(row, row + height) // self.size, np.arange(column, column + width) // self.size
+        return self.squares[np.ix_(rows, columns)]
+
+
+@dataclass(frozen=True)
 class ImageFile:
     """An image that has been found whole. ``nodata``: value of pixels without data, None where all have one.
 
@@ -32,7 +51,7 @@ class ImageFile:
     alpha: number of the band that is 0 where a pixel has no data, if the file has one. gain: power of two that brings
     the panchromatic pixels of an image of real numbers (reflectance) to counts as detectors give them. collar: a value
     that fills its surroundings undeclared (``terrain3d.io.collar``), no data either. saturation: where it was looked
-    for and found.
+    for and found. obscured: what of it is not to be used, where that is known.
     """
 
     path: Path
@@ -46,6 +65,7 @@ class ImageFile:
     gain: float = 1.0
     collar: float | None = None
     saturation: Saturation | None = None
+    obscured: Obscured | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -83,14 +103,17 @@ def open_image(path: str | Path, mask: Path | None = None) -> ImageFile:
 
 
 def _alpha(file: Any) -> int | None:
-    """Number of the band that says where there is data. GDAL calls the fourth of four 8-bit bands so by default, which
-    may be infrared: only a band of two values counts."""
+    """Number of the band that says where there is data: declared, or the last of two or four. GDAL calls the fourth of
+    four 8-bit bands so by default, which may be infrared: only a band of nothing but the highest value and 0 counts."""
     named = [i for i, c in enumerate(file.colorinterp, 1) if c == ColorInterp.alpha and i > 1]
+    if not named and file.count in (2, 4):
+        named = [file.count]
     if not named or np.dtype(file.dtypes[0]).kind != "u":
         return None
     shape = 1, min(file.height, ALPHA_SIDE), min(file.width, ALPHA_SIDE)
-    values = np.unique(file.read(named[:1], out_shape=shape, resampling=Resampling.nearest))
-    return named[0] if set(values.tolist()) <= {0, np.iinfo(file.dtypes[0]).max} else None
+    values = set(np.unique(file.read(named[:1], out_shape=shape, resampling=Resampling.nearest)).tolist())
+    most = np.iinfo(file.dtypes[0]).max
+    return named[0] if most in values and values <= {0, most} else None
 
 
 def _check_whole(file: Any, path: Path) -> None:
@@ -138,6 +161,8 @@ def read_bands(image: ImageFile, row: int, column: int, height: int, width: int)
     if image.mask is not None:
         with open_raster(image.mask) as file:
             found[:, file.read([1], window=window)[0] == 0] = np.nan
+    if image.obscured is not None:
+        found[:, image.obscured.window(r0, c0, r1 - r0, c1 - c0)] = np.nan
     if found.shape == shape:
         return found
     out = np.full(shape, np.nan, np.float32)

@@ -46,10 +46,11 @@ def kept_network(
     return begun.network
 
 
-def kept_pairs(pairs: list[Pair], views: list[View], workers: Workers) -> list[Pair]:
-    """Pairs with those first that an area had before images were added, in their order; new ones need a new image."""
+def kept_pairs(pairs: list[Pair], views: list[View], workers: Workers, name: str = "pairs") -> list[Pair]:
+    """Pairs with those first that an area had before images were added, in their order; new ones need a new image.
+    name: under which they are kept."""
     chosen = [_names(p, views) for p in pairs if p.chosen]
-    names = learned("pairs", chosen, workers, _with_new)
+    names = learned(name, chosen, workers, _with_new)
     by_names = {_names(p, views): p for p in pairs}
     kept = [replace(by_names.pop(n), chosen=True) for n in names]
     return kept + [replace(p, chosen=False) for p in by_names.values()]
@@ -121,9 +122,9 @@ def kept_ranking(name: str, ranked: list[RankedView], workers: Workers) -> list[
 
 
 def _in_one_light(old: Sequence[Light], new: Sequence[Light]) -> list[Light]:
-    """Old ones as they are, and new ones brought to the first of them."""
-    known = {k.name for k in old}
-    if not old or not known <= {k.name for k in new}:
+    """Old ones as they are, and new ones brought to the first of them, each before the first old one it precedes."""
+    known, place = {k.name for k in old}, {k.name: i for i, k in enumerate(new)}
+    if not old or not known <= place.keys():
         return list(new)
     first = next(k for k in new if k.name == old[0].name)
     gain, offset = np.array(first.gain), np.array(first.offset)
@@ -131,8 +132,9 @@ def _in_one_light(old: Sequence[Light], new: Sequence[Light]) -> list[Light]:
     for k in new:
         if k.name not in known:
             own = (np.array(k.gain) / gain, (np.array(k.offset) - offset) / gain, np.array(k.spread) / gain)
-            out.append(Light(k.name, k.lean, k.pixel, *(tuple(a.tolist()) for a in own)))
-    return sorted(out, key=lambda k: float(np.hypot(*k.lean)))
+            at = next((i for i, o in enumerate(out) if place[o.name] > place[k.name]), len(out))
+            out.insert(at, Light(k.name, k.lean, k.pixel, *(tuple(a.tolist()) for a in own)))
+    return out
 
 
 def _names(pair: Pair, views: list[View]) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from terrain3d.image.view import view_angles
 from terrain3d.io.geoid import convert_heights, to_vertical
 from terrain3d.pipeline.canopy_check import CanopyCheck
 from terrain3d.pipeline.lidar_quality import error_figures, lidar_figures
+from terrain3d.pipeline.obscured import obscured_share
 from terrain3d.pipeline.placement import LIDAR, placement
 from terrain3d.pipeline.result import RunResult
 from terrain3d.pipeline.running import Counts
@@ -117,6 +118,7 @@ def _images(result: RunResult) -> list[dict[str, Any]]:
                 "acquired": None if view.acquired is None else view.acquired.isoformat(),
                 "incidence_deg": incidence,
                 "azimuth_deg": azimuth,
+                "obscured_share": obscured_share(view),
                 "ties": result.network.ties_of(i),
                 "ties_reach": result.network.reach[i],
                 "rms_before_px": adjusted.rms_before_px[i],

@@ -36,6 +36,7 @@ from terrain3d.pipeline.load import (
 from terrain3d.pipeline.matching import coarse_pass, match_scene
 from terrain3d.pipeline.memory import keep_freed_memory
 from terrain3d.pipeline.model import register
+from terrain3d.pipeline.obscured import without_obscured
 from terrain3d.pipeline.output_crs import datum_warnings, output_reference
 from terrain3d.pipeline.placement import pointing, raised
 from terrain3d.pipeline.products import RASTERS, RUN_FILES, optional_files, write_products
@@ -113,6 +114,8 @@ def compute(
     decided = kept_pairs(choose_pairs(network.views, crs, middle), network.views, workers)
     chosen = [p for p in decided if p.chosen]
     surface = coarse_pass(network.views, chosen, inside, network.all_heights, folder, workers, recorder)
+    clear, decided = without_obscured(network.views, decided, surface, workers, recorder.warn)
+    network, chosen = replace(network, views=clear), [p for p in decided if p.chosen]
     surfaces = kept_surfaces(surface, len(chosen), workers)
     spool = match_scene(network.views, chosen, inside, surfaces, folder, workers, recorder)
     grid = aligned(Grid.from_bounds(inside, *spool.bounds, resolution_of(scene, network.views, crs, middle)))

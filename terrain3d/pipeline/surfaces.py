@@ -18,6 +18,7 @@ from terrain3d.pipeline.filling import Frame, fill_model
 from terrain3d.pipeline.fine_picture import draw_fine
 from terrain3d.pipeline.height_files import HeightFile
 from terrain3d.pipeline.model import StoredModel, clean_heights, surface_model
+from terrain3d.pipeline.obscured import obscured_share
 from terrain3d.pipeline.picture import draw, draw_grey, ranking
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.reference import fill_from_reference
@@ -129,7 +130,8 @@ def _ortho_view(view: View) -> OrthoView:
     def read(row: int, column: int, height: int, width: int) -> NDArray[np.float32]:
         return read_bands(view.image, row, column, height, width)
 
-    return OrthoView(view.camera, read, view.image.shape, len(view.image.bands), view.image.dtype, view.name)
+    image = view.image
+    return OrthoView(view.camera, read, image.shape, len(image.bands), image.dtype, view.name, obscured_share(view))
 
 
 def _coloured(view: View, plain: OrthoView) -> OrthoView:

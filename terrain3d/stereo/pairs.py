@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -19,6 +20,7 @@ MAX_BASE_TO_HEIGHT = 1.2
 BEST_BASE_TO_HEIGHT = 0.35  # small enough to look alike, large enough to measure
 MIN_OVERLAP = 0.05
 PARTNERS = 2  # of a view, beyond which a pair of it is kept only for what nothing else gives
+LEAST_CLEAR = 0.5  # share of a view that others see, for a pair in place of one with cloud; and what is missed of one
 NEW_GROUND = 0.05  # share of a pair's area that no better pair covers, from which on it is kept
 # Vegetation, cars and snow change with time, shadows with the sun: at these the score is halved.
 TIME_GAP_DAYS = 60.0
@@ -43,6 +45,11 @@ class Pair:
     reason: str
     time_gap_days: float | None = None
     sun_difference_deg: float | None = None
+
+    @property
+    def has_usable_base(self) -> bool:
+        """Whether heights can be measured with it, and it can be matched."""
+        return MIN_BASE_TO_HEIGHT <= self.base_to_height <= MAX_BASE_TO_HEIGHT
 
     @property
     def score(self) -> float:
@@ -73,6 +80,29 @@ def choose_pairs(views: list[View], crs: str, height: float) -> list[Pair]:
         )
     kept, dropped = _limit(usable, len(views))
     return kept + dropped + [p for p in candidates if not p.chosen]
+
+
+def with_clear_partners(pairs: list[Pair], clear: Sequence[float]) -> list[Pair]:
+    """Pairs as decided, and after the chosen ones those that views want whose partners are hidden by cloud.
+
+    clear: share of each view that shows the ground; of a pair at most the lesser one counts.
+    """
+    partners = np.zeros(len(clear))
+
+    def share(pair: Pair) -> float:
+        return min(clear[pair.left], clear[pair.right])
+
+    chosen = [p for p in pairs if p.chosen]
+    for p in chosen:
+        partners[[p.left, p.right]] += share(p)
+    rest, more = [p for p in pairs if not p.chosen], []
+    for p in sorted(rest, key=lambda p: p.score * share(p), reverse=True):
+        usable = p.has_usable_base and p.overlap >= MIN_OVERLAP and share(p) >= LEAST_CLEAR
+        if usable and min(partners[p.left], partners[p.right]) <= PARTNERS - LEAST_CLEAR:
+            partners[[p.left, p.right]] += share(p)
+            more.append(replace(p, chosen=True, reason=f"better partners are hidden by cloud or the like ({p.reason})"))
+    added = {(p.left, p.right) for p in more}
+    return chosen + more + [p for p in rest if (p.left, p.right) not in added]
 
 
 def _sun(view: View, height: float) -> NDArray[np.float64] | None:

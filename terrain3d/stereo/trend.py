@@ -22,11 +22,13 @@ SCRAP_STEP_M, STEEPEST = 15.0, 1.0  # m, and metres a metre, between a group of 
 
 @dataclass(frozen=True)
 class CoarseSurface:
-    """Heights on a coarse grid without gaps: ``trend`` is smooth, ``low`` and ``high`` bound the surface at a cell."""
+    """Heights on a coarse grid without gaps: ``trend`` is smooth, ``low`` and ``high`` bound the surface at a cell,
+    ``height`` is that of the cell itself."""
 
     trend: Raster
     low: Raster
     high: Raster
+    height: Raster
 
     def trend_at(self, east: Any, north: Any) -> Floats:
         """Trend, repeated outwards beyond the grid."""
@@ -64,7 +66,7 @@ def coarse_surface(heights: Raster) -> CoarseSurface:
     trend = cv2.GaussianBlur(filled, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     around = np.ones((5, 5), np.uint8)
     limits = cv2.erode(filled, around), cv2.dilate(filled, around)
-    return CoarseSurface(*(Raster(a, heights.grid) for a in (trend, *limits)))
+    return CoarseSurface(*(Raster(a, heights.grid) for a in (trend, *limits, filled)))
 
 
 def _without_scraps(values: Singles, resolution: float) -> Singles:
@@ -87,5 +89,5 @@ def flat_surface(
     """Surface of which nothing is known but its limits."""
     size = max(bounds[2] - bounds[0], bounds[3] - bounds[1], 1.0)
     grid = Grid.from_bounds(reference, *bounds, size / 4)
-    values = [np.full(grid.shape, h, np.float32) for h in ((low + high) / 2, low, high)]
+    values = [np.full(grid.shape, h, np.float32) for h in ((low + high) / 2, low, high, (low + high) / 2)]
     return CoarseSurface(*(Raster(v, grid) for v in values))

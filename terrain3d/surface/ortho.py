@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from math import ceil
 
 import cv2
@@ -35,6 +36,10 @@ _STRIP_WIDTH = 4.0  # m around what must be replaced, in which the seam may run
 _BALANCE = 8.0  # m: deviation of the window of the mean difference
 _BALANCE_STEP = 4  # cells
 _BALANCE_PRIOR = 0.02  # share of cells in that window whose weight draws the difference to nothing
+_OBSCURED = 0.5  # share of a view, over which others are not brought to its light
+_ODD = 0.12  # correlation with its best partner below that of two others, from which on the light of a view is odd
+_PARTNERS = 5  # of a view, by the ground they have in common, that its light is compared with
+_LEAST_SAMPLES = 100  # in common
 _SPECK = 6  # of 8 neighbours are drawn: what no view sees is a dent of the surface, or too small to be left black
 _GROSS = 6.0  # NMAD of the difference of two views that count as complete disagreement
 _BLOCK = 512  # cells
@@ -51,7 +56,7 @@ class OrthoView:
     camera: from longitude, latitude, ellipsoidal height to (line, sample). read: window (row, column, height, width),
     which may reach beyond the image only by having been clipped to ``shape`` first, to (bands, height, width) float32
     with NaN for nodata. shape: lines and samples. dtype: of the image file. name: of the
-    image, where views are told from each other.
+    image, where views are told from each other. obscured: share of it by cloud or the like.
     """
 
     camera: Camera
@@ -60,6 +65,7 @@ class OrthoView:
     bands: int = 1
     dtype: str = "uint16"
     name: str = ""
+    obscured: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
     """Views from the most vertical on, balanced: what has to be known of a whole scene before a part of it is drawn.
 
     surface: (h, w) float32 ellipsoidal metres, an overview of the scene. Of views with unequal bands those with the
-    most are taken.
+    most are taken. Those come last that are obscured for the most
+    part, or in another light than the others: under haze or the shadow of a cloud, in another season.
     """
     z, grid = np.asarray(surface.values, np.float32), surface.grid
     if not np.isfinite(z).any() or not views:
@@ -112,7 +119,10 @@ def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
         if v.bands == bands
     ]
     ranked.sort(key=lambda r: float(np.hypot(*r.lean)))
-    return _balanced(z, grid, ranked)
+    values = _values(z, grid, ranked)
+    late = odd_lights(values.mean(axis=1)) | np.array([r.view.obscured > _OBSCURED for r in ranked], bool)
+    order = np.argsort(late, kind="stable")
+    return _balanced([ranked[k] for k in order], values[order])
 
 
 def ortho(dsm: Raster, views: Sequence[RankedView], inner: tuple[slice, slice] = (slice(None), slice(None))) -> Ortho:
@@ -288,19 +298,41 @@ def _resample(view: OrthoView, line: Floats, sample: Floats, scale: float = 1.0)
     return values
 
 
-def _balanced(z: Singles, grid: Grid, views: list[RankedView]) -> list[RankedView]:
-    """Views with gain and offset that bring each to the first, band by band, from cells that both see."""
-    if len(views) == 1:
-        return views
-    values = []
+def _values(z: Singles, grid: Grid, views: list[RankedView]) -> Singles:
+    """Values (views, bands, n) of sampled cells, NaN where a view does not see one."""
     rows, columns = _sampled(z)
+    found = []
     for v in views:
-        sees = visible(z, grid.resolution, v.lean)
-        values.append(np.where(sees[rows, columns], _in_strips(v.view, *_places(Raster(z, grid), v)), np.nan))
+        sees = visible(z, grid.resolution, v.lean)[rows, columns]
+        found.append(np.where(sees, _in_strips(v.view, *_places(Raster(z, grid), v)), np.float32(np.nan)))
+    return np.array(found, np.float32)
+
+
+def odd_lights(values: Singles) -> Bools:
+    """Which views differ from two others far more than these from each other. values: (views, n) of common cells, NaN
+    for none."""
+    seen = np.isfinite(values)
+    common = seen.astype(np.float32) @ seen.T.astype(np.float32)
+    np.fill_diagonal(common, -1)
+    odd = np.zeros(len(values), np.bool_)
+    for i, shared in enumerate(common):
+        nearest = np.argsort(-shared, kind="stable")[:_PARTNERS]
+        for j, k in combinations(nearest.tolist(), 2):
+            both = seen[i] & seen[j] & seen[k]
+            if both.sum() < _LEAST_SAMPLES:
+                continue
+            with np.errstate(invalid="ignore", divide="ignore"):  # images of one value are like none
+                own, one, other = np.asarray(np.corrcoef(values[[i, j, k]][:, both]))[np.triu_indices(3, 1)]
+            odd[i] |= bool(other - np.fmax(own, one) > _ODD)
+    return odd
+
+
+def _balanced(views: list[RankedView], values: Singles) -> list[RankedView]:
+    """Views with gain and offset that bring each to the first, band by band, from cells that both see."""
     out = views[:1]
     for view, of_view in zip(views[1:], values[1:], strict=True):
         both = np.isfinite(of_view).all(axis=0) & np.isfinite(values[0]).all(axis=0)
-        if both.sum() < 100:
+        if both.sum() < _LEAST_SAMPLES:
             out.append(view)
             continue
         pairs = [_line_between(own[both], reference[both]) for own, reference in zip(of_view, values[0], strict=True)]

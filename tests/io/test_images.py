@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import rasterio
 
 from terrain3d.errors import InputFileError
-from terrain3d.io.images import has_data, open_image, read_bands, read_window
+from terrain3d.io.images import Obscured, has_data, open_image, read_bands, read_window
 
 
 def write(path: Path, values: np.ndarray, **options: object) -> Path:
@@ -73,6 +74,22 @@ def test_open_image__alpha_is_a_mask_and_infrared_is_not(tmp_path: Path, pixels:
     assert image.bands == (1, 2, 3) and image.alpha == 4
     window = read_bands(image, 0, 0, 90, 120)
     assert window.shape == (3, 90, 120) and np.isnan(window[:, :9]).all() and np.isfinite(window[:, 9:]).all()
+    silent = open_image(write(tmp_path / "c.tif", colour, photometric="minisblack", alpha="unspecified"))
+    assert silent.bands == (1, 2, 3) and silent.alpha == 4
+    np.testing.assert_array_equal(read_bands(silent, 0, 0, 90, 120), window)
+    empty = open_image(write(tmp_path / "d.tif", colour * np.uint8([1, 1, 1, 0])[:, None, None], photometric="rgb"))
+    assert empty.alpha is None and np.isfinite(read_bands(empty, 0, 0, 90, 120)).all()
+
+
+def test_read_bands__squares_that_cloud_hides_have_no_value(tmp_path: Path, pixels: np.ndarray) -> None:
+    squares = np.zeros((12, 15), np.bool_)
+    squares[2, 3] = True
+    image = replace(open_image(write(tmp_path / "a.tif", pixels)), obscured=Obscured(squares, 8))
+    window = read_bands(image, -3, 5, 40, 60)[0]
+    hidden = np.zeros(window.shape, np.bool_)
+    hidden[16 + 3 : 24 + 3, 24 - 5 : 32 - 5] = True
+    np.testing.assert_array_equal(np.isnan(window[3:]), hidden[3:])
+    assert image.obscured is not None and image.obscured.share == pytest.approx(1 / 180)
 
 
 def test_open_image__truncated_in_a_later_band(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -156,7 +156,8 @@ def test_match_tile__searches_what_the_relief_needs(stage: Any, monkeypatch: pyt
     level = over_stage(stage, 500.0, 540.0)
     grid = level.trend.grid
     slope = np.broadcast_to(np.linspace(-200, 200, grid.width, dtype=np.float32), grid.shape)
-    steep = CoarseSurface(*(replace(r, values=r.values + slope) for r in (level.trend, level.low, level.high)))
+    rasters = (level.trend, level.low, level.high, level.height)
+    steep = CoarseSurface(*(replace(r, values=r.values + slope) for r in rasters))
     (task,) = tile_of(stage, level)
     for surface in (level, steep, over_stage(stage, 320.0, 720.0)):
         match_tile(*stage.views, task.tile, surface, SgmBuffers())

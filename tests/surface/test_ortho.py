@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from terrain3d.crs import Reference, to_lonlat
 from terrain3d.io.images import open_image, read_bands
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.raster import Grid, Raster
-from terrain3d.surface.ortho import OrthoView, ortho, rank_views
+from terrain3d.surface.ortho import OrthoView, odd_lights, ortho, rank_views
 from terrain3d.surface.visibility import visible
 
 NORTH, WEST, SIZE = 3.9e6, 3.0e5, 200
@@ -101,6 +102,34 @@ def test_ortho__views_are_balanced() -> None:
     half = np.where(np.arange(SIZE) < SIZE // 2, image, np.nan)
     got = drawn(flat(), [view_of(half, oblique(0.0, 0.0)), view_of(1.3 * image + 200, oblique(0.001, 0.0))])
     assert np.abs(got[10:-10, 110:-10] - image[10:-10, 110:-10]).mean() < 12
+
+
+def test_odd_lights__is_the_view_unlike_two_others() -> None:
+    rng = np.random.default_rng(4)
+    ground = rng.normal(500, 100, 4000)
+    views = np.array([ground, 0.7 * ground + 90, 1.2 * ground, ground], np.float32) + rng.normal(0, 20, (4, 4000))
+    assert not odd_lights(views).any()
+    views[2] += rng.normal(0, 150, 4000)  # haze
+    assert odd_lights(views).tolist() == [False, False, True, False]
+    assert not odd_lights(views[1:3]).any()  # of two nothing tells which
+    views[0, :3950] = np.nan
+    views[3] = 700  # of one value
+    assert not odd_lights(views).any()
+
+
+def test_rank_views__the_most_vertical_under_haze_or_cloud_comes_last() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.uniform(400, 900, (SIZE, SIZE))
+    haze = 300 + 0.4 * image + rng.normal(0, 120, image.shape)
+    leans, images = (0.0, 0.001, 0.002), (haze, image, 1.1 * image)
+    views = [view_of(i, oblique(lean, 0.0)) for i, lean in zip(images, leans, strict=True)]
+    ranked = rank_views(flat(), views)
+    assert [views.index(r.view) for r in ranked] == [1, 2, 0]
+    assert np.abs(drawn(flat(), views)[10:-10, 10:-10] - image[10:-10, 10:-10]).mean() < 12
+    plain = [views[1], views[2]]
+    assert [r.view for r in rank_views(flat(), plain)] == plain
+    covered = replace(plain[0], obscured=0.8)
+    assert rank_views(flat(), [covered, plain[1]])[-1].view is covered
 
 
 def test_ortho__all_bands_are_drawn_and_balanced() -> None:
