@@ -47,6 +47,8 @@ EDGE = 2.5  # second difference over which the surface has an edge
 CLEAR_CELLS = 2  # from edges and voids, that a cell is even
 NORMAL_CELLS = 15  # window of mean and deviation of a view
 LEAST_SEEN = 0.15  # of that window
+OWN_CELLS = 15  # window of what a view differs from the others by
+ALIKE = 0.1  # share of the mean variance that each view is given, too: few cells tell theirs
 NOISE_CELLS = 7  # window of the noise of the views
 ROUGH_CELLS, AROUND_CELLS = 7, 25  # window of the surface that roughness is measured on, twice; and of its mean
 CALM_CELLS = ROUGH_CELLS - 1  # from edges and voids: as far as the two windows reach
@@ -60,7 +62,10 @@ TRUSTED = 1.0  # A / c whose steps are followed by half
 SLOPE_NOISE = 2.8  # variance of a spline's derivative over that of its value, white noise, mean of all places; 1 / px2
 MARGIN_CELLS = TURNS * (
     plate.MARGIN_CELLS
-    + max(NOISE_CELLS // 2 + NORMAL_CELLS // 2 + CLEAR_CELLS + 1, AROUND_CELLS // 2 + 2 * (ROUGH_CELLS // 2) + 1)
+    + max(
+        NOISE_CELLS // 2 + NORMAL_CELLS // 2 + OWN_CELLS // 2 + CLEAR_CELLS + 1,
+        AROUND_CELLS // 2 + 2 * (ROUGH_CELLS // 2) + 1,
+    )
 )
 _JIT: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
 
@@ -150,7 +155,7 @@ def _information(z: Singles, resolution: float, even: Bools, looks: Sequence[_Lo
         _normalise(value, slope)
     weight, step, residual, count = (np.zeros(z.shape) for _ in range(4))
     slopes *= np.float32(resolution)
-    _joint(values, slopes, even, weight, step, residual, count)
+    _joint(values, slopes, shares(values), even, weight, step, residual, count)
     noise = np.maximum(box(residual, NOISE_CELLS) / np.maximum(box(count, NOISE_CELLS), 1e-6), 1e-4)
     doubt = noise * (1 + residual / np.maximum(count, 1) / (9 * noise))  # Cauchy's weights
     leans = np.array([(np.hypot(*k.view.lean) * resolution / k.view.pixel) ** 2 for k in looks], np.float32)
@@ -232,31 +237,62 @@ def _normalise(value: Singles, slope: Singles) -> None:
     np.divide(slope, deviation, out=slope, casting="same_kind")
 
 
+def shares(values: Singles) -> Singles:
+    """Weights of the views of each cell, 1 in the mean: one in haze, or of another season, counts less where it is so.
+
+    values: (views, h, w), NaN where not seen. Of less than three views nothing tells which differs.
+    """
+    seen = np.isfinite(values)
+    n = seen.sum(axis=0)
+    judged = seen & (n > 2)
+    out = np.ones(values.shape, np.float32)
+    if not judged.any():
+        return out
+    own = _own_variances(np.where(judged, values, np.float32(0)).astype(np.float64), n)
+    for variance, here in zip(own, judged, strict=True):
+        around = box(np.where(here, variance, 0.0), OWN_CELLS)
+        variance[:] = np.maximum(around / np.maximum(box(here.astype(np.float64), OWN_CELLS), 1e-6), 0)
+    mean = np.where(judged, own, 0).sum(axis=0) / np.maximum(n, 1)
+    precision = np.where(judged, 1 / (own + ALIKE * mean + 1e-6), 0)
+    np.copyto(out, precision * (n / np.maximum(precision.sum(axis=0), 1e-12)), where=judged, casting="same_kind")
+    return out
+
+
+def _own_variances(values: Floats, n: NDArray[np.int64]) -> Floats:
+    """Of the n views of each cell, (views, h, w): what the differences of all pairs say (Grubbs 1948), cell by cell."""
+    total, squares = values.sum(axis=0), (values * values).sum(axis=0)
+    of_pairs = (n * squares - total * total) / np.maximum(n - 1, 1)
+    return np.asarray((n * values * values - 2 * values * total + squares - of_pairs) / np.maximum(n - 2, 1))
+
+
 @njit(**_JIT)
-def _joint(values: Any, slopes: Any, wanted: Any, weight: Any, step: Any, residual: Any, count: Any) -> None:
+def _joint(
+    values: Any, slopes: Any, shares: Any, wanted: Any, weight: Any, step: Any, residual: Any, count: Any
+) -> None:
     """Sums of the normal equation of a step that brings all views of a cell to their mean."""
     views, height, width = values.shape
     for i in range(height):
         for j in range(width):
             if not wanted[i, j]:
                 continue
-            n, mean, slope = 0, 0.0, 0.0
+            n, total, mean, slope = 0, 0.0, 0.0, 0.0
             for k in range(views):
                 if np.isfinite(values[k, i, j]) and np.isfinite(slopes[k, i, j]):
                     n += 1
-                    mean += values[k, i, j]
-                    slope += slopes[k, i, j]
+                    total += shares[k, i, j]
+                    mean += shares[k, i, j] * values[k, i, j]
+                    slope += shares[k, i, j] * slopes[k, i, j]
             if n < 2:
                 continue
-            mean /= n
-            slope /= n
+            mean /= total
+            slope /= total
             count[i, j] = n - 1
             for k in range(views):
                 if np.isfinite(values[k, i, j]) and np.isfinite(slopes[k, i, j]):
                     r, d = values[k, i, j] - mean, slopes[k, i, j] - slope
-                    weight[i, j] += d * d
-                    step[i, j] -= d * r
-                    residual[i, j] += r * r
+                    weight[i, j] += shares[k, i, j] * d * d
+                    step[i, j] -= shares[k, i, j] * d * r
+                    residual[i, j] += shares[k, i, j] * r * r
 
 
 def box(values: Floats, size: int) -> Floats:

@@ -11,7 +11,7 @@ from terrain3d.crs import Reference, from_lonlat
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface import rays
 from terrain3d.surface.ortho import OrthoView, RankedView
-from terrain3d.surface.rays import box, even_cells, refined, stiffness
+from terrain3d.surface.rays import box, even_cells, refined, shares, stiffness
 
 NORTH, WEST, SIZE = 3.9e6, 3.0e5, 200
 GRID = Grid(Reference("EPSG:32654"), WEST, NORTH, 0.5, SIZE, SIZE)
@@ -162,3 +162,26 @@ def test_box__is_the_mean_of_the_square() -> None:
     values = np.random.default_rng(1).normal(size=(30, 20))
     expected = cv2.blur(values, (5, 5), borderType=cv2.BORDER_CONSTANT)
     np.testing.assert_allclose(box(values, 5), expected, atol=1e-12)
+
+
+def test_shares__are_those_of_the_noise_of_each_view() -> None:
+    rng = np.random.default_rng(9)
+    deviation = np.array([0.2, 0.2, 0.6, 0.2])[:, None, None]
+    values = (rng.normal(0, 1, (80, 80)) + deviation * rng.normal(0, 1, (4, 80, 80))).astype(np.float32)
+    values[0, :30] = np.nan
+    found = shares(values)
+    assert found[:, 40:, :].mean(axis=0) == pytest.approx(1, abs=1e-4)
+    own = deviation[:, 0, 0] ** 2
+    expected = 1 / (own + rays.ALIKE * own.mean())
+    np.testing.assert_allclose(np.median(found[:, 45:], axis=(1, 2)), expected / expected.mean(), rtol=0.1)
+    assert found[2, :20].max() < 0.7 < np.median(found[1, :20])
+    assert (shares(values[:2]) == 1).all()  # of two nothing tells which is worse
+
+
+def test_refined__a_view_in_haze_does_little_harm() -> None:
+    """All views alike, it made the error of the three others 2.5 times as large."""
+    truth = (2 * field(2.0, 1)).astype(np.float32)
+    blurred = cv2.blur(truth, (9, 9))
+    good, (hazy,) = views_of(truth, 2.0), views_of(truth, 300.0, ((0.1, 0.1),))
+    three, four = (rms(refined(Raster(blurred, GRID), v) - truth) for v in (good, [*good, hazy]))
+    assert four < 1.25 * three < 0.7 * rms(blurred - truth)
