@@ -200,9 +200,12 @@ def open_raster(path: str | Path) -> Any:
                 raise InputFileError(f"has {file.count} bands, {MOST_BANDS} at most are read", where=path)
             yield file
     except GDAL_ERRORS as error:
-        reason = "is truncated or damaged" if path.suffix.lower() in (".tif", ".tiff") else "is not a readable raster"
         detail = str(error.__cause__ or error).splitlines()[0]
-        raise InputFileError(f"{reason} ({detail[:120]})", where=path, fix="copy or download the file again") from error
+        if path.suffix.lower() in (".tif", ".tiff"):
+            reason, fix = "is truncated or damaged", "copy or download the file again"
+        else:
+            reason, fix = "is not a readable raster", "give a GeoTIFF, or copy the file again if it is one"
+        raise InputFileError(f"{reason} ({detail[:120]})", where=path, fix=fix) from error
 
 
 @contextmanager

@@ -69,6 +69,5 @@ def open_granule(path: Path) -> Iterator[h5py.File]:
     except Terrain3dError:
         raise
     except DAMAGE as error:
-        raise InputFileError(
-            f"lidar granule cannot be read as HDF5 ({error})", where=path, fix="download the file again"
-        ) from error
+        fix = "download the file again" if path.suffix.lower() in HDF5 else "give granules in HDF5, or tables"
+        raise InputFileError(f"lidar granule cannot be read as HDF5 ({error})", where=path, fix=fix) from error

@@ -25,7 +25,7 @@ from terrain3d.pipeline.change_tiles import RankedTile, TileScheme, check_scheme
 from terrain3d.pipeline.detect import detect_stored
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.quick import quick_model
-from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, check_apart, scratch_folder
 from terrain3d.stats import nmad
 from terrain3d.tiles import on_earth, reproject
 
@@ -56,6 +56,7 @@ def run_change(
 
     The rasters of the result are gone when this returns; what it says of the regions and the scene stays.
     """
+    check_apart(out, [before, after])
     reporter.stage("reading")
     first, second = load_epoch(before), load_epoch(after)
     scheme = tiles or TileScheme()
@@ -127,6 +128,7 @@ def run_quick_change(
 
     What was given up for the time is in the notes of the result. Raises Terrain3dError.
     """
+    check_apart(out, [before])
     load_epoch(before)  # what is wrong with it shows before the work
     with scratch_folder(out):  # for ``out`` to be gone if nothing comes of it
         model = quick_model(load_scene(scene), out / "rapid", reporter, workers)

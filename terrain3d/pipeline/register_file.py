@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from terrain3d.crs import ELLIPSOID, Reference, to_lonlat, vertical_from_name
-from terrain3d.errors import ConfigError, FrameError, LidarError, OverlapError
+from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.export.report import ReportData, Section, Text, write_report
 from terrain3d.io.atomic import write_json
 from terrain3d.io.geoid import to_vertical
@@ -28,7 +28,7 @@ from terrain3d.pipeline.model import REGISTRATION_CELL, REGISTRATION_CELLS
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.run_report import PICTURE_PX, relief_figure
 from terrain3d.pipeline.running import overview, overview_step, step_for_side
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import check_apart, scratch_folder
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.registration import Registration, register_dsm
 
@@ -69,8 +69,7 @@ def run_register(
     Raises Terrain3dError; LidarError where too few returns are on open ground to correct anything. Then nothing is
     written.
     """
-    if path.resolve() in (out.resolve(), (out / "dsm.tif").resolve()):
-        raise ConfigError("would overwrite the surface that is registered", where="--out", fix="name another folder")
+    check_apart(out, [path])
     names = ("dsm", "dtm") if (path / "dtm.tif").is_file() else ("dsm",)
     given = [_opened(path, name, vertical) for name in names]
     returns = read_lidar(lidar, _bounds_lonlat(given[0].grid), rule_set(rules))

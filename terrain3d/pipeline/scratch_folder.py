@@ -8,8 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from terrain3d.errors import OutputError
+from terrain3d.errors import ConfigError, OutputError
 from terrain3d.io.atomic import output_error
+
+
+def check_apart(out: Path, given: Sequence[Path]) -> None:
+    """Raises ConfigError where results would be written over the models, folders or files, that they are made from."""
+    for path in given:
+        if path.resolve() in (out.resolve(), (out / "dsm.tif").resolve()):
+            raise ConfigError(f"would overwrite what was given, {path}", where="--out", fix="name another folder")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from terrain3d.io.vectors import write_layer
 from terrain3d.pipeline.change import change_columns, run_change
 from terrain3d.pipeline.pair import EpochPair, aligned_pair
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.scratch_folder import check_apart
 from terrain3d.raster import Grid
 
 ROWS = 256
@@ -52,6 +53,7 @@ def run_series(
         raise ConfigError(
             f"a series needs at least three epochs, not {len(epochs)}", fix="use terrain3d change for two"
         )
+    check_apart(out, epochs)
     loaded = [load_epoch(path) for path in epochs]
     times, per = _times([e.date for e in loaded], dates)
     steps, regions = [], []

@@ -20,6 +20,7 @@ from terrain3d.io.atomic import write_json
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.pipeline.change_folder import ChangeFolder, read_change_folder, read_changes
 from terrain3d.pipeline.progress import Reporter
+from terrain3d.pipeline.scratch_folder import check_apart
 from terrain3d.raster import Grid
 from terrain3d.tiles import reproject
 
@@ -47,6 +48,7 @@ def run_update(
     change: folder of ``terrain3d change old new``, whose polygons of at least that confidence are taken over.
     Raises Terrain3dError.
     """
+    check_apart(out, [old, new, change])
     reporter.stage("reading")
     folder = read_change_folder(change)
     first, second, _ = common_vertical(load_epoch(old), load_epoch(new), *folder.told)

@@ -47,6 +47,14 @@ def test_run_change__rasters_and_layers(changed):
     assert tiles.columns["code"].tolist() == [square_code(500_060.0, 3_899_940.0, "EPSG:32654")]
 
 
+def test_run_change__does_not_write_over_an_epoch(changed):
+    old, new = changed / "old", changed / "new"
+    for before, after, out in ((old, new, old), (old, new, new), (old, new / "dsm.tif", new)):
+        with pytest.raises(ConfigError, match="would overwrite what was given"):
+            run_change(before, after, out, ChangeOptions(), Silent())
+    assert not (new / "report.html").exists() and not (old / "change.tif").exists()
+
+
 def test_change_columns__are_all_that_regions_say_with_or_without_regions():
     region = Region(shapely.box(0, 0, 1, 1), Kind.FELLING, Measures(*(0.0 for _ in fields(Measures))), 0.5)
     assert [*region.attributes(), "date_before", "date_after"] == list(COLUMNS)

@@ -36,6 +36,8 @@ def test_series__two_epochs_and_wrong_dates(tmp_path, model):
     a, b = model(tmp_path / "a", 1), model(tmp_path / "b", 2)
     with pytest.raises(ConfigError, match="at least three"):
         run_series([a, b], tmp_path / "out", ChangeOptions(), Silent())
+    with pytest.raises(ConfigError, match=f"would overwrite what was given, {b}"):
+        run_series([a, b, a], b, ChangeOptions(), Silent())
     with pytest.raises(ConfigError, match="2 dates for 3"):
         run_series([a, b, a], tmp_path / "out", ChangeOptions(), Silent(), dates=["2020-01-01", "2021-01-01"])
     with pytest.raises(ConfigError, match="not in the order"):

@@ -7,7 +7,7 @@ import shapely
 from terrain3d.change.blend import Provenance, blended, provenance, weights
 from terrain3d.change.result import ChangeOptions
 from terrain3d.crs import ELLIPSOID, Reference
-from terrain3d.errors import InputFileError
+from terrain3d.errors import ConfigError, InputFileError
 from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.pipeline.change import run_change
 from terrain3d.pipeline.progress import Silent
@@ -43,6 +43,9 @@ def test_update__least_confidence_leaves_changes_out(tmp_path, model):
     assert done.changes == 0 and done.new == 0
     with pytest.raises(InputFileError, match="no quality"):
         run_update(old, new, tmp_path / "old", tmp_path / "out2", Silent())
+    for given in (old, new, tmp_path / "change"):
+        with pytest.raises(ConfigError, match=f"would overwrite what was given, {given}"):
+            run_update(old, new, tmp_path / "change", given, Silent())
 
 
 def test_weights__cosine_over_the_seam():
