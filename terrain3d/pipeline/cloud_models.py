@@ -20,7 +20,7 @@ from terrain3d.pipeline.model import Extent, clean_heights, surface_model
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.resolutions import Layers, coarser, folder_name
 from terrain3d.pipeline.running import overview, overview_step
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.pipeline.spool import Part, Spool, save_part
 from terrain3d.pipeline.terrain import OVERVIEW_CELLS
 from terrain3d.points import PointCloud
@@ -102,11 +102,12 @@ def cloud_surface(
         made = Layers.of([r.window(*extent.window()) for r in made.all()], made)
         reporter.stage("writing", len(made.all()) * (len(times) + 1))
         finest = coarser(made, mean, folder, workers)
-        names = _write(finest, file.reference, out, reporter)
-        for fold, cell in zip(times, options.coarser, strict=True):
-            level = coarser(made, mean * fold, folder, workers)
-            place = folder_name(cell)
-            names += [f"{place}/{name}" for name in _write(level, file.reference, out / place, reporter)]
+        with all_or_none(folder, out) as ready:
+            names = _write(finest, file.reference, ready, reporter)
+            for fold, cell in zip(times, options.coarser, strict=True):
+                level = coarser(made, mean * fold, folder, workers)
+                place = folder_name(cell)
+                names += [f"{place}/{name}" for name in _write(level, file.reference, ready / place, reporter)]
         return summary(finest.mask, tuple(names))
 
 

@@ -20,7 +20,7 @@ from terrain3d.landform.derivatives import aspect_deg, hillshade, horn_gradient,
 from terrain3d.landform.hydrology import drain
 from terrain3d.pipeline.height_files import HeightFile, check_numbers, open_heights, strips, without_heights
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.raster import Grid, Raster
 
 PRODUCTS = ("slope", "aspect", "hillshade", "contours", "hydro")
@@ -59,7 +59,8 @@ def run_derive(path: Path, out: Path, options: DeriveOptions, reporter: Reporter
     file = open_heights(path, layer="dtm")
     if not any(np.isfinite(strip.values).any() for _, _, strip in strips(file, 64, 0)):
         raise OverlapError("raster has no cell with a height", where=file.path, fix="check its nodata value")
-    return [_make(product, file, out, options, reporter) for product in PRODUCTS if product in options.products]
+    with scratch_folder(out) as scratch, all_or_none(scratch, out) as ready:
+        return [_make(product, file, ready, options, reporter) for product in PRODUCTS if product in options.products]
 
 
 def _make(product: str, file: HeightFile, out: Path, options: DeriveOptions, reporter: Reporter) -> str:

@@ -16,7 +16,7 @@ from terrain3d.pipeline.cloud_models import ModelSummary, summary, terrain_layer
 from terrain3d.pipeline.height_files import HeightFile, open_heights
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.scratch_folder import scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, scratch_folder
 from terrain3d.pipeline.terrain import make_terrain
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
@@ -50,9 +50,10 @@ def raster_terrain(path: Path, out: Path, reporter: Reporter, *, workers: int = 
         window = row, column, *file.grid.shape
         layers = terrain_layers(*(r.window(*window) for r in (made.dtm, made.sigma, made.chm)))
         reporter.stage("writing", len(layers))
-        for layer in layers:
-            write_layer(layer, file.grid.reference, out, (own.west, own.north))
-            reporter.step()
+        with all_or_none(folder, out) as ready:
+            for layer in layers:
+                write_layer(layer, file.grid.reference, ready, (own.west, own.north))
+                reporter.step()
         return summary(mask.window(*window), tuple(f"{layer.name}.tif" for layer in layers))
 
 

@@ -28,7 +28,7 @@ from terrain3d.pipeline.model import REGISTRATION_CELL, REGISTRATION_CELLS
 from terrain3d.pipeline.progress import Reporter
 from terrain3d.pipeline.run_report import PICTURE_PX, relief_figure
 from terrain3d.pipeline.running import overview, overview_step, step_for_side
-from terrain3d.pipeline.scratch_folder import check_apart, scratch_folder
+from terrain3d.pipeline.scratch_folder import all_or_none, check_apart, scratch_folder
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.registration import Registration, register_dsm
 
@@ -85,10 +85,11 @@ def run_register(
         reporter.stage("correction", len(surfaces))
         corrected = [_corrected(surface, found, folder, reporter) for surface in surfaces]
         reporter.stage("writing", len(corrected) + 1)
-        files = [name for surface in corrected for name in _write(surface, out, reporter)]
-        write_json(out / "quality.json", {"lidar": lidar_figures(returns, found), "warnings": list(warnings)})
-        write_report(out / "report.html", _report(path, returns, found, corrected))
-        reporter.step()
+        with all_or_none(folder, out) as ready:
+            files = [name for surface in corrected for name in _write(surface, ready, reporter)]
+            write_json(ready / "quality.json", {"lidar": lidar_figures(returns, found), "warnings": list(warnings)})
+            write_report(ready / "report.html", _report(path, returns, found, corrected))
+            reporter.step()
     return RegisterResult(returns, found, (*files, "quality.json", "report.html"))
 
 

@@ -20,7 +20,7 @@ from terrain3d.io.atomic import write_json
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
 from terrain3d.pipeline.change_folder import ChangeFolder, read_change_folder, read_changes
 from terrain3d.pipeline.progress import Reporter
-from terrain3d.pipeline.scratch_folder import check_apart
+from terrain3d.pipeline.scratch_folder import all_or_none, check_apart, scratch_folder
 from terrain3d.raster import Grid
 from terrain3d.tiles import reproject
 
@@ -62,29 +62,29 @@ def run_update(
     products = [("dsm", first.dsm, second.dsm, True), ("dtm", first.dtm, second.dtm, True),
                 ("dsm_sigma", first.sigma, second.sigma, False),
                 ("dtm_sigma", first.dtm_sigma, second.dtm_sigma, False)]  # fmt: skip
-    with bounded_cache():
+    with bounded_cache(), scratch_folder(out) as scratch, all_or_none(scratch, out) as ready:
         reporter.stage("writing", 5)
         for name, before, after, heights in products:
             if before is not None and after is not None and (heights or name == "dsm_sigma" or first.dtm is not None):
                 write_strips(
-                    out / f"{name}.tif", replace(before.grid, reference=grid.reference),
+                    ready / f"{name}.tif", replace(before.grid, reference=grid.reference),
                     work.strips(before, after, heights), np.float32, nodata=HEIGHT_NODATA, heights=heights,
                 )  # fmt: skip
             reporter.step()
         counts = np.zeros(len(Provenance), np.int64)
         write_strips(
-            out / "provenance.tif", grid, work.provenance(counts), np.uint8, nodata=0, heights=False,
+            ready / "provenance.tif", grid, work.provenance(counts), np.uint8, nodata=0, heights=False,
             band_names=("1 old, 2 new, 3 blended",),
         )  # fmt: skip
         reporter.step()
-    cell = grid.resolution**2
-    outcome = UpdateOutcome(len(kept), *(float(counts[c] * cell) for c in (1, 2, 3)))
-    write_json(
-        out / "quality.json",
-        {"old": str(old), "new": str(new), "change": str(change), "changes": outcome.changes,
-         "old_area_m2": outcome.old, "new_area_m2": outcome.new, "blended_area_m2": outcome.blended,
-         "feather_m": feather},
-    )  # fmt: skip
+        cell = grid.resolution**2
+        outcome = UpdateOutcome(len(kept), *(float(counts[c] * cell) for c in (1, 2, 3)))
+        write_json(
+            ready / "quality.json",
+            {"old": str(old), "new": str(new), "change": str(change), "changes": outcome.changes,
+             "old_area_m2": outcome.old, "new_area_m2": outcome.new, "blended_area_m2": outcome.blended,
+             "feather_m": feather},
+        )  # fmt: skip
     return outcome
 
 

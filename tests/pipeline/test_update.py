@@ -7,8 +7,9 @@ import shapely
 from terrain3d.change.blend import Provenance, blended, provenance, weights
 from terrain3d.change.result import ChangeOptions
 from terrain3d.crs import ELLIPSOID, Reference
-from terrain3d.errors import ConfigError, InputFileError
-from terrain3d.io.rasters import read_classes, read_raster
+from terrain3d.errors import ConfigError, InputFileError, OutputError
+from terrain3d.io.rasters import read_classes, read_raster, write_strips
+from terrain3d.pipeline import update
 from terrain3d.pipeline.change import run_change
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.update import run_update
@@ -46,6 +47,23 @@ def test_update__least_confidence_leaves_changes_out(tmp_path, model):
     for given in (old, new, tmp_path / "change"):
         with pytest.raises(ConfigError, match=f"would overwrite what was given, {given}"):
             run_update(old, new, tmp_path / "change", given, Silent())
+
+
+def test_update__that_breaks_off_leaves_what_was_there(tmp_path, model, monkeypatch):
+    old, new, out = model(tmp_path / "old", 1), model(tmp_path / "new", 2, house=6.0), tmp_path / "out"
+    run_change(old, new, tmp_path / "change", ChangeOptions(), Silent())
+    out.mkdir()
+    (out / "dsm.tif").write_text("of before")
+
+    def fails(path, *given, **named):
+        if path.name == "dtm.tif":
+            raise OutputError("cannot be written (No space left on device)", where=path)
+        write_strips(path, *given, **named)
+
+    monkeypatch.setattr(update, "write_strips", fails)
+    with pytest.raises(OutputError):
+        run_update(old, new, tmp_path / "change", out, Silent())
+    assert [p.name for p in out.iterdir()] == ["dsm.tif"] and (out / "dsm.tif").read_text() == "of before"
 
 
 def test_weights__cosine_over_the_seam():
