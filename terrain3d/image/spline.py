@@ -50,11 +50,13 @@ def _filter_rows(image: Any, taps: Any, out: Any) -> None:
     for i in range(height):
         line[reach : reach + width] = image[i]
         line[:reach], line[reach + width :] = image[i, 0], image[i, width - 1]
+        row = out[i]
         for j in range(width):
-            total = taps[0] * line[j + reach]
-            for k in range(1, reach + 1):
-                total += taps[k] * (line[j + reach - k] + line[j + reach + k])
-            out[i, j] = total
+            row[j] = taps[0] * line[j + reach]
+        for k in range(1, reach + 1):
+            before, after, tap = line[reach - k :], line[reach + k :], taps[k]
+            for j in range(width):
+                row[j] += tap * (before[j] + after[j])
         for j in range(width):
             if np.isnan(out[i, j]) and not np.isnan(image[i, j]):
                 out[i, j] = _beside_none(line, taps, j + reach)
