@@ -29,6 +29,7 @@ LEAST_CELLS = 10  # of an overview that both surfaces have
 RIM = 8.0  # m: deviation of the window over which a void's rim is joined to the DEM, and how fast that fades
 RIM_MARGIN = 32.0
 ALIGN_SIGMA = 1.0  # m
+FAR = 25.0  # m: global DEMs err by less (SRTM 16 m at 90 %), with a forest on it, and geoids differ by more
 
 
 def fill_from_reference(
@@ -46,6 +47,8 @@ def fill_from_reference(
     finest, coarsest = (overview_step(grid, n) for n in (OVERVIEW_CELLS, LEAST_OVERVIEW))
     step = max(min(round(file.grid.cell_metres / grid.resolution), coarsest), finest)
     seen = overview(dsm, step)
+    if (far := far_off(seen, file)) is not None:
+        reporter.warn(far)
     shift, delta, spread = learned("fit of reference", _fitted(seen, file), workers)
 
     def work(block: Block) -> None:
@@ -88,6 +91,19 @@ def _fitted(seen: Raster, file: HeightFile) -> tuple[Alignment | None, Raster, f
     smooth = np.where(known, smooth, np.float32(np.nan)).astype(np.float32)
     spread = max(float(nmad(difference[known] - float(np.median(difference[known])))), 0.1)
     return shift, Raster(membrane.membrane(smooth), seen.grid), spread
+
+
+def far_off(seen: Raster, file: HeightFile) -> str | None:
+    """A line where the surface lies so high above or below the DEM that one of them is wrong as a whole."""
+    difference = seen.values - file.on(seen.grid).values
+    known = np.isfinite(difference)
+    up = float(np.median(difference[known])) if known.any() else 0.0
+    if abs(up) < FAR:
+        return None
+    return (
+        f"the surface lies {abs(up):.0f} m {'above' if up > 0 else 'below'} the reference DEM, which was shifted to "
+        "it: images without lidar may point wrong by as much (check the RPCs); else check the DEM's vertical reference"
+    )
 
 
 def _placed(file: HeightFile, grid: Grid, shift: Alignment | None) -> NDArray[np.float32]:

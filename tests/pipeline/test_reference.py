@@ -23,7 +23,7 @@ from terrain3d.pipeline.height_files import open_heights, over
 from terrain3d.pipeline.load import load_reference
 from terrain3d.pipeline.model import Extent
 from terrain3d.pipeline.progress import Silent
-from terrain3d.pipeline.reference import fill_from_reference
+from terrain3d.pipeline.reference import far_off, fill_from_reference
 from terrain3d.raster import Grid, Raster
 from terrain3d.simulate.scene import SceneFiles
 from terrain3d.surface.mask import MaskCode
@@ -47,7 +47,9 @@ def dem(path: Path, east: float = 0.0, north: float = 0.0, up: float = 0.0) -> P
     return path
 
 
-def filled(folder: Path, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def filled(
+    folder: Path, path: Path, reporter: Silent | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Heights, sigma, mask and truth."""
     x, y = np.meshgrid(*GRID.centres())
     truth = hills(x, y).astype(np.float32)
@@ -126,3 +128,12 @@ def test_load_reference__its_heights_must_be_known(hamlet: SceneFiles, tmp_path:
     with pytest.raises(FrameError, match=r"declares heights over egm96, reference_dem\.vertical is ellipsoid"):
         load_reference(scene({"path": str(path), "vertical": "ellipsoid"}))
     assert load_reference(scene(None)) is None
+
+
+def test_far_off__a_dem_far_above_or_below_is_warned_of(tmp_path: Path) -> None:
+    grid = Grid(GRID.reference, GRID.west, GRID.north, 10.0, 60, 60)
+    x, y = np.meshgrid(*grid.centres())
+    seen = Raster(hills(x, y).astype(np.float32), grid)
+    for up, says in ((12.0, None), (-60.0, "lies 60 m above the reference"), (60.0, "lies 60 m below the reference")):
+        line = far_off(seen, over(open_heights(dem(tmp_path / "dem.tif", up=up), metres=False), ELLIPSOID)[0])
+        assert line is None if says is None else line is not None and says in line
