@@ -124,7 +124,11 @@ def _references(head: TableHead, form: LidarFormat, path: Path) -> tuple[CRS, Ve
     if form.crs is not None:
         parse_crs(form.crs)  # one clear error for an unknown one
     declared = CRS.from_user_input(form.crs if form.crs is not None else head.crs)
-    name = form.vertical or vertical_of_crs(declared)
+    said = vertical_of_crs(declared)
+    name = form.vertical or said
+    if said and form.vertical and (said == "ellipsoid") != (form.vertical == "ellipsoid"):
+        raise FrameError(f"its CRS says heights over {said}, vertical says {form.vertical}", where=path,
+                         fix="leave vertical out, or name the horizontal CRS alone as crs")  # fmt: skip
     if name is None:
         raise FrameError("table states no vertical reference", where=path,
                          fix="give vertical: ellipsoid, egm96 or the path of a geoid grid")  # fmt: skip

@@ -114,6 +114,8 @@ def test_csv__heights_over_a_geoid(table: Path) -> None:
         ({"crs": None}, FrameError, "table has no CRS"),
         ({"crs": "EPSG:999999"}, FrameError, "unknown CRS"),
         ({"vertical": None}, FrameError, "no vertical reference"),
+        ({"crs": f"{UTM}+5773"}, FrameError, "its CRS says heights over egm96, vertical says ellipsoid"),
+        ({"crs": "EPSG:4979", "vertical": "egm96"}, FrameError, "says heights over ellipsoid, vertical says egm96"),
         ({"columns": {**TRACKS, "sigma": "line"}}, InputFileError, "column 'line' has a value that is no number"),
         ({"only": {"kind": 2}}, ConfigError, "no column 'kind'"),
     ],
