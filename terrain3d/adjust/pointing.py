@@ -21,6 +21,9 @@ USUAL_COUNTS = 2.0  # numbers that the usual size of errors counts as much as, a
 # 1-sigma at the ends of an image, px: along the lines attitude drifts with time, across them nothing moves but a little
 # rotation and scale
 USUAL_DRIFT_PX = (0.2, 0.05)
+# m/m, the tilts of a model that these leave, along and across the succession of lines, where the images are not known:
+# a drift of one image against the next along their common epipolar lines is no parallax that ties could see
+USUAL_TILT = (0.45e-3, 0.12e-3)
 COMMON = 1.5  # metres east and north, of orbit and attitude, that images of one pass may have in common unseen
 PLAIN = 1.75  # times the usual size, from which a user is told
 
@@ -71,6 +74,10 @@ class Pointing:
             f"the images point wrong by some {size * BIAS_SIGMA_PX:.0f} px, where {BIAS_SIGMA_PX:.0f} are usual: check "
             "that each has its own RPC, of this very image or crop"
         )
+
+
+# of a model of which only the surface is known, as the mean of some images gives it
+USUAL = Pointing(np.diag([2.6, 2.6, 15.0]) ** 2)
 
 
 def pointing_of(adjustment: Adjustment, crs: str, x: float, y: float, height: float) -> Pointing:

@@ -23,8 +23,6 @@ CONSTRAINED_SIGMA = 1.0  # below it the returns are said to determine the horizo
 CLEAR_SIGMA = 0.5  # metres; above it other shifts than the one found may be about as likely
 MAX_HORIZONTAL_SIGMA = 2.5  # above it they are not asked at all, unless pointing is as far off
 MAX_HORIZONTAL = 30.0
-# of the mean of some images, metres, east, north and up: what is known of a model of which only the surface is known
-USUAL = Pointing(np.diag([2.6, 2.6, 15.0]) ** 2)
 HELD_OUT_TOLERANCE = 0.03  # by which held-out tracks may fit worse, which for a small shift is chance
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from terrain3d.adjust.pointing import Pointing
+from terrain3d.adjust.pointing import USUAL, USUAL_TILT, Pointing
 from terrain3d.crs import from_lonlat, to_lonlat
 from terrain3d.errors import FrameError, LidarError, OverlapError
 from terrain3d.points import LidarReturns, horizontal_sigma
@@ -17,13 +17,12 @@ from terrain3d.register.beams import place_beams
 from terrain3d.register.coverage import extent_share, uncontrolled_parts
 from terrain3d.register.crowns import CLEAR_OF_CANOPY, contradict, crown_height
 from terrain3d.register.heights import Heights, SmoothCorrection, node_grid, settle_heights
-from terrain3d.register.horizontal import USUAL, Placement, settle_horizontal
+from terrain3d.register.horizontal import Placement, settle_horizontal
 from terrain3d.register.lines import Lines
 from terrain3d.register.move import Move
 from terrain3d.register.offsets import TrackOffset
 from terrain3d.register.scene import Scene, prepare
 from terrain3d.register.shift import DZ, SHIFT, VERTICAL, Fit, Linearization, fit_linear, search_start
-from terrain3d.register.smooth import TILT_SIGMAS
 from terrain3d.register.validate import (
     MIN_RETURNS,
     MIN_TRACKS,
@@ -240,7 +239,7 @@ def _on_crowns(
     grid = scene.dsm.grid
     nodes = node_grid(grid, max(grid.shape) * grid.resolution)
     smooth = SmoothCorrection(None, Raster(np.full(nodes.shape, np.sqrt(variance)), nodes))
-    covariance = np.diag([0.0, 0.0, variance, TILT_SIGMAS[0] ** 2, TILT_SIGMAS[0] ** 2])
+    covariance = np.diag([0.0, 0.0, variance, USUAL_TILT[0] ** 2, USUAL_TILT[0] ** 2])
     (dx, dy), covariance[:2, :2] = pointing.sideways(up)
     move = Move(float(dx), float(dy), up, 0.0, 0.0, scene.origin, covariance, smooth, True)
     return _not_by_ground(scene, problem, move, problem.difference - up, reason, text)

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from terrain3d.adjust.pointing import USUAL_TILT
 from terrain3d.register.footprint import Footprints
 from terrain3d.register.lines import Lines
 from terrain3d.register.shift import Fit, Linearization
@@ -26,9 +27,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CONSTANT_SIGMA = 100.0  # metres
-# m/m, of what ties leave of a network of images that is not known, along and across the succession of their lines: a
-# drift of one image against the next along their common epipolar lines is no parallax that ties could see
-TILT_SIGMAS = (0.45e-3, 0.12e-3)
 TILT_TAIL = 3.0  # of its sigma: a larger tilt that is plainly seen is not held back (Geman & McClure)
 TAIL_TURNS = 4
 OWN_SIGMA = 0.1  # metres, of a return at least
@@ -184,7 +182,7 @@ def height_prior(observed: Observations, lines: Lines) -> Floats:
     """Covariance (3, 3) of constant and tilt before any return is read, widened where the returns plainly show a larger
     tilt."""
     (a, b), known = lines.along, lines.tilt
-    root = np.array([(a, b), (-b, a)]).T * TILT_SIGMAS if known is None else np.linalg.cholesky(known)
+    root = np.array([(a, b), (-b, a)]).T * USUAL_TILT if known is None else np.linalg.cholesky(known)
     total = (
         observed.sigma**2 + observed.offset**2 + (observed.slope**2).sum(axis=1) + (observed.sideways**2).sum(axis=1)
     )

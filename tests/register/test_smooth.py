@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from terrain3d.adjust.pointing import USUAL_TILT
 from terrain3d.register import smooth
 from terrain3d.register.lines import Lines
 from terrain3d.register.smooth import Candidate, Observations, candidates, estimate, height_prior, thinned
@@ -79,7 +80,7 @@ def test_field__sigma_is_that_of_draws() -> None:
     normalized = []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        tilt, size, wave = rng.normal(0, smooth.TILT_SIGMAS[::-1]), 0.12 * rng.normal(), rng.uniform(60, 120)
+        tilt, size, wave = rng.normal(0, USUAL_TILT[::-1]), 0.12 * rng.normal(), rng.uniform(60, 120)
 
         def error(east, north, tilt=tilt, size=size, wave=wave):  # type: ignore[no-untyped-def]
             return tilt[0] * east + tilt[1] * north + size * np.sin(north / wave)
@@ -96,7 +97,7 @@ def test_height_prior__a_large_tilt_is_not_held_back() -> None:
     rng = np.random.default_rng(3)
     level = along_tracks(rng)
     tilted = replace(level, height=level.height + 0.004 * level.east)
-    along, across = smooth.TILT_SIGMAS
+    along, across = USUAL_TILT
     assert np.sqrt(np.diag(height_prior(level, NORTH))[1:]) == pytest.approx([across, along], rel=0.1)
     assert height_prior(tilted, NORTH)[1, 1] > 0.004**2
     found = estimate(tilted, candidates(tilted, folds(tilted), 700.0, NORTH), places())
