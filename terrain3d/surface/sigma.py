@@ -6,9 +6,10 @@ beside it, a gap between crowns that all pairs took for their tops, or ground ma
 off by the step between the two. How likely that is follows from the matches and the surface. A Gaussian sigma has to
 serve both: the factors below are those whose 68, 90 and 95 % intervals, all three together, hold best for cells of
 scenes with exact truth: what the three shares miss on ground is least, over 18 simulated scenes of 350 m and three of
-700 m that count eightfold, with objects covered no worse. (The factor of the matches was set again on the latter, the
-foot of walls and missing pairs on a few of them all.) So a cell that is wrong once in ten times gets about half of the
-step, and one that is wrong once in a hundred times hardly more than its noise.
+700 m that count eightfold, with objects covered no worse. (The factor of the matches was set again on the latter, as
+large as their bands allow: with all that misplaces the model taken off, the best cells are still off by more than they
+say. The foot of walls and missing pairs were set on a few of them all.) So a cell that is wrong once in ten times gets
+about half of the step, and one that is wrong once in a hundred times hardly more than its noise.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Bools = NDArray[np.bool_]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
 REACH = 4.25  # m within which what is below a cell is looked for
-MATCH, NEAR, SLOPE = 0.19, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+MATCH, NEAR, SLOPE = 0.22, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
 PAIRS_AROUND = 8.0  # m within which the largest number of pairs is what might have seen a cell
 STEP, LEAST_STEP = 0.51, 0.4  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its

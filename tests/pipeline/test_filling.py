@@ -11,7 +11,7 @@ from terrain3d.crs import Reference
 from terrain3d.errors import OverlapError
 from terrain3d.io.scratch import StoredRaster, new_raster
 from terrain3d.pipeline import blocks
-from terrain3d.pipeline.filling import Frame, fill_model
+from terrain3d.pipeline.filling import Frame, fill_model, surface_slopes
 from terrain3d.pipeline.model import StoredModel, clean_heights
 from terrain3d.pipeline.progress import Silent
 from terrain3d.raster import Grid, Raster
@@ -76,3 +76,19 @@ def test_clean_heights__all_islands_leave_the_largest(
 def test_clean_heights__nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OverlapError):
         clean_heights(model_of(tmp_path, np.full(GRID.shape, np.nan)), tmp_path, 1, Silent())
+
+
+def test_surface_slopes__relief_counts_and_walls_and_noise_do_not() -> None:
+    x = np.arange(60) * 0.5
+    bend = np.where(x < 15, 0.2 * x, 3 + 0.3 * (x - 15))
+    foot = np.where(x < 15, 0.1 * x, 11.5 + 0.1 * (x - 15))
+    ridge = -0.3 * np.abs(x - 15)
+    east = {}
+    for name, line in (("bend", bend), ("foot", foot), ("ridge", ridge)):
+        slopes = surface_slopes(np.tile(line, (9, 1)).astype(np.float32), 0.5)
+        assert np.abs(slopes[1]).max() == 0
+        east[name] = slopes[0, 4]
+    assert east["bend"][[10, 30, 50]] == pytest.approx([0.2, 0.2, 0.3], abs=1e-5)
+    # a wall of 10 m is on one side of the cells at its foot and brow
+    assert east["foot"][[10, 29, 30, 50]] == pytest.approx([0.1, 0.1, 0.1, 0.1], abs=1e-5)
+    assert east["ridge"][[10, 30, 50]] == pytest.approx([0.3, 0.0, -0.3], abs=1e-5)

@@ -12,7 +12,6 @@ from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, LidarError
 from terrain3d.io.geoid import to_vertical
 from terrain3d.io.rasters import HEIGHT_NODATA, read_raster, write_raster
-from terrain3d.pipeline.filling import PLACED
 from terrain3d.pipeline.progress import Silent
 from terrain3d.pipeline.register_file import run_register
 from terrain3d.raster import Raster
@@ -73,7 +72,7 @@ def test_register__puts_a_displaced_surface_back(ridge: Ridge, tmp_path: Path) -
     south, east = np.gradient(back.values.astype(float), back.grid.resolution)
     slope, sideways = np.hypot(south, east), float(np.sqrt(np.diag(made.registration.covariance)[:2].min()))
     steep, level = (float(np.nanmedian(sigma[rows])) for rows in ((slope > 0.5) & (slope < 1.0), slope < 0.1))
-    assert 0.3 < level < np.hypot(0.3, 0.2) and steep > np.hypot(level, 0.3 * PLACED * sideways) > level + 0.01
+    assert 0.3 < level < np.hypot(0.3, 0.2) and steep > np.hypot(level, 0.3 * sideways) > level + 0.01
     assert {p.name for p in (tmp_path / "out").iterdir()} == set(made.files)
 
 

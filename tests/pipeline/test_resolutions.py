@@ -16,7 +16,7 @@ from terrain3d.io.rasters import read_classes, read_raster
 from terrain3d.io.scratch import new_raster
 from terrain3d.landform.volumes import ErrorModel
 from terrain3d.pipeline import resolutions
-from terrain3d.pipeline.filling import PLACED, Frame
+from terrain3d.pipeline.filling import RAISED, Frame
 from terrain3d.pipeline.resolutions import Layers, coarser
 from terrain3d.raster import Grid, Raster
 from terrain3d.register.heights import SmoothCorrection
@@ -81,7 +81,7 @@ def test_coarser__what_the_frame_leaves_in_doubt_does_not_average_out(tmp_path: 
         layers[-1].write(0, 0, np.broadcast_to(values, grid.shape).astype(kind))
     made = coarser(Layers(*layers), 10, tmp_path, 1, frame)
     alike = ErrorModel().alike(10, 0.5) ** 2
-    common = orientation**2 + PLACED**2 * (vertical**2 + (0.5 * sideways) ** 2)
+    common = orientation**2 + (RAISED * vertical) ** 2 + (0.5 * sideways) ** 2
     sigma = made.dsm_sigma.read(0, 0, *made.dsm_sigma.grid.shape)
     assert sigma == pytest.approx(np.sqrt(alike * own**2 + (1 - alike) * common), rel=1e-3)
 
