@@ -386,12 +386,31 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in BLAS_THREADS:  # read when numpy and scipy are loaded
         os.environ.setdefault(name, "1")
+    _find_room_for_compiled()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, io.StringIO())
     if "" in sys.argv[1:]:
         _complain("an argument is empty: a variable that is not set? leave it out or fill it")
         sys.exit(2)
+
+
+def _find_room_for_compiled() -> None:
+    """Numba keeps compiled functions beside the program or in the user's cache, and refuses to work where it can write
+    neither, as in many containers: there they are kept while this process lasts."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        cache = Path("/")
+    places = (Path(__file__).parent, next(p for p in (cache, *cache.absolute().parents) if p.exists()))
+    if "NUMBA_CACHE_DIR" in os.environ or any(os.access(place, os.W_OK) for place in places):
+        return
+    import atexit
+    import shutil
+    import tempfile
+
+    os.environ["NUMBA_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="terrain3d-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def _complain(text: str) -> None:

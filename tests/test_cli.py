@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,28 @@ def test_reporter__quiet_shows_only_warnings(capsys: pytest.CaptureFixture[str])
 def test_say_table__columns_stand_under_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     say_table(["class", "n"], [["all", "7"], ["building", "1234"]])
     assert capsys.readouterr().out.splitlines() == ["class        n", "all          7", "building  1234"]
+
+
+@pytest.mark.parametrize(("writable", "given"), [(True, False), (False, False), (False, True)])
+def test_entry_point__finds_room_for_compiled_functions(writable: bool, given: bool) -> None:
+    """In containers often neither the program's folder nor a home can be written."""
+    code = f"""
+import os, sys
+os.access = lambda place, mode: {writable}
+sys.argv = ["terrain3d", "--version"]
+from terrain3d.cli import main
+try:
+    main()
+finally:
+    folder = os.environ.get("NUMBA_CACHE_DIR", "")
+    print(folder, os.path.isdir(folder))
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    environment |= {"NUMBA_CACHE_DIR": "/given"} if given else {}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    folder, _, made = done.stdout.splitlines()[-1].rpartition(" ")
+    assert made == str(not writable and not given) and bool(folder) == (not writable)
+    assert not folder or not Path(folder).exists()  # gone with the process
 
 
 def test_entry_point__without_streams_and_with_an_empty_argument() -> None:
