@@ -31,6 +31,7 @@ WINDOW = 9  # cells of the surface, that a correlation is taken over
 LEAST_COMMON = 0.5  # of a window
 UNLIKE, ALIKE = 0.4, 0.6  # correlation with its best partner of what is obscured; of the best two others
 BRIGHT, BRIGHTER = 2.0, 4.0  # above the median of the others: contrasts (NMAD) of the scene, times what these differ
+STEEPEST = 1.1  # metres a metre, over a window
 LEAST_WIDTH = 5  # cells: of what is obscured
 MARGIN_CELLS = WINDOW // 2 + 2 * LEAST_WIDTH
 STRIP_LINES = 1024
@@ -48,6 +49,7 @@ def find_obscured(
     light = np.stack([_light(v, heights, size) for v, size in zip(views, sizes, strict=True)])
     apart = disagreeing(light, usable)
     apart |= outshining(light, apart)
+    apart &= ~cliffs(heights)
     inner = np.zeros(heights.values.shape, np.bool_)
     inner[core] = True
     return [
@@ -103,6 +105,13 @@ def outshining(light: Singles, apart: Bools) -> Bools:
             above = level[i] - high
             out[i] = seen & (above > BRIGHT) & (above > BRIGHTER * (high - low))
     return out
+
+
+def cliffs(heights: Raster) -> Bools:
+    """Cells (h, w) around which a surface is so steep that images differ by what they see of it, and by its errors."""
+    window = np.ones((WINDOW, WINDOW), np.uint8)
+    relief = cv2.dilate(heights.values, window) - cv2.erode(heights.values, window)
+    return np.asarray(relief > STEEPEST * WINDOW * heights.grid.resolution)
 
 
 def _mean(values: NDArray[np.bool_] | NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from terrain3d.io.images import open_image
 from terrain3d.raster import Grid, Raster
 from terrain3d.simulate.noise import fractal
 from terrain3d.simulate.world import REFERENCE
-from terrain3d.stereo.obscured import correlation, disagreeing, find_obscured, outshining
+from terrain3d.stereo.obscured import cliffs, correlation, disagreeing, find_obscured, outshining
 from terrain3d.stereo.pairs import PARTNERS, choose_pairs, with_clear_partners
 
 CRS = REFERENCE.horizontal
@@ -98,6 +98,13 @@ def test_outshining__cloud_over_water_and_not_glint_of_two() -> None:
     assert bright[2][CLOUD].all() and not np.delete(bright, 2, axis=0).any()
     light[0][CLOUD] += 800
     assert not outshining(light, nothing).any()  # two of a kind
+
+
+def test_cliffs__walls_and_not_slopes() -> None:
+    z = np.tile(0.8 * 4 * np.arange(60, dtype=np.float32), (50, 1))
+    z[:, 40:] += 60
+    found = cliffs(Raster(z, Grid(REFERENCE, 0.0, 0.0, 4.0, *z.shape)))
+    assert found[:, 36:44].all() and not found[:, :35].any() and not found[:, 45:].any()
 
 
 def scene(views: list[View], folder: Path, clouded: int) -> list[View]:
