@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from pyproj import CRS, Geod
+from shapely.geometry import Point, box
 
 from terrain3d.config import OutputConfig
 from terrain3d.crs import (
@@ -53,18 +54,28 @@ def output_reference(output: OutputConfig, views: list[View], height: float, fol
 
 
 def datum_warnings(output: OutputConfig, crs: str, views: list[View], height: float) -> list[str]:
-    """A line if the CRS of the results is on a datum to which no exact way from WGS 84 is known. In a terrestrial frame
-    that was asked for, coordinates are there already."""
-    if output.frame != AUTO and like_wgs84(parse_crs(crs)):
+    """Lines if the CRS of the results is on a datum to which no exact way from WGS 84 is known there. In a frame that
+    was asked for, coordinates are there already."""
+    named = parse_crs(crs)
+    if output.frame != AUTO and like_wgs84(named):
         return []
-    name, accuracy = datum_operation(crs, *_middle(views, height))
-    if not accuracy > MOST_INEXACT:
-        return []
-    return [
-        f"output crs '{output.crs}' is on another datum than the images: PROJ's way there ({name}) is right within "
-        f"{accuracy:g} m, which no sigma contains (crs: auto needs no such way; output.frame names a frame of today "
-        "for what lidar places)"
-    ]
+    lon, lat = _middle(views, height)
+    lines = []
+    name, accuracy = datum_operation(crs, lon, lat)
+    if accuracy > MOST_INEXACT:
+        lines.append(
+            f"output crs '{output.crs}' is on another datum than the images: PROJ's way there ({name}) is right "
+            f"within {accuracy:g} m, which no sigma contains (crs: auto needs no such way; output.frame names a frame "
+            "of today for what lidar places)"
+        )
+    base = None if named.geodetic_crs is None else named.geodetic_crs.to_epsg()
+    area = None if base is None or like_wgs84(named) else CRS.from_epsg(base).area_of_use
+    if area is not None and not box(*area.bounds).covers(Point(lon, lat)):
+        lines.append(
+            f"the datum of output crs '{output.crs}' is not in use at longitude {lon:.2f}, latitude {lat:.2f}: other "
+            "programs may take no way to it there and show the results 100 m aside"
+        )
+    return lines
 
 
 def check_frame(output: OutputConfig, crs: CRS) -> None:

@@ -32,9 +32,14 @@ def test_output_reference__an_old_datum_takes_heights_over_a_geoid() -> None:
     assert (reference.horizontal, reference.vertical.name) == ("EPSG:31467", "egm96")
 
 
-def test_datum_warnings__tokyo_datum_is_known_within_9_metres(hamlet: SceneFiles) -> None:
-    views = load_views(load_scene(hamlet.config))
-    (line,) = datum_warnings(OutputConfig(crs="EPSG:30169"), "EPSG:30169", views, 50.0)
-    assert line.startswith("output crs 'EPSG:30169' is on another datum") and "is right within 9 m" in line
-    for crs in ("EPSG:32654", "EPSG:6677"):  # JGD2011 is the ITRF of a year
-        assert datum_warnings(OutputConfig(crs=crs), crs, views, 50.0) == []
+def test_datum_warnings__how_exact_and_where_the_datum_is_in_use(hamlet: SceneFiles) -> None:
+    views = load_views(load_scene(hamlet.config))  # at Innsbruck
+
+    def of(crs: str) -> list[str]:
+        return datum_warnings(OutputConfig(crs=crs), crs, views, 500.0)
+
+    (line,) = of("EPSG:31254")
+    assert line.startswith("output crs 'EPSG:31254' is on another datum") and "is right within 1.5 m" in line
+    line, other = of("EPSG:30169")
+    assert "is right within 9 m" in line and "'EPSG:30169' is not in use at longitude 11.38" in other
+    assert of("EPSG:32632") == of("EPSG:25832") == []
