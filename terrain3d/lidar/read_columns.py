@@ -250,8 +250,9 @@ def _cloud_parts(path: Path, names: Sequence[str]) -> Iterator[Part]:
         try:
             dated = cloud.header.global_encoding.gps_time_type == GpsTimeType.STANDARD
             for points in cloud.chunk_iterator(CHUNK):
-                own = dict(zip(POINTS, (points.x, points.y, points.z), strict=True))
-                part = {n: np.asarray(own[n] if n in POINTS else points[n]) for n in names}
+                scaled = points.x, points.y, points.z
+                own = {n: c for ns in (POINTS, "XYZ", "xyz") for n, c in zip(ns, scaled, strict=True)}  # X is counts
+                part = {n: np.asarray(own[n] if n in own else points[n]) for n in names}
                 if dated and GPS_TIME in part:
                     part[GPS_TIME] = _utc(part[GPS_TIME])
                 yield part

@@ -166,6 +166,9 @@ def test_las__rows_of_a_class(tmp_path: Path) -> None:
     assert np.allclose(granule.returns.height, [10, 11, 14, 15]) and counts(granule) == {
         "not among the rows to keep": 2
     }
+    named = {"x": "X", "y": "Y", "height": "Z"}  # the file's counts of a millimetre are never meant
+    returns = read_granule(tmp_path / "ground.laz", form=form(columns=named, sigma=0.05)).returns
+    assert np.allclose(returns.height, 10 + np.arange(6)) and np.allclose(returns.lat_deg, granule.returns.lat_deg[0])
 
 
 def write_parquet(path: Path, columns: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
