@@ -63,7 +63,8 @@ class Measures:
     gained) and its sigma; ground_volume of the bare earth and its sigma, NaN where no ground is known; share of the
     area measured in both epochs. certainty: mean size of the height change over its sigma, of typical cells rather than
     of all: a few that are hardly known make a volume doubtful, but not that there is a change; nor does a deposit on
-    felled trees, where the surface rose here and sank there."""
+    felled trees, where the surface rose here and sank there. stand_certainty: mean height change over its sigma where
+    crowns err by themselves (``StableStatistics.stand_sigma``)."""
 
     area: float
     mean_dz: float
@@ -75,6 +76,7 @@ class Measures:
     ground_volume_sigma: float
     measured_share: float
     certainty: float
+    stand_certainty: float
 
 
 def make_patch(sign: int, row: int, column: int, cells: NDArray[np.bool_], opposite: NDArray[np.bool_],
@@ -167,7 +169,8 @@ def measure(
     # Cells at the rim are uncertain because it is not known on which side of the edge they lie; that counts below.
     core = inner_part(cells, CORE / resolution) & np.isfinite(difference)
     inner = sigma[core] if core.any() else s[known]
-    mean_sigma = stable.mean_sigma(float(np.mean(np.square(inner, dtype=np.float64))), area)
+    variance = float(np.mean(np.square(inner, dtype=np.float64)))
+    mean_sigma = stable.mean_sigma(variance, area)
     mean_sigma = sqrt(mean_sigma**2 + (bias * mean) ** 2)
     rim = cells & ~ndimage.binary_erosion(cells)
     at_rim = difference[rim & np.isfinite(difference)]
@@ -186,6 +189,7 @@ def measure(
         measured_share=float(known.mean()),
         certainty=float(np.abs(d[known]).mean(dtype=np.float64))
         / max(stable.mean_sigma(float(np.median(inner)) ** 2, area), 1e-3),
+        stand_certainty=abs(mean) / max(stable.stand_sigma(variance, area), 1e-3),
     )
 
 

@@ -21,6 +21,7 @@ Q90 = 1.6449  # 90 % of a normal distribution's absolute values lie within this 
 LAGS_CELLS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 TABLE_STEP, TABLE_STEPS = 0.005, 8000  # metres of roughness, and how many; steps of a factor
 LONG_RANGE = 25.0  # metres; wider than the windows of matching and what stands on the ground
+CROWN_AREA = 64.0  # m2: of a large one, with the shade beside it
 PAIRS = 1_000_000  # of a lag, plenty
 
 
@@ -72,6 +73,13 @@ class StableStatistics:
         matching = sum(s.share / total * min(1.0, s.area / max(area, 1e-9)) for s in short)
         waves = sum(s.share * min(1.0, s.area / max(area, 1e-9)) for s in self.structures if s.range >= LONG_RANGE)
         return float(np.sqrt(self.registration**2 + random * (matching if short else 1.0) + self.sill * waves))
+
+    def stand_sigma(self, variance: float, area: float) -> float:
+        """As ``mean_sigma``, of a stand of trees: what its cells are less certain than stable ground is that crowns are
+        there or not in an epoch's matching, each whole and by itself, however far errors of ground reach."""
+        known = min(variance, max(self.sill, self.registration**2))
+        crowns = (variance - known) * min(1.0, CROWN_AREA / max(area, 1e-9))
+        return float(np.hypot(self.mean_sigma(known, area), np.sqrt(crowns)))
 
 
 def smooth_limit(rough: Array) -> float:

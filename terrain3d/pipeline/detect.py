@@ -286,7 +286,7 @@ def _regions(
             seen.ground_sigma, CANOPY_BIAS if item.canopy(model.smooth_limit) else 0.0,
         )  # fmt: skip
         # Crowns come and go with the matching, also where errors are long-tailed: single ones are no change.
-        weak = m.area < options.min_stand_area or abs(m.mean_dz) < options.test.seed_z * m.mean_dz_sigma
+        weak = m.area < options.min_stand_area or m.stand_certainty < options.test.seed_z
         if m.area < options.min_area or (weak and item.wooded and item.verdict.kind not in LINKED):
             continue
         polygon = straight_outline(patch, grid) if built else outline(patch, grid)
