@@ -29,6 +29,7 @@ WIDE_WINDOW = 10.0  # metres
 TILT_Z = 3.0  # a tilt below this many of its own sigma is not applied
 TILT_LEAST = 0.02  # metres across the scene, below which a tilt is of no account
 BEND_CELL = 2.0  # metres, about the size of cells that tell a bend
+LEAST_LIKENESS, MOST_APART = 0.15, 2.0  # slopes alike by chance; differences in their sigma that errors do not make
 BLOCK = 50.0  # metres; errors of blocks this far apart are taken as independent
 
 
@@ -42,6 +43,8 @@ class Alignment:
     converged: the last step was below a fiftieth of a cell.
     n_cells: cells used in the last solution. nmad: of the stable ground's differences, metres.
     bend: what is left of them in low order or along the track, where places that were left out confirm it.
+    likeness: correlation of the slopes of both surfaces, 0 where they are put together by chance. apart: NMAD of all
+        cells' differences over what errors and roughness make of them.
     """
 
     east: float
@@ -56,6 +59,13 @@ class Alignment:
     n_cells: int
     nmad: float
     bend: Bend | None = None
+    likeness: float = 1.0
+    apart: float = 0.0
+
+    @property
+    def unlike(self) -> bool:
+        """The surfaces have nothing in common where they are put: neither slopes nor, within errors, heights."""
+        return self.likeness < LEAST_LIKENESS and self.apart > MOST_APART
 
     def height_at(self, x: Floats, y: Floats) -> Floats:
         """Height to take from AFTER at positions of BEFORE."""
@@ -134,6 +144,8 @@ def align_views(whole: View, parts: Sequence[View] = ()) -> Alignment:
         converged=result.converged,
         n_cells=result.n_cells,
         nmad=nmad(result.d),
+        likeness=result.likeness,
+        apart=result.apart,
     )
     return replace(alignment, bend=_bend(whole, alignment))
 
@@ -225,7 +237,8 @@ def _levels(views: Sequence[View], factor: int) -> list[_Level]:
 
 @dataclass(frozen=True)
 class _Solution:
-    """State, and the residuals d of the cells that count, (u, v) from the middle of the scene."""
+    """State, and the residuals d of the cells that count, (u, v) from the middle of the scene. likeness, apart: as of
+    ``Alignment``."""
 
     state: Floats
     converged: bool
@@ -233,6 +246,8 @@ class _Solution:
     u: Floats
     v: Floats
     n_cells: int
+    likeness: float
+    apart: float
 
 
 def _solve(levels: list[_Level], state: Floats, free: NDArray[np.bool_], x0: float, y0: float) -> _Solution:
@@ -282,7 +297,20 @@ def _solve(levels: list[_Level], state: Floats, free: NDArray[np.bool_], x0: flo
             converged = True
             break
     strong = w > 0.25 * np.median(w[w > 0]) if np.any(w > 0) else w >= 0
-    return _Solution(state, converged, d[strong], u[good][strong], v[good][strong], used)
+    both = good & (np.hypot(second_east, second_north) < MAX_SLOPE)
+    likeness = _likeness((slope_east[both], slope_north[both]), (second_east[both], second_north[both]))
+    return _Solution(
+        state, converged, d[strong], u[good][strong], v[good][strong], used, likeness, nmad(normalized)
+    )  # fmt: skip
+
+
+def _likeness(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
+    """Correlation of slopes, the mean ones taken out; 0 where there are none."""
+    if not first[0].size:
+        return 0.0
+    a, b = (np.concatenate([s - s.mean() for s in slopes]) for slopes in (first, second))
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size > 0 else 0.0
 
 
 def _tilt_sigma(d: Floats, u: Floats, v: Floats) -> Floats:

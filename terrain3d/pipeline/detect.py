@@ -58,6 +58,9 @@ def detect_stored(
     before, after, notes = common_vertical(before, after, options.vertical_before, options.vertical_after)
     reporter.stage("co-registration")
     pair, samples = aligned_pair(before, after)
+    for doubt in _doubts(pair):
+        reporter.warn(doubt)
+        notes.append(doubt)
     notes += _notes(pair)
     model = error_model([_fields(pair, grid) for grid in samples], pair.grid.resolution)
     rasters = _Rasters.new(folder, pair)
@@ -97,9 +100,27 @@ def _notes(pair: EpochPair) -> list[str]:
         notes.append(
             f"a bend of up to {bend.largest:.2f} m between the epochs was taken out; places left out confirm it"
         )
-    if not pair.alignment.converged:
-        notes.append("co-registration did not converge: its last step was larger than a fiftieth of a cell")
     return notes
+
+
+def _doubts(pair: EpochPair) -> list[str]:
+    """Lines on a co-registration that is not to be trusted. Raises OverlapError if it plainly failed."""
+    found = pair.alignment
+    check = "check CRS and place of both epochs"
+    if found.unlike and not found.converged:
+        raise OverlapError(
+            f"co-registration of {pair.after.name} to {pair.before.name} failed: shifted by "
+            f"{np.hypot(found.east, found.north):.0f} m, they are still no more alike than by chance",
+            fix=f"{check}; one may lie off by more than co-registration can find, or show another place",
+        )
+    if found.unlike:
+        return [f"the surfaces are no more alike than by chance where co-registration puts them: {check}"]
+    if not found.converged:
+        return [
+            f"co-registration did not converge: after {found.east:.1f} m east and {found.north:.1f} m north, its last "
+            f"step was larger than a fiftieth of a cell; changes may be its errors: {check}"
+        ]
+    return []
 
 
 def _fields(pair: EpochPair, grid: Grid) -> Fields:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from shapely import Point
 
+from terrain3d.change.align import align
 from terrain3d.change.epoch import Epoch, common_vertical, load_epoch
 from terrain3d.change.kinds import Kind
 from terrain3d.change.resample import resample
@@ -12,7 +14,8 @@ from terrain3d.crs import ELLIPSOID, UNDECLARED, Reference, Vertical, transform_
 from terrain3d.errors import FrameError, InputFileError, OverlapError
 from terrain3d.io.geoid import undulation
 from terrain3d.io.rasters import write_raster
-from terrain3d.pipeline.detect import detect
+from terrain3d.pipeline.detect import detect, detect_stored
+from terrain3d.pipeline.progress import Silent
 from terrain3d.raster import Grid, Raster
 from terrain3d.surface.mask import MaskCode
 
@@ -125,6 +128,44 @@ def test_detect__finer_after_is_averaged(build, box):
 def test_detect__apart(build):
     with pytest.raises(OverlapError, match="do not overlap"):
         detect(build(1), build(2, offset=(5000.0, 0.0)))
+
+
+def test_detect__another_place_is_refused(build):
+    # Ground of as much relief, but of another place: no shift makes it alike.
+    before, after = build(1), build(2)
+    white = np.random.default_rng(7).standard_normal(before.dsm.grid.shape)
+    hills = (4.0 * (smooth := gaussian_filter(white, 12.0)) / smooth.std()).astype(np.float32)
+    with pytest.raises(OverlapError, match=r"failed: .* no more alike than by chance; check CRS and place"):
+        detect(before, Epoch("elsewhere", Raster(100 + hills, after.dsm.grid), after.sigma))
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.mark.parametrize("steps", [1, 8])
+def test_detect_stored__not_converged_is_warned_of(build, tmp_path, monkeypatch, steps):
+    monkeypatch.setattr("terrain3d.change.align.STEPS", steps)
+    monkeypatch.setattr("terrain3d.change.align.LEVELS", (1,))
+    listener = Listener()
+    before, after = build(1, sigma=0.05), build(2, shift=(1.9, 0.9, 0.4), sigma=0.05)
+    found = detect_stored(before, after, ChangeOptions(), tmp_path, 1, listener)
+    assert found.alignment.likeness > 0.5 and not found.alignment.unlike
+    assert [("did not converge" in w) for w in listener.warnings] == [True] * (steps == 1)
+    assert set(listener.warnings) <= set(found.notes)
+
+
+def test_align__flat_ground_is_not_unlike(build):
+    # No relief to be alike in: noise alone must not count as a failure.
+    grid = build(1).dsm.grid
+    noises = (gaussian_filter(np.random.default_rng(k).standard_normal(grid.shape), 2.0) for k in (5, 6))
+    first, second = (Raster((100 + 0.2 * n / n.std()).astype(np.float32), grid) for n in noises)
+    found = align(first, second)
+    assert found.likeness < 0.15 and found.apart < 1.5 and not found.unlike
 
 
 @pytest.mark.slow
