@@ -22,7 +22,7 @@ from terrain3d.pipeline.progress import Silent
 from terrain3d.simulate.scene import write_scene
 
 pytestmark = pytest.mark.slow
-SIZE, LONG = 360, 700
+SIZE, LONG = 360, 800
 
 
 @pytest.fixture(autouse=True)
