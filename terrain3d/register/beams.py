@@ -45,7 +45,7 @@ def place_beams(
     rows_of, chances = [], []
     heights = np.zeros(1) if height_known else HEIGHTS
     for track in np.unique(returns.track[footprints.shared > 0]):
-        rows = np.flatnonzero((returns.track == track) & np.isfinite(returns.height))
+        rows = np.flatnonzero((returns.track == track) & np.isfinite(returns.height) & ~footprints.level)
         offsets, chance = _chances(surface, returns, footprints, rows, shift, up + heights)
         if chance is not None:
             rows_of.append((track, rows, offsets))

@@ -37,6 +37,7 @@ class Footprints:
     ground's plane at the centre, or the median; a row sums to 1.
     place_sigma: 1-sigma of the horizontal error, metres. shared: 1-sigma of the part that the returns of a track have
     in common, as it was before anything of it was estimated, and moved: (N, 2) metres by which it was taken off.
+    level: on water that the model has not got, see ``level``; what the model shows there says nothing of a shift.
     """
 
     x: Floats
@@ -49,6 +50,7 @@ class Footprints:
     shared: Floats
     moved: Floats
     says: Floats
+    level: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def place_footprints(returns: LidarReturns, crs: str) -> Footprints:
     return Footprints(
         x, y, along_x, along_y, np.asarray(returns.length, float), np.asarray(returns.width, float), sigma,
         np.where(sigma > POINTING, np.sqrt(SHARED_BY_TRACK) * sigma, 0.0), np.zeros((len(x), 2)),
-        np.full((len(x), 3), 1 / 3),
+        np.full((len(x), 3), 1 / 3), np.zeros(len(x), bool),
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def settle_horizontal(
     unmoved: the comparison without a shift. Where returns tell too little, or held-out tracks fit worse for what they
     tell, the model is placed by pointing alone.
     """
-    n_used = int(fit.used.sum())
+    n_used = int((fit.used & ~scene.footprints.level).sum())
     before = Profile(*pointing.sideways(float(fit.parameters[DZ])))
     loose = float(np.sqrt(np.linalg.eigvalsh(before.covariance)[-1]))
     enough, most = (FEW, loose) if loose > FAR else (MIN_USED_SHIFT, MAX_HORIZONTAL_SIGMA)
@@ -62,7 +62,8 @@ def settle_horizontal(
     geolocation = _geolocation_variance(scene.returns, fit)
     folds = make_folds(problem.track, problem.ground.usable)
     free = fit_linear(problem, SHIFT_TILT)  # a tilt that is there would be paid with a shift
-    found = profile_shift(scene.select(telling(problem)).linearize, free.parameters[:2], folds)
+    rows = telling(problem, ~scene.footprints.level)
+    found = profile_shift(scene.select(rows).linearize, free.parameters[:2], folds)
     sides = np.diag(free.covariance)[:DZ] if found is None else np.diag(found.covariance)
     covariance = _stretched(fit.covariance, np.maximum(np.diag(free.covariance)[:DZ], sides))
     shift = free.parameters[:2] if found is None else found.shift
@@ -75,7 +76,7 @@ def settle_horizontal(
         return stay(f"the horizontal shift found, {length:.0f} m, is beyond the search")
     drawn = _drawn(Profile(shift, covariance[:2, :2], () if found is None else found.held), before)
     if alone > CLEAR_SIGMA and float(np.hypot(*(shift - before.shift))) - 2 * alone < 2 * loose:
-        drawn = likely_shift(scene.select(telling(problem)).linearize, before, shift, folds) or drawn
+        drawn = likely_shift(scene.select(rows).linearize, before, shift, folds) or drawn
     held = [before.shift if h is None else h.shift for h in drawn.held]
     if held and not _held_out_agree(scene, scene.linearize(_pair(before.shift)), folds, held):
         return stay("held-out tracks fit worse with a horizontal shift")

@@ -92,10 +92,10 @@ def likely_shift(
     return replace(found, held=held)
 
 
-def telling(problem: Linearization) -> NDArray[np.int64]:
-    """Rows of the returns that a profile needs: the steepest for their sigma, and a share of the others, for the
-    height."""
-    rows = np.flatnonzero(problem.ground.usable & np.isfinite(problem.difference))
+def telling(problem: Linearization, which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of the returns ``which`` (N,) that a profile needs: the steepest for their sigma, and a share of the
+    others, for the height."""
+    rows = np.flatnonzero(which & problem.ground.usable & np.isfinite(problem.difference))
     says = np.hypot(problem.slope_x, problem.slope_y)[rows] / problem.sigma[rows]
     rows = rows[np.argsort(-says, kind="stable")]
     rest = rows[STEEPEST:]

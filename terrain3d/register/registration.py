@@ -42,6 +42,7 @@ MIN_USED = 4
 ENOUGH = 20  # returns that need no help of less precise ones, nor of crowns
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
+MOSTLY = 0.5  # of the returns on water: a user is told
 SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
 
 
@@ -120,7 +121,7 @@ def register_dsm(
         raise _nothing_met(dsm, returns)
     # returns whose own footprint misjudges the ground under a misplaced model may still help to place it
     precise = horizontal_sigma(returns) < PRECISE
-    candidates = ~(returns.canopy > CLEAR_OF_CANOPY)
+    candidates = ~(returns.canopy > CLEAR_OF_CANOPY) & ~scene.footprints.level
     if (candidates & precise).sum() >= ENOUGH:
         candidates &= precise
     start = search_start(scene.dsm, scene.objects, returns, scene.footprints, candidates)
@@ -290,6 +291,11 @@ def _finish(
         )
     parts = uncontrolled_parts(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     warnings = [note] if note else []
+    wet = scene.footprints.level
+    if wet.sum() > 0:
+        text = f"{wet.sum()} of {len(wet)} returns lie on level water that was not matched: they tell no shift"
+        notes = [*notes, text]
+        warnings = [text, *warnings] if wet.mean() > MOSTLY else warnings
     if parts:
         text = f"no usable return in the {', '.join(parts)} of the surface: its correction is extrapolated"
         warnings = [text, *warnings]

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from terrain3d.points import LidarReturns
 from terrain3d.raster import Raster
-from terrain3d.register.footprint import Footprints, place_footprints
+from terrain3d.register.footprint import Footprints, place_footprints, sample_footprints
+from terrain3d.register.level import on_missed_water
 from terrain3d.register.objects import object_map
 from terrain3d.register.shift import Fit, Linearization, fit_shift, linearize
 
@@ -45,5 +46,8 @@ class Scene:
 def prepare(dsm: Raster, returns: LidarReturns, dsm_sigma: Raster | None) -> Scene:
     """The scene of a surface model, with the returns placed on it."""
     footprints = place_footprints(returns, dsm.grid.reference.horizontal)
+    objects = object_map(dsm)
+    level = on_missed_water(returns, footprints, sample_footprints(dsm, objects, footprints))
+    footprints = replace(footprints, level=level)
     west, south, east, north = dsm.grid.bounds
-    return Scene(dsm, object_map(dsm), returns, footprints, ((west + east) / 2, (south + north) / 2), dsm_sigma)
+    return Scene(dsm, objects, returns, footprints, ((west + east) / 2, (south + north) / 2), dsm_sigma)

@@ -121,8 +121,8 @@ def linearize(
     result = Linearization(
         shift,
         returns.height - sample.height,
-        np.nan_to_num(sample.slope_x),
-        np.nan_to_num(sample.slope_y),
+        np.where(footprints.level, 0.0, np.nan_to_num(sample.slope_x)),
+        np.where(footprints.level, 0.0, np.nan_to_num(sample.slope_y)),
         expected_sigma(returns, footprints.place_sigma, sample, surface_sigma),
         footprints.x - origin[0],
         footprints.y - origin[1],
