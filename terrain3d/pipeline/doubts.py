@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from terrain3d.adjust.network import Network
+from terrain3d.adjust.pointing import Pointing
 from terrain3d.image.view import ground_sample_distance
 from terrain3d.io.geoid import egm96_height
 from terrain3d.register.move import Move
@@ -62,4 +63,14 @@ def geoid_doubt(found: Move, crs: str, slack: float = 0.0) -> str | None:
     return (
         f"the lidar lies {abs(up):.1f} m {where} the surface, and the geoid {abs(geoid):.1f} m {side} the ellipsoid: "
         "heights of one of them seem to be over the geoid; if they are a table's, state its vertical: egm96"
+    )
+
+
+def unplaced_doubt(found: Move | None, seen: Pointing) -> str | None:
+    """A line where lidar was given and moved nothing, so that cells state what those of a run without it do."""
+    if found is None or found.applied:
+        return None
+    return (
+        f"lidar moved nothing: as without it the model may lie off by {seen.sigma[2]:.2g} m in height (1-sigma) as a "
+        "whole, which the sigma of the cells does not count"
     )

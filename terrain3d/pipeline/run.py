@@ -18,7 +18,7 @@ from terrain3d.io.rasters import bounded_cache
 from terrain3d.io.scratch import Place
 from terrain3d.lidar.read import LidarSet
 from terrain3d.pipeline.blocks import aligned
-from terrain3d.pipeline.doubts import placement_doubts, pointing_doubts
+from terrain3d.pipeline.doubts import placement_doubts, pointing_doubts, unplaced_doubt
 from terrain3d.pipeline.filling import Frame
 from terrain3d.pipeline.growth import kept_grid, kept_network, kept_orientation, kept_pairs, kept_surfaces
 from terrain3d.pipeline.load import (
@@ -128,6 +128,8 @@ def compute(
         doubts = [*doubts, *placement_doubts(registration, crs, max(p.base_to_height for p in chosen))]
     if not doubts and (wrong := pointing(network, grid).warning(raised(registration, grid))) is not None:
         doubts = [wrong]
+    if (unplaced := unplaced_doubt(registration, pointing(network, grid))) is not None:
+        doubts = [*doubts, unplaced]
     for doubt in doubts:
         recorder.warn(doubt)
     orientation = kept_orientation(network, grid, workers)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from terrain3d.adjust.pointing import USUAL
 from terrain3d.camera.adjusted import Camera, Correction
 from terrain3d.config import load_scene
-from terrain3d.pipeline.doubts import geoid_doubt, placement_doubts, pointing_doubts
+from terrain3d.pipeline.doubts import geoid_doubt, placement_doubts, pointing_doubts, unplaced_doubt
 from terrain3d.pipeline.load import load_views
 from terrain3d.register.move import Move
 from terrain3d.simulate.scene import SceneFiles
@@ -38,6 +39,12 @@ def test_placement_doubts__lidar_over_the_geoid_said_to_be_over_the_ellipsoid() 
 def test_placement_doubts__exchanged_rpcs_tilt_the_model() -> None:
     (line,) = placement_doubts(_move(dz=-9.5, tilt=0.058), "EPSG:32632", 0.46)
     assert "tilted by 58 m per km" in line and "exchanged" in line
+
+
+def test_unplaced_doubt__only_where_lidar_was_given_and_moved_nothing() -> None:
+    assert unplaced_doubt(None, USUAL) is None and unplaced_doubt(_move(dz=3.0), USUAL) is None
+    line = unplaced_doubt(replace(_move(), applied=False), USUAL)
+    assert line is not None and "may lie off by 15 m in height" in line and "sigma of the cells does not count" in line
 
 
 @pytest.mark.parametrize("dz, said", [(48.0, True), (-50.5, True), (44.0, False), (3.0, False)])
