@@ -43,6 +43,7 @@ ENOUGH = 20  # returns that need no help of less precise ones, nor of crowns
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
 MOSTLY = 0.5  # of the returns on water: a user is told
+STANDING = 0.8  # of the returns on the surface, on what stands there: then they may be no ground
 SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
 
 
@@ -268,6 +269,21 @@ def _enough(track: NDArray[np.int32], rows: Bools) -> bool:
     return bool(rows.sum() >= MIN_RETURNS and len(np.unique(track[rows])) >= MIN_TRACKS)
 
 
+def _standing(scene: Scene, problem: Linearization, residual: Floats) -> str | None:
+    """A line where most returns lie on what stands on the ground, as those do that roofs or crowns were given for."""
+    out = ~problem.ground.usable & np.isfinite(residual) & ~(scene.returns.canopy > CLEAR_OF_CANOPY)
+    n_out = min(dict(problem.ground.rejected).get("on a building or trees", 0), int(out.sum()))
+    n_all = n_out + int((problem.ground.usable & np.isfinite(residual)).sum())
+    if n_out <= STANDING * n_all:
+        return None
+    off = float(np.median(residual[out]))
+    return (
+        f"{n_out} of {n_all} returns lie on buildings or trees and were left out, {abs(off):.1f} m "
+        f"{'above' if off > 0 else 'below'} the corrected surface in the median: check that their heights are of the "
+        "ground; if they are of roofs or crowns, the model was placed too high by as much"
+    )
+
+
 def _finish(
     scene: Scene,
     heights: Heights,
@@ -291,6 +307,8 @@ def _finish(
         )
     parts = uncontrolled_parts(scene.dsm, scene.footprints.x[fit.used], scene.footprints.y[fit.used])
     warnings = [note] if note else []
+    if standing := _standing(scene, problem, residual):
+        warnings = [standing, *warnings]
     wet = scene.footprints.level
     if wet.sum() > 0:
         text = f"{wet.sum()} of {len(wet)} returns lie on level water that was not matched: they tell no shift"

@@ -320,6 +320,33 @@ def test_register__returns_on_roofs() -> None:
     assert dict(result.report.rejected)["on a building or trees"] > 0.8 * len(roofs)
 
 
+@pytest.mark.parametrize("given", ["roofs", "ground"])
+def test_register__returns_of_roofs_given_as_ground_warn(given: str) -> None:
+    # Halls of 30 m and 8 m high, one every 60 m; a tenth of the returns stand beside them.
+    def town(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        inside = ((x - WEST) % 60 < 30) & ((NORTH - y) % 60 < 30)
+        return plain(x, y) + 8.0 * inside
+
+    rng = np.random.default_rng(1)
+    column, row = rng.integers(0, 10, (2, 200))
+    beside = np.arange(200) >= (180 if given == "roofs" else 100)
+    x, y = WEST + 60.0 * column + np.where(beside, 45, 15), NORTH - 60.0 * row - np.where(beside, 45, 15)
+    height = plain(x, y) + (8.0 if given == "roofs" else 0.0) + rng.normal(0, 0.05, 200)
+    lon, lat = to_lonlat(CRS, x, y)
+    ones = np.ones(200)
+    returns = LidarReturns(
+        lon, lat, height, 0.1 * ones, ones, ones, np.nan * ones, np.arange(200.0), np.zeros(200, np.int32), ("t",),
+        ("TABLE",),
+    )  # fmt: skip
+    result = register_dsm(surface(town), returns)
+    told = [w for w in result.warnings if "buildings or trees" in w]
+    if given == "ground":
+        assert told == [] and result.dz == pytest.approx(0.0, abs=0.1)
+    else:
+        assert result.dz == pytest.approx(8.0, abs=0.1)  # wrong, and so said
+        assert told[0].startswith("180 of 200 returns") and "8.0 m below" in told[0]
+
+
 def test_register__twelve_returns_in_a_corner_warn() -> None:
     returns = lidar(hills)
     x, y = from_lonlat(CRS, returns.lon_deg, returns.lat_deg)
