@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 
 NEAR_M, WIDE_M = 2.5, 8.5  # windows of the roughness
 REACH = 4.25  # m within which what is below a cell is looked for
-MATCH, NEAR, SLOPE = 0.22, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
+MATCH, NEAR, SLOPE = 0.23, 0.99, 0.022  # factors of the matches' own sigma, of the near roughness, of the slope (m)
 PAIRS_AROUND = 8.0  # m within which the largest number of pairs is what might have seen a cell
 STEP, LEAST_STEP = 0.51, 0.4  # share of the step down that is the error of an overhang; m
 # Logistic regression of a gross error: whether the cell is a rim, the odds of its overhang, logarithms of 1 + its
