@@ -402,7 +402,9 @@ def _find_room_for_compiled() -> None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a user without a home
         cache = Path("/")
-    places = (Path(__file__).parent, next(p for p in (cache, *cache.absolute().parents) if p.exists()))
+    # unlike Path.exists, os.path.exists takes what cannot be entered, such as another user's home, for none
+    found = next(p for p in (cache, *cache.absolute().parents) if os.path.exists(p))  # noqa: PTH110
+    places = (Path(__file__).parent, found)
     if "NUMBA_CACHE_DIR" in os.environ or any(os.access(place, os.W_OK) for place in places):
         return
     import atexit

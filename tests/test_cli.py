@@ -166,6 +166,11 @@ def test_entry_point__finds_room_for_compiled_functions(writable: bool, given: b
     code = f"""
 import os, sys
 os.access = lambda place, mode: {writable}
+def stat(path, *given, real=os.stat, **named):
+    if "/closed/" in str(path):
+        raise PermissionError(13, "Permission denied", str(path))
+    return real(path, *given, **named)
+os.stat = stat  # a home of another user, which cannot be entered
 sys.argv = ["terrain3d", "--version"]
 from terrain3d.cli import main
 try:
@@ -175,7 +180,7 @@ finally:
     print(folder, os.path.isdir(folder))
 """
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
-    environment |= {"NUMBA_CACHE_DIR": "/given"} if given else {}
+    environment |= {"XDG_CACHE_HOME": "/closed/cache"} | ({"NUMBA_CACHE_DIR": "/given"} if given else {})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     folder, _, made = done.stdout.splitlines()[-1].rpartition(" ")
     assert made == str(not writable and not given) and bool(folder) == (not writable)
