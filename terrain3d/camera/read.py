@@ -24,13 +24,13 @@ import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from terrain3d.camera.read_bytes import MAX_BYTES, read_bytes
 from terrain3d.camera.read_text import parse_metadata, parse_text
 from terrain3d.camera.read_xml import parse_aux, parse_dimap, parse_xml
 from terrain3d.camera.rpc import RpcModel, locate
 from terrain3d.camera.tile import is_tile, product_of, tile_place
 from terrain3d.errors import CameraError, InputFileError
 
-MAX_BYTES = 5_000_000  # RPC files have some 10 kB; far larger ones are something else
 BEGINS, BEYOND = 0.01, 0.25  # of its scale: how near to the first pixel an RPC begins, how far it reaches too far
 SURROUND = 0.12  # of its scale, that an RPC made for an image may begin before or after it
 _GIVE_RPC = "give the RPC file of this image in the configuration (images: {path:, rpc:}, colour: {path:, rpc:})"
@@ -90,23 +90,10 @@ def read_rpc_file(path: Path) -> RpcModel:
         if model is None:
             raise CameraError("image has no RPC in its metadata", where=path, fix=_GIVE_RPC)
         return model
-    data = _read_bytes(path)
+    data = read_bytes(path)
     if data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<"):
         return parse_dimap(parse_xml(data, path), path)
     return parse_text(data.decode("utf-8-sig", errors="replace"), path)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise InputFileError("no such file", where=path, fix="check the path of the RPC file")
-        if path.stat().st_size > MAX_BYTES:
-            raise InputFileError("too large for an RPC file", where=path, fix="give the RPC file of this image")
-        return path.read_bytes()
-    except InputFileError:
-        raise
-    except OSError as error:
-        raise InputFileError(f"cannot be read: {error.strerror}", where=path, fix="check its permissions") from None
 
 
 def _open(path: Path) -> _Image:
@@ -129,7 +116,7 @@ def _open(path: Path) -> _Image:
     if tags:
         model = parse_metadata(tags, path)
     elif aux.is_file() and aux.stat().st_size <= MAX_BYTES:  # may also hold histograms, so its size is no error
-        model = parse_aux(parse_xml(_read_bytes(aux), aux), aux)
+        model = parse_aux(parse_xml(read_bytes(aux), aux), aux)
     return _Image(height, width, bool(crs), transform, model)
 
 

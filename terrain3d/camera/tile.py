@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from xml.etree.ElementTree import Element
 
+from terrain3d.camera.read_bytes import read_bytes
 from terrain3d.camera.read_xml import parse_xml, tile_origin
 from terrain3d.errors import CameraError
 
@@ -33,7 +34,7 @@ def tile_place(image: Path, rpc: Path) -> tuple[float, float]:
     """First line and sample of an image in what an RPC file of another name describes: (0, 0) if it is no tile, or the
     first one. An RPC file that has row and column in its own name is that of the tile.
 
-    Raises CameraError where no file tells the place, InputFileError for a DIM file that cannot be read.
+    Raises CameraError where no file tells the place, InputFileError for one that cannot be read.
     """
     match = _TILE.search(image.stem)
     if match is None or match.groups() == ("1", "1") or _TILE.search(rpc.stem):
@@ -50,21 +51,18 @@ def tile_place(image: Path, rpc: Path) -> tuple[float, float]:
 def _places(image: Path, rpc: Path, row: int, column: int) -> Iterator[tuple[float, float]]:
     dim = _dim(rpc)
     if dim.is_file():
-        origin = tile_origin(_root(dim), row, column)
+        origin = tile_origin(parse_xml(read_bytes(dim), dim), row, column)
         if origin is not None:
             yield origin
     names = {f"{product_of(p.stem)}.til".lower() for p in (image, rpc)}
     folders = {image.parent, rpc.parent}
     for til in sorted(p for folder in folders for p in folder.iterdir() if p.name.lower() in names):
-        for group in _GROUP.findall(til.read_text(errors="replace")):
+        for group in _GROUP.findall(read_bytes(til).decode(errors="replace")):
             said = {key.lower(): value.strip() for key, value in _STATEMENT.findall(group)}
             if said.get("filename", "").lower() == image.name.lower():
-                yield float(said["ulrowoffset"]), float(said["ulcoloffset"])
+                with suppress(KeyError, ValueError):  # of a damaged one
+                    yield float(said["ulrowoffset"]), float(said["ulcoloffset"])
 
 
 def _dim(rpc: Path) -> Path:
     return rpc.with_name("DIM_" + rpc.name[4:])
-
-
-def _root(path: Path) -> Element:
-    return parse_xml(path.read_bytes(), path)

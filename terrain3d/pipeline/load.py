@@ -76,8 +76,8 @@ def _first(names: list[str]) -> str:
 def tile_warnings(scene: Scene) -> list[str]:
     """A line on images that are given as several tiles each, if there are any."""
     paths = [Path(e.path) for e in scene.images]
-    whole = Counter(p.with_name(product_of(p.stem)) for p in paths if is_tile(p.stem))
-    several = [p.stem for p in paths if whole[p.with_name(product_of(p.stem))] > 1]
+    whole = Counter((p.parent, product_of(p.stem)) for p in paths if is_tile(p.stem))
+    several = [p.stem for p in paths if whole[p.parent, product_of(p.stem)] > 1]
     if not several:
         return []
     images = sum(n > 1 for n in whole.values())

@@ -13,7 +13,8 @@ import rasterio.shutil
 from numpy.testing import assert_allclose
 from rasterio.rpc import RPC
 
-from terrain3d.camera.read import MAX_BYTES, counts_in_doubt, reach_beyond, read_rpc, read_rpc_file
+from terrain3d.camera.read import counts_in_doubt, reach_beyond, read_rpc, read_rpc_file
+from terrain3d.camera.read_bytes import MAX_BYTES
 from terrain3d.camera.rpc import RpcModel, locate, project
 from terrain3d.errors import CameraError, InputFileError
 
@@ -181,10 +182,14 @@ def test_read_rpc__maxar_tile_takes_its_place_from_the_til_file(tmp_path: Path, 
         with pytest.raises(CameraError, match=r"place in its product.*\.TIL"):
             read_rpc(image, rpc)
     tiles = ((1, name.replace("R2C1", "R1C1"), 0), (2, name, 8192))
-    (tmp_path / f"{whole}.TIL").write_text("numTiles = 2;\n" + "".join(
+    til = tmp_path / f"{whole}.TIL"
+    til.write_text("numTiles = 2;\n" + "".join(
         f'BEGIN_GROUP = TILE_{k}\n\tfilename = "{n}";\n\tULColOffset = 7;\n\tULRowOffset = {row};\n'
         f"END_GROUP = TILE_{k}\n" for k, n, row in tiles))  # fmt: skip
     same(read_rpc(image), model.resampled(8192, 7))
+    til.write_text(til.read_text().replace("ULRowOffset", "Row"))
+    with pytest.raises(CameraError, match=r"place in its product"):
+        read_rpc(image)
     image.with_suffix(".RPB").write_text(rpb(model))  # with an RPC of its own it needs none of that
     same(read_rpc(image), model)
 
