@@ -44,7 +44,8 @@ def find_obscured(
     """What of each view is obscured: row and column of its squares of ``sizes`` pixels a side, (n, 2).
 
     usable: pairs of views, by number, with a base that heights can be measured with. heights: of the ground, about as
-    wide cells. core: those of them that are told of; they do not depend on what is farther off than ``MARGIN_CELLS``.
+    wide cells. core: those of them that are told of; what is farther off than ``MARGIN_CELLS`` changes
+    nothing of their texture, only how bright a view is as a whole.
     """
     light = np.stack([_light(v, heights, size) for v, size in zip(views, sizes, strict=True)])
     apart = disagreeing(light, usable)
@@ -78,6 +79,8 @@ def disagreeing(light: Singles, usable: Sequence[tuple[int, int]]) -> Bools:
 def correlation(a: Singles, b: Singles) -> Singles:
     """Correlation of two pictures (h, w) around each cell, NaN where they have too little in common."""
     both = np.isfinite(a) & np.isfinite(b)
+    if not both.any():
+        return np.full(a.shape, np.nan, np.float32)
     share = _mean(both)
     first, second = (np.where(both, v - np.float32(np.nanmedian(v)), 0).astype(np.float64) for v in (a, b))
     weight = np.maximum(share, 1e-6)

@@ -55,8 +55,8 @@ class OrthoView:
 
     camera: from longitude, latitude, ellipsoidal height to (line, sample). read: window (row, column, height, width),
     which may reach beyond the image only by having been clipped to ``shape`` first, to (bands, height, width) float32
-    with NaN for nodata. shape: lines and samples. dtype: of the image file. name: of the
-    image, where views are told from each other. obscured: share of it by cloud or the like.
+    with NaN for nodata. shape: lines and samples. dtype: of the image file. name: of the image, where views are told
+    from each other. obscured: share of it by cloud or the like.
     """
 
     camera: Camera
@@ -105,8 +105,8 @@ def rank_views(surface: Raster, views: Sequence[OrthoView]) -> list[RankedView]:
     """Views from the most vertical on, balanced: what has to be known of a whole scene before a part of it is drawn.
 
     surface: (h, w) float32 ellipsoidal metres, an overview of the scene. Of views with unequal bands those with the
-    most are taken. Those come last that are obscured for the most
-    part, or in another light than the others: under haze or the shadow of a cloud, in another season.
+    most are taken. Those come last that are obscured for the most part, or in another light than the others: under
+    haze or the shadow of a cloud, in another season.
     """
     z, grid = np.asarray(surface.values, np.float32), surface.grid
     if not np.isfinite(z).any() or not views:

@@ -53,6 +53,7 @@ def test_correlation__is_that_of_numpy_in_every_window() -> None:
         np.corrcoef(a[36:45, 42:51].ravel()[(ok := np.isfinite(b[36:45, 42:51].ravel()))],
                     b[36:45, 42:51].ravel()[ok])[0, 1], abs=1e-4)  # fmt: skip
     assert np.isnan(found[70, 80]) and np.isfinite(found[own]).all()
+    assert np.isnan(correlation(a, np.full_like(b, np.nan))).all()  # beside a view
 
 
 @pytest.mark.parametrize("n", [3, 6])
