@@ -111,7 +111,7 @@ def test_cliffs__walls_and_not_slopes() -> None:
 def scene(views: list[View], folder: Path, clouded: int) -> list[View]:
     """The views with images of one flat ground at 520 m, a third of one of them under cloud."""
     rng = np.random.default_rng(5)
-    grid = Grid.from_bounds(Reference(CRS), *_around(views[0]), 0.5)
+    grid = Grid.from_bounds(Reference(CRS), *around(views[0]), 0.5)
     ground = 400 + 80 * fractal(rng, grid.shape, 0.5, 30.0, 1.0, 1.8)
     out = []
     for k, view in enumerate(views):
@@ -128,7 +128,7 @@ def scene(views: list[View], folder: Path, clouded: int) -> list[View]:
     return out
 
 
-def _around(view: View) -> tuple[float, float, float, float]:
+def around(view: View) -> tuple[float, float, float, float]:
     line, sample = np.array([0, 0, 1, 1]) * view.image.height, np.array([0, 1, 0, 1]) * view.image.width
     x, y = view.locate(CRS, line, sample, 520.0)
     return float(x.min()) - 60, float(y.min()) - 60, float(x.max()) + 60, float(y.max()) + 60
@@ -139,7 +139,7 @@ def test_find_obscured__squares_of_the_clouded_image(
 ) -> None:
     views = [view_of(area(180), a) for a in (12.0, 0.0, -12.0)]
     seen = scene(views, tmp_path, clouded=1)
-    flat = Grid.from_bounds(Reference(CRS), *_around(views[1]), 4.0)
+    flat = Grid.from_bounds(Reference(CRS), *around(views[1]), 4.0)
     heights = Raster(np.full(flat.shape, 520.0, np.float32), flat)
     whole = slice(0, flat.height), slice(0, flat.width)
     found = find_obscured(seen, ALL, heights, whole, (8, 8, 8))
