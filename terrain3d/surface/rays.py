@@ -248,21 +248,36 @@ def shares(values: Singles) -> Singles:
     out = np.ones(values.shape, np.float32)
     if not judged.any():
         return out
-    own = _own_variances(np.where(judged, values, np.float32(0)).astype(np.float64), n)
+    own = _own_variances(values, judged, n)
+    mean, total = np.zeros(n.shape), np.zeros(n.shape)
     for variance, here in zip(own, judged, strict=True):
         around = box(np.where(here, variance, 0.0), OWN_CELLS)
         variance[:] = np.maximum(around / np.maximum(box(here.astype(np.float64), OWN_CELLS), 1e-6), 0)
-    mean = np.where(judged, own, 0).sum(axis=0) / np.maximum(n, 1)
-    precision = np.where(judged, 1 / (own + ALIKE * mean + 1e-6), 0)
-    np.copyto(out, precision * (n / np.maximum(precision.sum(axis=0), 1e-12)), where=judged, casting="same_kind")
+        mean += np.where(here, variance, 0)
+    mean /= np.maximum(n, 1)
+    for variance, here in zip(own, judged, strict=True):
+        variance[:] = np.where(here, 1 / (variance + ALIKE * mean + 1e-6), 0)  # from here on precision
+        total += variance
+    scale = n / np.maximum(total, 1e-12)
+    for share, precision, here in zip(out, own, judged, strict=True):
+        np.copyto(share, precision * scale, where=here, casting="same_kind")
     return out
 
 
-def _own_variances(values: Floats, n: NDArray[np.int64]) -> Floats:
-    """Of the n views of each cell, (views, h, w): what the differences of all pairs say (Grubbs 1948), cell by cell."""
-    total, squares = values.sum(axis=0), (values * values).sum(axis=0)
+def _own_variances(values: Singles, judged: Bools, n: NDArray[np.int64]) -> Floats:
+    """Of the n views of each cell, (views, h, w): what the differences of all pairs say (Grubbs 1948), cell by cell.
+
+    View by view, for those of a block may be many.
+    """
+    own, total, squares = np.empty(values.shape), np.zeros(n.shape), np.zeros(n.shape)
+    for k, here in enumerate(judged):
+        own[k] = np.where(here, values[k], np.float32(0))
+        total += own[k]
+        squares += own[k] * own[k]
     of_pairs = (n * squares - total * total) / np.maximum(n - 1, 1)
-    return np.asarray((n * values * values - 2 * values * total + squares - of_pairs) / np.maximum(n - 2, 1))
+    for v in own:
+        v[:] = (n * v * v - 2 * v * total + squares - of_pairs) / np.maximum(n - 2, 1)
+    return own
 
 
 @njit(**_JIT)
