@@ -28,9 +28,10 @@ def read_change_folder(folder: Path) -> ChangeFolder:
     path = folder / "quality.json"
     try:
         quality: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        alignment = Alignment(**{f.name: quality["alignment"].get(f.name) for f in fields(Alignment)})
+        stored = quality["alignment"]
+        alignment = Alignment(**{f.name: stored[f.name] for f in fields(Alignment) if f.name in stored})
         if alignment.bend is not None:
-            alignment = replace(alignment, bend=_bend(quality["alignment"]["bend"]))
+            alignment = replace(alignment, bend=_bend(stored["bend"]))
         before, after = quality.get("vertical_told", (None, None))
         return ChangeFolder(alignment, float(quality["stable"]["registration"]), (before, after))
     except (OSError, ValueError, KeyError, TypeError) as error:
