@@ -42,7 +42,7 @@ MIN_USED = 4
 ENOUGH = 20  # returns that need no help of less precise ones, nor of crowns
 MIN_TILT_EXTENT = 0.5  # of the surface that the returns must span both ways
 PRECISE = 5.0  # metres of horizontal sigma below which returns can place a model
-MOSTLY = 0.5  # of the returns on water: a user is told
+MOSTLY = 0.5  # of the returns on a level that the model does not show: a user is told
 STANDING = 0.8  # of the returns on the surface, on what stands there: then they may be no ground
 SPARSE = 0.3  # of the cells of a model: if fewer have heights and no return meets them, the model is to blame
 
@@ -277,10 +277,11 @@ def _standing(scene: Scene, problem: Linearization, residual: Floats) -> str | N
     if n_out <= STANDING * n_all:
         return None
     off = float(np.median(residual[out]))
+    raised = "; if they are of roofs or crowns, the model was placed too high by as much" if off < 0 else ""
     return (
         f"{n_out} of {n_all} returns lie on buildings or trees and were left out, {abs(off):.1f} m "
         f"{'above' if off > 0 else 'below'} the corrected surface in the median: check that their heights are of the "
-        "ground; if they are of roofs or crowns, the model was placed too high by as much"
+        f"ground{raised}"
     )
 
 
@@ -311,7 +312,10 @@ def _finish(
         warnings = [standing, *warnings]
     wet = scene.footprints.level
     if wet.sum() > 0:
-        text = f"{wet.sum()} of {len(wet)} returns lie on level water that was not matched: they tell no shift"
+        text = (
+            f"{wet.sum()} of {len(wet)} returns lie on a level that the model does not show, such as water that was "
+            "not matched: they tell no shift"
+        )
         notes = [*notes, text]
         warnings = [text, *warnings] if wet.mean() > MOSTLY else warnings
     if parts:

@@ -35,7 +35,7 @@ def test_register__returns_on_water_alone_do_not_shift(seed: int) -> None:
     assert np.sqrt(np.diag(result.covariance)[:2]).min() > 1.5  # what pointing says, and no more
     assert "0 usable returns do not determine" in result.horizontal_reason
     assert result.dz == pytest.approx(-2.0, abs=1.5)
-    assert any("level water" in w for w in result.warnings)
+    assert any("on a level that the model does not show" in w for w in result.warnings)
 
 
 def test_register__land_beside_a_lake_places_the_model() -> None:
