@@ -28,7 +28,8 @@ NARROW = 3.0  # metres: what is no wider belongs to no large void, however long 
 STRIP_ROWS = 256
 BASELINE = 1.5  # m, about as far as a model may lie off sideways
 # Of the sigma of heights that registration states: over 20 draws of returns each, errors of 100 m blocks are 0.74 of it
-# for a town and 0.90 to 1.06 for a mountain. Sideways they are 0.9 to 1.5 of it.
+# for a town and 0.90 to 1.06 for a mountain. The lower counts, for with more of it intervals of both are too wide on
+# open ground. Sideways they are 0.9 to 1.5 of it.
 RAISED = 0.76
 STEEPEST = 1.0  # slope up to which a cell is a surface and not a wall
 
