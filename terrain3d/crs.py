@@ -21,8 +21,9 @@ from terrain3d.errors import FrameError
 
 Floats = NDArray[np.float64]
 EGM96_HEIGHT_EPSG = 5773
+LONLAT = "EPSG:4326"  # WGS 84, degrees
 WGS84_AXIS_AND_FLATTENING = (6378137.0, 298.257223)  # metres, inverse
-LIKE_WGS84 = ("China Geodetic Coordinate System 2000",)  # within centimetres; EPSG has no operation between them
+DATUMS_LIKE_WGS84 = ("China Geodetic Coordinate System 2000",)  # within centimetres; EPSG has no operation between them
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def like_wgs84(crs: CRS) -> bool:
 def datum_operation(crs: str, lon_deg: float, lat_deg: float) -> tuple[str, float]:
     """Name of the operation that brings WGS 84 to the datum of a CRS at a place, and how exact EPSG calls it, metres
     (-1 where it says nothing). Raises FrameError."""
-    transformer = _transformer("EPSG:4326", crs)
+    transformer = _transformer(LONLAT, crs)
     transformer.transform(lon_deg, lat_deg)
     used = transformer.get_last_used_operation()
     steps = [step for step in used.description.split(" + ") if " to " in step]
@@ -192,7 +193,7 @@ def unbroken(lon_deg: Floats) -> Floats:
 def _transformer(source: str, target: str) -> Transformer:
     """Raises FrameError where PROJ knows no operation: its ballpark one changes nothing between unknown datums."""
     crs, other = parse_crs(source), parse_crs(target)
-    equal = any(c.geodetic_crs is not None and c.geodetic_crs.name in LIKE_WGS84 for c in (crs, other))
+    equal = any(c.geodetic_crs is not None and c.geodetic_crs.name in DATUMS_LIKE_WGS84 for c in (crs, other))
     try:
         return Transformer.from_crs(crs, other, always_xy=True, allow_ballpark=equal)
     except ProjError as error:
@@ -211,10 +212,10 @@ def transform_xy(source: str, target: str, x: Floats, y: Floats) -> tuple[Floats
 def to_lonlat(crs: str, x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Coordinates of ``crs`` to WGS 84 longitude and latitude in degrees; ``unbroken`` longitudes, which may be
     interpolated and averaged."""
-    lon, lat = transform_xy(crs, "EPSG:4326", x, y)
+    lon, lat = transform_xy(crs, LONLAT, x, y)
     return unbroken(lon), lat
 
 
 def from_lonlat(crs: str, lon_deg: Floats, lat_deg: Floats) -> tuple[Floats, Floats]:
     """WGS 84 longitude and latitude in degrees to coordinates of ``crs``."""
-    return transform_xy("EPSG:4326", crs, lon_deg, lat_deg)
+    return transform_xy(LONLAT, crs, lon_deg, lat_deg)

@@ -12,7 +12,7 @@ import shapely
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from terrain3d.crs import parse_crs, to_lonlat, transform_xy, unbroken, utm_crs
+from terrain3d.crs import LONLAT, parse_crs, to_lonlat, transform_xy, unbroken, utm_crs
 from terrain3d.errors import ConfigError, FrameError
 
 BANDS = "CDEFGHJKLMNPQRSTUVWX"  # of latitude, 8 degrees each from 80 S; the last reaches to 84 N
@@ -92,7 +92,7 @@ def tiles_over(area: BaseGeometry, crs: str, scheme: str) -> list[Tile]:
         return _lattice(reproject(area, crs, zone), (size, size), square)
     level = int(step)
     return _lattice(
-        reproject(area, crs, "EPSG:4326"), MESH_SIZES[level - 1], lambda x, y: tile_of_code(mesh_code(x, y, level))
+        reproject(area, crs, LONLAT), MESH_SIZES[level - 1], lambda x, y: tile_of_code(mesh_code(x, y, level))
     )
 
 
@@ -191,7 +191,7 @@ def tile_of_code(code: str) -> Tile:
     Raises ConfigError for what is neither.
     """
     if code.isdigit():
-        return Tile(code, shapely.box(*mesh_bounds(code)), "EPSG:4326")
+        return Tile(code, shapely.box(*mesh_bounds(code)), LONLAT)
     text = code.replace(" ", "").upper()
     head = text.rstrip("0123456789")
     digits, zone = text[len(head) :], head[:-3]

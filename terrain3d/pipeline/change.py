@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from terrain3d.change.epoch import Epoch, load_epoch
 from terrain3d.change.result import ChangeOptions, ChangeResult, Region
 from terrain3d.config import load_scene
+from terrain3d.crs import LONLAT
 from terrain3d.export.report import write_report
 from terrain3d.io.atomic import write_json
 from terrain3d.io.rasters import HEIGHT_NODATA, bounded_cache, write_strips
@@ -196,7 +197,7 @@ def _geojson(polygons: list[Any], columns: dict[str, NDArray[Any]], crs: str) ->
         {
             "type": "Feature",
             "geometry": shapely.geometry.mapping(
-                shapely.set_precision(on_earth(reproject(polygon, crs, "EPSG:4326")), 1e-8)
+                shapely.set_precision(on_earth(reproject(polygon, crs, LONLAT)), 1e-8)
             ),
             "properties": {name: values[k] for name, values in columns.items()},
         }

@@ -12,7 +12,7 @@ from terrain3d.camera.adjusted import Camera
 from terrain3d.camera.read import counts_in_doubt, reach_beyond, read_rpc
 from terrain3d.camera.tile import is_tile, product_of
 from terrain3d.config import ColourEntry, OutputConfig, Scene
-from terrain3d.crs import ELLIPSOID, vertical_from_name
+from terrain3d.crs import ELLIPSOID, LONLAT, vertical_from_name
 from terrain3d.errors import ConfigError, FrameError, ImageError, OverlapError
 from terrain3d.image.colour import Colour, laid_on
 from terrain3d.image.view import View, footprint
@@ -23,12 +23,11 @@ from terrain3d.lidar.frames import TargetFrame, crs_of_frame
 from terrain3d.lidar.read import LidarSet, read_lidar
 from terrain3d.lidar.rules import rule_set
 from terrain3d.pipeline.height_files import HeightFile, open_heights, over
+from terrain3d.pipeline.output_crs import AUTO
 from terrain3d.pipeline.polygons import read_polygons
 from terrain3d.pipeline.surfaces import SurfaceOptions
 from terrain3d.pipeline.water_bodies import CODES, GivenWater
 
-AUTO = "auto"
-LONLAT = "EPSG:4326"
 SEARCH_MARGIN_DEG = 0.002  # lidar beside the images still serves their margins
 
 

@@ -10,6 +10,7 @@ from shapely.geometry import Point, box
 
 from terrain3d.config import OutputConfig
 from terrain3d.crs import (
+    LONLAT,
     Reference,
     datum_operation,
     from_lonlat,
@@ -26,7 +27,6 @@ from terrain3d.io.geoid import undulation
 from terrain3d.lidar.frames import moves_with_plate, zone_crs
 
 AUTO = "auto"
-LONLAT = "EPSG:4326"
 WGS84 = Geod(ellps="WGS84")
 STEP_DEG = 1e-4
 MOST_DISTORTION = 0.04  # of lengths in a named CRS

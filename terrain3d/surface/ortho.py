@@ -313,11 +313,10 @@ def odd_lights(values: Singles) -> Bools:
     for none."""
     seen = np.isfinite(values)
     common = seen.astype(np.float32) @ seen.T.astype(np.float32)
-    np.fill_diagonal(common, -1)
     odd = np.zeros(len(values), np.bool_)
     for i, shared in enumerate(common):
-        nearest = np.argsort(-shared, kind="stable")[:_PARTNERS]
-        for j, k in combinations(nearest.tolist(), 2):
+        nearest = [k for k in np.argsort(-shared, kind="stable").tolist() if k != i]
+        for j, k in combinations(nearest[:_PARTNERS], 2):
             both = seen[i] & seen[j] & seen[k]
             if both.sum() < _LEAST_SAMPLES:
                 continue
